@@ -37,11 +37,22 @@ export interface ModelShape {
 }
 
 /** The linear projections of a layer that may carry LoRA, by their Hugging Face module names. */
-export const LORA_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const;
+export const LORA_TARGETS = [
+  'q_proj',
+  'k_proj',
+  'v_proj',
+  'o_proj',
+  'gate_proj',
+  'up_proj',
+  'down_proj',
+] as const;
 export type LoraTarget = (typeof LORA_TARGETS)[number];
 
 /** Input and output widths of a projection. */
-export function targetDims(shape: ModelShape, target: LoraTarget): { readonly in: number; readonly out: number } {
+export function targetDims(
+  shape: ModelShape,
+  target: LoraTarget,
+): { readonly in: number; readonly out: number } {
   const q = shape.heads * shape.headDim;
   const kv = shape.kvHeads * shape.headDim;
   switch (target) {

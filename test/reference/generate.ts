@@ -1,5 +1,5 @@
 import { at } from './array.ts';
-import { ReferenceSequence, softmax, type ReferenceModel } from './model.ts';
+import { type ReferenceModel, ReferenceSequence, softmax } from './model.ts';
 import type { WeightedAdapter } from './peft.ts';
 
 export interface GreedyRequest {
@@ -62,7 +62,8 @@ export function referenceGreedy(request: GreedyRequest): GreedyResult {
   let logits = prefill(sequence, promptIds);
   while (ids.length < maxTokens) {
     const { id, logprob, margin } = greedyChoice(logits);
-    if (!ignoreEos && model.config.eosTokenIds.includes(id)) return { ids, logprobs, margins, finishReason: 'stop' };
+    if (!ignoreEos && model.config.eosTokenIds.includes(id))
+      return { ids, logprobs, margins, finishReason: 'stop' };
     ids.push(id);
     logprobs.push(logprob);
     margins.push(margin);

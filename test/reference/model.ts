@@ -1,7 +1,15 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { at, itemAt } from './array.ts';
-import { booleanMember, isJsonObject, numberArray, numberMember, readJsonObject, stringMember, type JsonObject } from './json.ts';
+import {
+  booleanMember,
+  isJsonObject,
+  type JsonObject,
+  numberArray,
+  numberMember,
+  readJsonObject,
+  stringMember,
+} from './json.ts';
 import type { LoraModule, WeightedAdapter } from './peft.ts';
 import { readCheckpoint, type Tensor } from './safetensors.ts';
 
@@ -63,7 +71,11 @@ export interface ReferenceModel {
  * Rotary frequencies in float64. The llama3 rule leaves short wavelengths
  * alone, divides long ones by `factor`, and interpolates between the two.
  */
-export function inverseFrequencies(headDim: number, theta: number, scaling: JsonObject | undefined): Float64Array {
+export function inverseFrequencies(
+  headDim: number,
+  theta: number,
+  scaling: JsonObject | undefined,
+): Float64Array {
   const frequencies = new Float64Array(headDim / 2);
   for (let i = 0; i < frequencies.length; i++) frequencies[i] = theta ** ((-2 * i) / headDim);
   if (scaling === undefined) return frequencies;
@@ -180,7 +192,13 @@ export function loadModel(folder: string): ReferenceModel {
   const embedding = take('model.embed_tokens.weight').data;
   // A tied head keeps its own module path, so an adapter on lm_head never touches the embedding.
   const head: Linear = config.tiedHead
-    ? { path: 'lm_head', inFeatures: hiddenSize, outFeatures: config.vocabSize, weight: embedding, bias: undefined }
+    ? {
+        path: 'lm_head',
+        inFeatures: hiddenSize,
+        outFeatures: config.vocabSize,
+        weight: embedding,
+        bias: undefined,
+      }
     : takeLinear('lm_head', hiddenSize, config.vocabSize);
   return { config, embedding, layers, finalNorm: take('model.norm.weight').data, head };
 }

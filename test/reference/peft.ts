@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { booleanMember, isJsonObject, numberMember, readJsonObject, type JsonObject } from './json.ts';
+import { booleanMember, isJsonObject, type JsonObject, numberMember, readJsonObject } from './json.ts';
 import { readSafetensors } from './safetensors.ts';
 
 /** One adapted linear layer: it adds scale * B (A x) to the layer's output. */
@@ -77,7 +77,8 @@ export function loadAdapter(folder: string): ReferenceAdapter {
   const modules: LoraModule[] = [];
   for (const [name, a] of tensors) {
     if (name.endsWith(B_SUFFIX)) continue;
-    if (!name.startsWith(MODULE_PREFIX) || !name.endsWith(A_SUFFIX)) throw new Error(`unexpected tensor ${name}`);
+    if (!name.startsWith(MODULE_PREFIX) || !name.endsWith(A_SUFFIX))
+      throw new Error(`unexpected tensor ${name}`);
     const stem = name.slice(0, -A_SUFFIX.length);
     const path = stem.slice(MODULE_PREFIX.length);
     const b = tensors.get(stem + B_SUFFIX);

@@ -1,0 +1,82 @@
+import type { ModelShape } from '../kernel/model.ts';
+
+/**
+ * An adapter version in the layout that steps read: fixed-rank pages, scale folded into B. Opaque to the scheduler;
+ * made by an {@link AdapterLoader}, copied into the active bank by the runner.
+ */
+export interface PackedAdapter {
+  readonly digest: string;
+  /** Largest rank among its modules. */
+  readonly rank: number;
+  /** Bytes that it occupies in the host cache. */
+  readonly bytes: number;
+  /** One array per page; every page of a backbone has the same length. */
+  readonly pages: readonly Float32Array[];
+}
+
+/** Reads adapter versions from the store, off the step path, and packs them for the runner. */
+export interface AdapterLoader {
+  /** Rejects with `ADAPTER_LOAD_FAILED` (missing, damaged) and never resolves to another version's weights. */
+  load(digest: string): Promise<PackedAdapter>;
+  close(): Promise<void>;
+}
+
+/** One sequence's part of a step: `tokens` are appended after the `past` tokens already in its KV rows. */
+export interface RowWork {
+  /** Handle from {@link StepRunner.open}. */
+  readonly row: number;
+  readonly tokens: readonly number[];
+  /** Tokens of this sequence whose keys and values are cached. */
+  readonly past: number;
+  readonly adapters: readonly { readonly adapter: PackedAdapter; readonly weight: number }[];
+  /** Whether the logits after the last of `tokens` are needed. */
+  readonly wantsLogits: boolean;
+}
+
+/** What a step cost, in milliseconds. */
+export interface StepTiming {
+  /** Inside the model's runs. */
+  readonly modelMs: number;
+  /** Copying adapters into the bank. */
+  readonly adapterMs: number;
+  /** Everything else the runner did: building inputs, writing the cache. */
+  readonly hostMs: number;
+}
+
+export interface StepOutput {
+  /** For each row of the work in order: its `[vocab]` logits, or null where none were wanted. Valid until the next run. */
+  readonly logits: readonly (Float32Array | null)[];
+  readonly timing: StepTiming;
+}
+
+/**
+ * Executes steps; decides nothing about who runs. Mixed work is split into as many model runs as the driver needs
+ * (docs/decisions says why), and each sequence gets what it would get alone.
+ */
+export interface StepRunner {
+  readonly shape: ModelShape;
+  readonly maxContext: number;
+  /** Bytes of KV cache for one sequence that grows to this many tokens (capacity classes included). */
+  kvBytes(tokens: number): number;
+  readonly kvBudgetBytes: number;
+  /** Bytes of the active bank that this many pages take, and how many pages may be active at once. */
+  readonly bankPages: number;
+  /** Reserves KV room for a sequence of at most `maxTokens`; the caller keeps the sum within the budget. */
+  open(maxTokens: number): number;
+  /** Frees a row; its cache content is wiped. */
+  close(row: number): void;
+  run(work: readonly RowWork[]): Promise<StepOutput>;
+  /** Digests of adapters that are in the bank now. */
+  bankDigests(): readonly string[];
+  dispose(): Promise<void>;
+}
+
+/** Turns a sequence's token ids into text, incrementally. */
+export interface StreamDecoder {
+  /** Text that is final after these tokens: never half a character, never changed later. */
+  push(tokenIds: readonly number[]): string;
+  /** The rest, at the end of the sequence (incomplete bytes become U+FFFD). */
+  end(): string;
+}
+
+export type StreamDecoderFactory = () => StreamDecoder;
