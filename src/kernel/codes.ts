@@ -53,6 +53,26 @@ export const ERROR_CODES = {
     meaning: 'The operation exceeds a depth, alias, token or cost limit.',
     fix: 'Ask for less in one operation.',
   },
+  GRAPHQL_SYNTAX: {
+    status: 400,
+    meaning: 'The GraphQL document cannot be parsed.',
+    fix: 'Correct the document at the given location.',
+  },
+  GRAPHQL_INVALID: {
+    status: 400,
+    meaning: 'The GraphQL document does not fit the schema, or the named operation is not in it.',
+    fix: 'Correct the document; the schema is in the `schema/` folder.',
+  },
+  REQUEST_TOO_LARGE: {
+    status: 413,
+    meaning: 'The request body exceeds the size limit.',
+    fix: 'Send less in one request; files go to an upload URL.',
+  },
+  TOO_MANY_OPERATIONS: {
+    status: 429,
+    meaning: 'The socket already runs as many operations as it may.',
+    fix: 'Wait for an operation to end, or open another socket.',
+  },
   // Backbones
   BACKBONE_UNSUPPORTED: {
     status: 400,

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { at, itemAt } from './array.ts';
+import { addScaled, at, dot, itemAt, multiply } from './array.ts';
 import {
   booleanMember,
   isJsonObject,
@@ -81,7 +81,7 @@ export function inverseFrequencies(
   if (scaling === undefined) return frequencies;
 
   // Checkpoints written before transformers 4.43 spell the key `type`.
-  const kind = scaling['rope_type'] ?? scaling['type'] ?? 'default';
+  const kind = scaling.rope_type ?? scaling.type ?? 'default';
   if (kind === 'default') return frequencies;
   if (kind !== 'llama3') throw new Error(`rope scaling ${String(kind)} is not supported`);
   const factor = numberMember(scaling, 'factor');
@@ -108,7 +108,7 @@ function eosTokenIds(folder: string, config: JsonObject): number[] {
   // The generation config wins because it is the one Hugging Face's generate() stops on.
   const generationPath = join(folder, 'generation_config.json');
   const generation = existsSync(generationPath) ? readJsonObject(generationPath) : {};
-  const value = generation['eos_token_id'] ?? config['eos_token_id'] ?? [];
+  const value = generation.eos_token_id ?? config.eos_token_id ?? [];
   return typeof value === 'number' ? [value] : numberArray(value, 'eos_token_id');
 }
 
@@ -126,8 +126,8 @@ function readConfig(folder: string): ModelConfig {
   // Qwen3 configs that leave head_dim out mean 128, whatever hidden_size is.
   const headDim = numberMember(config, 'head_dim', family === 'qwen3' ? 128 : hiddenSize / headCount);
   // transformers 5 moved theta and the scaling into one `rope_parameters` object.
-  const parameters = isJsonObject(config['rope_parameters']) ? config['rope_parameters'] : undefined;
-  const scaling = isJsonObject(config['rope_scaling']) ? config['rope_scaling'] : parameters;
+  const parameters = isJsonObject(config.rope_parameters) ? config.rope_parameters : undefined;
+  const scaling = isJsonObject(config.rope_scaling) ? config.rope_scaling : parameters;
   const theta = numberMember(config, 'rope_theta', numberMember(parameters ?? {}, 'rope_theta', 10000));
   return {
     family,
@@ -208,22 +208,6 @@ function rmsNorm(input: Float64Array, weight: Float64Array, eps: number): Float6
   for (const value of input) squares += value * value;
   const inverse = 1 / Math.sqrt(squares / input.length + eps);
   return input.map((value, i) => value * inverse * at(weight, i));
-}
-
-/** y = matrix x, where the matrix has `rows` rows as long as x. */
-function multiply(matrix: Float64Array, rows: number, x: Float64Array): Float64Array {
-  const columns = x.length;
-  const y = new Float64Array(rows);
-  for (let row = 0, offset = 0; row < rows; row++, offset += columns) {
-    let sum = 0;
-    for (let column = 0; column < columns; column++) sum += at(matrix, offset + column) * at(x, column);
-    y[row] = sum;
-  }
-  return y;
-}
-
-function addScaled(target: Float64Array, source: Float64Array, factor: number): void {
-  for (let i = 0; i < target.length; i++) target[i] = at(target, i) + factor * at(source, i);
 }
 
 /**
@@ -341,19 +325,13 @@ export class ReferenceSequence {
     for (let head = 0; head < headCount; head++) {
       const queryStart = head * headDim;
       const kvStart = Math.floor(head / groupSize) * headDim;
-      const scores = Float64Array.from(keys, (past) => {
-        let dot = 0;
-        for (let d = 0; d < headDim; d++) dot += at(query, queryStart + d) * at(past, kvStart + d);
-        return dot / Math.sqrt(headDim);
-      });
+      const queryHead = query.subarray(queryStart, queryStart + headDim);
+      const scores = Float64Array.from(keys, (past) => dot(past, kvStart, queryHead) / Math.sqrt(headDim));
       const probabilities = softmax(scores);
-      for (let position = 0; position < values.length; position++) {
-        const probability = at(probabilities, position);
-        const past = itemAt(values, position);
-        for (let d = 0; d < headDim; d++) {
-          mixed[queryStart + d] = at(mixed, queryStart + d) + probability * at(past, kvStart + d);
-        }
-      }
+      const mixedHead = mixed.subarray(queryStart, queryStart + headDim);
+      values.forEach((past, position) => {
+        addScaled(mixedHead, past.subarray(kvStart, kvStart + headDim), at(probabilities, position));
+      });
     }
     return this.#apply(layer.o, mixed);
   }

@@ -53,11 +53,11 @@ function patternMember(config: JsonObject, key: string): JsonObject {
 
 /** Refuses what would change the arithmetic, because an oracle that ignores a feature is wrong silently. */
 function assertPlainLora(config: JsonObject): void {
-  if (config['peft_type'] !== 'LORA') throw new Error('only LORA adapters are supported');
+  if (config.peft_type !== 'LORA') throw new Error('only LORA adapters are supported');
   if (booleanMember(config, 'use_dora', false)) throw new Error('DoRA is not supported');
   if (booleanMember(config, 'lora_bias', false)) throw new Error('lora_bias is not supported');
-  if ((config['bias'] ?? 'none') !== 'none') throw new Error('trained biases are not supported');
-  const saved = config['modules_to_save'] ?? [];
+  if ((config.bias ?? 'none') !== 'none') throw new Error('trained biases are not supported');
+  const saved = config.modules_to_save ?? [];
   if (!Array.isArray(saved) || saved.length > 0) throw new Error('modules_to_save is not supported');
 }
 

@@ -54,8 +54,8 @@ export function readSafetensors(path: string): Map<string, Tensor> {
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     if (!isJsonObject(entry)) throw new Error(`${path}: ${name} has no description`);
-    const shape = numberArray(entry['shape'], `${name}.shape`);
-    const [begin, end] = numberArray(entry['data_offsets'], `${name}.data_offsets`);
+    const shape = numberArray(entry.shape, `${name}.shape`);
+    const [begin, end] = numberArray(entry.data_offsets, `${name}.data_offsets`);
     if (begin === undefined || end === undefined) throw new Error(`${path}: ${name} has no offsets`);
     const dtype = stringMember(entry, 'dtype');
     const count = shape.reduce((product, size) => product * size, 1);
@@ -69,7 +69,7 @@ export function readSafetensors(path: string): Map<string, Tensor> {
 export function readCheckpoint(folder: string): Map<string, Tensor> {
   const index = join(folder, 'model.safetensors.index.json');
   if (!existsSync(index)) return readSafetensors(join(folder, 'model.safetensors'));
-  const weightMap = readJsonObject(index)['weight_map'];
+  const weightMap = readJsonObject(index).weight_map;
   if (!isJsonObject(weightMap)) throw new Error(`${index}: no weight_map`);
   const shards = new Map<string, Map<string, Tensor>>();
   const tensors = new Map<string, Tensor>();

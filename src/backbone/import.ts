@@ -1,0 +1,167 @@
+import { randomUUID } from 'node:crypto';
+import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { PatchbayError } from '../kernel/errors.ts';
+import type { ModelShape } from '../kernel/model.ts';
+import { type Checkpoint, openCheckpoint } from '../safetensors/checkpoint.ts';
+import { BACKBONE_HEADER_LIMITS } from '../safetensors/header.ts';
+import { verifyTensors } from './checkpoint-check.ts';
+import { parseModelConfig } from './config.ts';
+import { bytesOf, DataFile, DigestBuilder } from './data-file.ts';
+import { BACKBONE_FILES, type BackboneManifest, CARRIED_FILES, readManifest } from './manifest.ts';
+import { buildGraph, type WeightBits, WEIGHTS } from './onnx/graph.ts';
+import { encodeModel } from './onnx/proto.ts';
+import { inverseFrequencies, rotaryTable } from './rope.ts';
+import { writeWeights } from './weight-writer.ts';
+import { storedWeights } from './weights.ts';
+
+/** Positions of the rotary table computed at a time. */
+const ROPE_CHUNK = 4096;
+
+/** Options of {@link importBackbone}. */
+export interface ImportOptions {
+  /** The checkpoint folder, as Hugging Face lays it out. */
+  readonly dir: string;
+  /** Imported backbones go to `<root>/<digest>/`. */
+  readonly root: string;
+  /** 32 keeps full precision; 8 and 4 quantize the linears. */
+  readonly bits: WeightBits;
+  /** How much of the checkpoint has been read, in bytes. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** An imported backbone and where it lies. */
+export interface ImportedBackbone {
+  readonly dir: string;
+  readonly manifest: BackboneManifest;
+}
+
+/**
+ * Turns a checkpoint folder into a graph with external weights plus a manifest. Memory stays bounded by a chunk of one
+ * tensor. The folder appears under its digest whole or not at all; importing the same content again finds it.
+ *
+ * Refuses with `BACKBONE_UNSUPPORTED` or `BACKBONE_INVALID`, naming the field or tensor, and `FILE_MISSING`.
+ */
+export async function importBackbone(options: ImportOptions): Promise<ImportedBackbone> {
+  const config = await readJson(options.dir, BACKBONE_FILES.config);
+  const shape = parseModelConfig(config);
+  const checkpoint = await openCheckpoint(options.dir, BACKBONE_HEADER_LIMITS);
+  const building = join(options.root, `.import-${randomUUID()}`);
+  try {
+    await verifyTensors(checkpoint, shape);
+    await mkdir(building, { recursive: true });
+    const manifest = await build(options, shape, checkpoint, config, building);
+    return await publish(options.root, building, manifest);
+  } finally {
+    await checkpoint.close();
+    await rm(building, { recursive: true, force: true });
+  }
+}
+
+async function build(
+  options: ImportOptions,
+  shape: ModelShape,
+  checkpoint: Checkpoint,
+  config: Readonly<Record<string, unknown>>,
+  building: string,
+): Promise<BackboneManifest> {
+  const eosTokenIds = await readEosTokenIds(options.dir, config);
+  const digest = new DigestBuilder();
+  digest.text('patchbay-backbone-1');
+  digest.text(JSON.stringify({ bits: options.bits, eosTokenIds, ...shape }));
+  for (const { name, required } of CARRIED_FILES) {
+    const bytes = await carry(options.dir, name, required, building);
+    // config.json is represented by the shape: how a checkpoint was saved does not change what it computes.
+    if (name !== BACKBONE_FILES.config && bytes !== null) {
+      digest.text(name);
+      digest.text(bytes.toString('base64'));
+    }
+  }
+  const data = await DataFile.create(join(building, BACKBONE_FILES.data), BACKBONE_FILES.data);
+  let parameters: number;
+  try {
+    const weights = storedWeights(shape, options.bits !== 32);
+    parameters = await writeWeights(checkpoint, weights, options.bits, data, digest, options.onProgress);
+    await writeRotaryTables(shape, data);
+    await data.sync();
+  } finally {
+    await data.close();
+  }
+  await writeFile(join(building, BACKBONE_FILES.model), encodeModel(buildGraph(shape, options.bits, data.initializers)));
+  const manifest: BackboneManifest = {
+    format: 1,
+    digest: digest.hex(),
+    name: basename(resolve(options.dir)),
+    bits: options.bits,
+    shape,
+    eosTokenIds,
+    parameters,
+    dataBytes: data.bytes,
+  };
+  await writeFile(join(building, BACKBONE_FILES.manifest), `${JSON.stringify(manifest, null, 2)}\n`);
+  return manifest;
+}
+
+async function publish(root: string, building: string, manifest: BackboneManifest): Promise<ImportedBackbone> {
+  const dir = join(root, manifest.digest);
+  try {
+    await rename(building, dir);
+  } catch (error) {
+    // Another import of the same content was first; its folder is as good as ours.
+    const existing = await stat(dir).catch(() => null);
+    if (existing === null) throw error;
+  }
+  return { dir, manifest: await readManifest(dir) };
+}
+
+async function writeRotaryTables(shape: ModelShape, data: DataFile): Promise<void> {
+  const frequencies = inverseFrequencies(shape);
+  const dims = [shape.maxPositions, shape.headDim / 2];
+  async function* chunks(which: 'cos' | 'sin'): AsyncGenerator<Uint8Array> {
+    for (let from = 0; from < shape.maxPositions; from += ROPE_CHUNK) {
+      const table = rotaryTable(frequencies, from, Math.min(from + ROPE_CHUNK, shape.maxPositions));
+      yield bytesOf(table[which]);
+    }
+  }
+  await data.append(WEIGHTS.ropeCos, 'float32', dims, chunks('cos'));
+  await data.append(WEIGHTS.ropeSin, 'float32', dims, chunks('sin'));
+}
+
+async function carry(dir: string, name: string, required: boolean, building: string): Promise<Buffer | null> {
+  const bytes = await readFile(join(dir, name)).catch(() => null);
+  if (bytes === null) {
+    if (required) throw new PatchbayError('FILE_MISSING', `${name} is missing in ${dir}.`, { field: name });
+    return null;
+  }
+  await copyFile(join(dir, name), join(building, name));
+  return bytes;
+}
+
+/** End-of-sequence ids: of `generation_config.json`, which chat models extend, else of `config.json`. */
+async function readEosTokenIds(dir: string, config: Readonly<Record<string, unknown>>): Promise<number[]> {
+  const generation = await readJson(dir, BACKBONE_FILES.generationConfig).catch(() => ({}) as Record<string, unknown>);
+  const value = generation['eos_token_id'] ?? config['eos_token_id'] ?? [];
+  const ids = Array.isArray(value) ? value : [value];
+  return ids.map((id: unknown) => {
+    if (typeof id !== 'number' || !Number.isSafeInteger(id) || id < 0) {
+      throw new PatchbayError('BACKBONE_INVALID', 'eos_token_id is not a token id or a list of them.', {
+        field: 'eos_token_id',
+      });
+    }
+    return id;
+  });
+}
+
+/** Reads a JSON file of a checkpoint; `FILE_MISSING` or `BACKBONE_INVALID` name it. */
+export async function readJson(dir: string, name: string): Promise<Record<string, unknown>> {
+  const text = await readFile(join(dir, name), 'utf8').catch((cause: unknown) => {
+    throw new PatchbayError('FILE_MISSING', `${name} is missing in ${dir}.`, { field: name, cause });
+  });
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  } catch (cause) {
+    throw new PatchbayError('BACKBONE_INVALID', `${name} is not valid JSON.`, { field: name, cause });
+  }
+  throw new PatchbayError('BACKBONE_INVALID', `${name} is not a JSON object.`, { field: name });
+}

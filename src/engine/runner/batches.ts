@@ -1,0 +1,138 @@
+import { invariant } from '../../kernel/errors.ts';
+import type { RowWork } from '../runner.ts';
+import { type AdapterBank, ZERO_SLOT } from './bank.ts';
+import type { KvCache, KvClass } from './kv.ts';
+
+/** A row of the step's work together with its index in the caller's list. */
+export interface IndexedWork extends RowWork {
+  readonly index: number;
+}
+
+/** Work that one model run serves. */
+export interface Batch {
+  readonly rows: readonly IndexedWork[];
+  /** The cache that the rows read, as a contiguous range of slots; null when no row has a past. */
+  readonly cache: { readonly kvClass: KvClass; readonly from: number; readonly to: number } | null;
+}
+
+/**
+ * Splits a step's work into model runs (docs/decisions/0001-step-and-attention.md):
+ * - rows that append one token run together, one run per capacity class;
+ * - a longer chunk with a past runs alone, since its cache row must be a tensor of its own;
+ * - first chunks need no cache and run together, apart by page count and by distance in the bank. Prefill is bound
+ *   by arithmetic, so splitting costs it little, while pages in a gap of the bank's range would cost it a lot.
+ */
+export function splitIntoBatches(work: readonly RowWork[], cache: KvCache, bank: AdapterBank): readonly Batch[] {
+  const indexed = work.map((row, index) => ({ ...row, index }));
+  const decode = new Map<KvClass, IndexedWork[]>();
+  const first: IndexedWork[] = [];
+  const batches: Batch[] = [];
+  for (const row of indexed) {
+    if (row.tokens.length === 1) {
+      const { kvClass } = cache.place(row.row);
+      const rows = decode.get(kvClass) ?? [];
+      rows.push(row);
+      decode.set(kvClass, rows);
+    } else if (row.past === 0) first.push(row);
+    else batches.push({ rows: [row], cache: cacheRange([row], cache) });
+  }
+  for (const rows of decode.values()) batches.push({ rows, cache: cacheRange(rows, cache) });
+  for (const rows of clusterByBank(first, bank)) batches.push({ rows, cache: null });
+  return batches;
+}
+
+function cacheRange(rows: readonly IndexedWork[], cache: KvCache): NonNullable<Batch['cache']> {
+  const places = rows.map((row) => cache.place(row.row));
+  const slots = places.map((place) => place.slot);
+  const kvClass = places[0]?.kvClass;
+  invariant(kvClass !== undefined, 'a batch has a row');
+  return { kvClass, from: Math.min(...slots), to: Math.max(...slots) + 1 };
+}
+
+function clusterByBank(rows: readonly IndexedWork[], bank: AdapterBank): readonly (readonly IndexedWork[])[] {
+  const located = rows
+    .map((row) => ({ row, slots: pageSlots(row, bank) }))
+    .map(({ row, slots }) => ({ row, pages: slots.length, low: Math.min(...slots), high: Math.max(...slots) }))
+    .sort((a, b) => a.pages - b.pages || a.low - b.low);
+  const clusters: IndexedWork[][] = [];
+  let pages = -1;
+  let high = 0;
+  for (const item of located) {
+    const last = clusters.at(-1);
+    const joins = item.pages === pages && (pages === 0 || item.low <= high + 1);
+    if (last !== undefined && joins) last.push(item.row);
+    else clusters.push([item.row]);
+    high = joins ? Math.max(high, item.high) : item.high;
+    pages = item.pages;
+  }
+  return clusters;
+}
+
+/** Bank slots of all pages of a row's adapters. */
+export function pageSlots(row: RowWork, bank: AdapterBank): readonly number[] {
+  return row.adapters.flatMap(({ adapter }) => adapter.pages.map((_, page) => bank.slot(adapter.digest, page)));
+}
+
+/** How the tokens of a run find their adapter pages. */
+export interface PageGrouping {
+  /** Bank range `[from, to)` that the run reads; empty when no token has an adapter. */
+  readonly from: number;
+  readonly to: number;
+  /** M: tokens of the largest group. */
+  readonly width: number;
+  /** `[G, M]`, see the graph contract. */
+  readonly groupIndex: BigInt64Array;
+  /** J: pages of the token with the most. */
+  readonly pagesPerToken: number;
+  /** `[N, J]`. */
+  readonly ungroupIndex: BigInt64Array;
+  /** `[N, 1, J]`. */
+  readonly weights: Float32Array;
+}
+
+/**
+ * Groups a run's packed tokens by adapter page. Tokens with fewer pages than others read the zero slot, whose result
+ * is exactly zero whatever its input, so that another tenant's overflow cannot reach them.
+ */
+export function groupByPage(rows: readonly IndexedWork[], bank: AdapterBank): PageGrouping {
+  const tokens = rows.flatMap((row) => {
+    const pages = row.adapters.flatMap(({ adapter, weight }) =>
+      adapter.pages.map((_, page) => ({ slot: bank.slot(adapter.digest, page), weight })),
+    );
+    return row.tokens.map(() => pages);
+  });
+  const pagesPerToken = tokens.reduce((max, pages) => Math.max(max, pages.length), 0);
+  const groups = new Map<number, number[]>();
+  const member: { slot: number; place: number; weight: number }[] = [];
+  let padded = false;
+  tokens.forEach((pages, token) => {
+    for (let j = 0; j < pagesPerToken; j++) {
+      const page = pages[j] ?? { slot: ZERO_SLOT, weight: 0 };
+      padded ||= page.slot === ZERO_SLOT;
+      const group = groups.get(page.slot) ?? [];
+      // The zero slot's results are all alike, so one member serves every token.
+      if (page.slot !== ZERO_SLOT || group.length === 0) group.push(token);
+      groups.set(page.slot, group);
+      member.push({ slot: page.slot, place: group.length - 1, weight: page.weight });
+    }
+  });
+  const slots = [...groups.keys()];
+  const from = slots.length === 0 ? 0 : Math.min(...slots);
+  const to = slots.length === 0 ? 0 : Math.max(...slots) + 1;
+  const width = Math.max(0, ...[...groups.values()].map((group) => group.length));
+  const groupIndex = new BigInt64Array((to - from) * width);
+  for (const [slot, group] of groups) {
+    group.forEach((token, place) => {
+      groupIndex[(slot - from) * width + place] = BigInt(token);
+    });
+  }
+  return {
+    from,
+    to,
+    width,
+    groupIndex,
+    pagesPerToken,
+    ungroupIndex: BigInt64Array.from(member, ({ slot, place }) => BigInt((slot - from) * width + place)),
+    weights: Float32Array.from(member, ({ weight }) => weight),
+  };
+}

@@ -1,0 +1,201 @@
+import { invariant } from '../../kernel/errors.ts';
+import type { ModelShape } from '../../kernel/model.ts';
+
+/** Capacities grow by this factor: attention reads a row's whole capacity, and each class in use costs a model run. */
+const CLASS_FACTOR = 4;
+const FIRST_CAPACITY = 128;
+/** Rows are added to a class this many at a time. */
+const GROW_ROWS = 4;
+
+/** Where a row's keys and values are. */
+export interface RowPlace {
+  readonly kvClass: KvClass;
+  readonly slot: number;
+}
+
+interface Row {
+  kvClass: KvClass;
+  slot: number;
+  used: number;
+}
+
+/** Rows of one capacity, packed without holes: slots `0 … rows - 1` are all in use. */
+export class KvClass {
+  readonly capacity: number;
+  readonly #shape: ModelShape;
+  /** Row ids by slot. */
+  readonly slots: number[] = [];
+  /** Keys and values by turns, layer by layer: `[rows, kvHeads, capacity, headDim]`. */
+  arrays: Float32Array[];
+  /** Changes whenever the arrays are replaced. */
+  generation = 0;
+
+  constructor(shape: ModelShape, capacity: number) {
+    this.#shape = shape;
+    this.capacity = capacity;
+    this.arrays = Array.from({ length: 2 * shape.layers }, () => new Float32Array(0));
+  }
+
+  /** Elements of one row in one array. */
+  get stride(): number {
+    return this.#shape.kvHeads * this.capacity * this.#shape.headDim;
+  }
+
+  append(id: number): number {
+    const slot = this.slots.push(id) - 1;
+    if ((slot + 1) * this.stride > (this.arrays[0]?.length ?? 0)) this.#resize(slot + GROW_ROWS);
+    return slot;
+  }
+
+  /** Takes the last row out; an empty class gives its memory back. */
+  pop(): void {
+    this.slots.pop();
+    if (this.slots.length === 0) this.#resize(0);
+  }
+
+  #resize(rows: number): void {
+    this.arrays = this.arrays.map((array) => {
+      const resized = new Float32Array(rows * this.stride);
+      resized.set(array.subarray(0, Math.min(array.length, resized.length)));
+      return resized;
+    });
+    this.generation += 1;
+  }
+}
+
+/** All cache rows of a runner, in capacity classes; a row moves up when it outgrows its class. */
+export class KvCache {
+  readonly #shape: ModelShape;
+  readonly #classes: readonly KvClass[];
+  readonly #rows = new Map<number, Row>();
+  #nextId = 1;
+
+  constructor(shape: ModelShape, maxContext: number) {
+    this.#shape = shape;
+    this.#classes = capacities(maxContext).map((capacity) => new KvClass(shape, capacity));
+  }
+
+  /** Bytes of a row that may grow to this many tokens. */
+  bytes(tokens: number): number {
+    return 2 * this.#shape.layers * this.#classFor(tokens).stride * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  open(): number {
+    const id = this.#nextId++;
+    const kvClass = this.#classFor(1);
+    this.#rows.set(id, { kvClass, slot: kvClass.append(id), used: 0 });
+    return id;
+  }
+
+  close(id: number): void {
+    const row = this.#row(id);
+    this.#remove(row);
+    this.#rows.delete(id);
+  }
+
+  /** Makes room for `tokens` tokens in all and says where the row is now. Places are valid until the next change. */
+  reserve(id: number, tokens: number): void {
+    const row = this.#row(id);
+    const target = this.#classFor(tokens);
+    if (target.capacity <= row.kvClass.capacity) return;
+    const slot = target.append(id);
+    this.#copy(row, target, slot);
+    this.#remove(row);
+    row.kvClass = target;
+    row.slot = slot;
+  }
+
+  place(id: number): RowPlace {
+    return this.#row(id);
+  }
+
+  /**
+   * Writes new keys and values behind those that a row has.
+   * @param block `[2 * layers * rows, kvHeads, width, headDim]`, as the graph returns it
+   * @param lane which of the block's `rows` this row is, and how many of its `width` tokens count
+   */
+  write(
+    id: number,
+    block: Float32Array,
+    lane: { readonly index: number; readonly rows: number; readonly width: number; readonly tokens: number },
+  ): void {
+    const row = this.#row(id);
+    const { kvHeads, headDim } = this.#shape;
+    const { capacity, stride, arrays } = row.kvClass;
+    invariant(row.used + lane.tokens <= capacity, 'a row has room for its new tokens');
+    arrays.forEach((array, kind) => {
+      for (let head = 0; head < kvHeads; head++) {
+        const from = ((kind * lane.rows + lane.index) * kvHeads + head) * lane.width * headDim;
+        const to = row.slot * stride + (head * capacity + row.used) * headDim;
+        array.set(block.subarray(from, from + lane.tokens * headDim), to);
+      }
+    });
+    row.used += lane.tokens;
+  }
+
+  used(id: number): number {
+    return this.#row(id).used;
+  }
+
+  /** Fills the hole with the class's last row and wipes what that one left, so nothing of a tenant stays behind. */
+  #remove(row: Row): void {
+    const { kvClass, slot } = row;
+    const lastSlot = kvClass.slots.length - 1;
+    const lastId = kvClass.slots[lastSlot];
+    invariant(lastId !== undefined, 'a class with a row has a last row');
+    let wiped = row.used;
+    if (lastSlot !== slot) {
+      const last = this.#row(lastId);
+      this.#wipe(kvClass, slot, row.used);
+      this.#copy(last, kvClass, slot);
+      wiped = last.used;
+      last.slot = slot;
+      kvClass.slots[slot] = lastId;
+    }
+    this.#wipe(kvClass, lastSlot, wiped);
+    kvClass.pop();
+  }
+
+  #copy(row: Row, target: KvClass, slot: number): void {
+    const { kvHeads, headDim } = this.#shape;
+    const source = row.kvClass;
+    target.arrays.forEach((array, index) => {
+      const from = source.arrays[index];
+      invariant(from !== undefined, 'classes have the same arrays');
+      for (let head = 0; head < kvHeads; head++) {
+        const start = row.slot * source.stride + head * source.capacity * headDim;
+        const view = from.subarray(start, start + row.used * headDim);
+        array.set(view, slot * target.stride + head * target.capacity * headDim);
+      }
+    });
+  }
+
+  #wipe(kvClass: KvClass, slot: number, used: number): void {
+    const { kvHeads, headDim } = this.#shape;
+    for (const array of kvClass.arrays) {
+      for (let head = 0; head < kvHeads; head++) {
+        const start = slot * kvClass.stride + head * kvClass.capacity * headDim;
+        array.fill(0, start, start + used * headDim);
+      }
+    }
+  }
+
+  #classFor(tokens: number): KvClass {
+    const kvClass = this.#classes.find((candidate) => candidate.capacity >= tokens);
+    invariant(kvClass !== undefined, `${tokens} tokens fit the largest capacity class`);
+    return kvClass;
+  }
+
+  #row(id: number): Row {
+    const row = this.#rows.get(id);
+    invariant(row !== undefined, `cache row ${id} is open`);
+    return row;
+  }
+}
+
+/** Capacity classes up to a context length; the last is the context itself. */
+export function capacities(maxContext: number): readonly number[] {
+  const classes: number[] = [];
+  for (let capacity = FIRST_CAPACITY; capacity < maxContext; capacity *= CLASS_FACTOR) classes.push(capacity);
+  return [...classes, maxContext];
+}

@@ -1,0 +1,117 @@
+import { type LoraTarget, type ModelShape, targetDims } from './model.ts';
+
+/**
+ * The contract between the graph that an import writes and the runner that feeds it: names of inputs and outputs,
+ * and which adapter matrices stand in which bank. Letters in shapes: N packed tokens of a run, B rows, S tokens of
+ * the longest row, T cache capacity, G groups (adapter pages), M tokens of the largest group, J pages per token,
+ * O tokens whose logits are wanted, R page rank.
+ */
+export const GRAPH_INPUTS = {
+  /** `[N]` int64: token ids, packed without padding. */
+  tokenIds: 'token_ids',
+  /** `[1, N]` int64: absolute positions. */
+  positions: 'positions',
+  /** `[B, S]` int64: packed index of every row's s-th token; padding repeats a token of the same row. */
+  laneIndex: 'lane_index',
+  /** `[N]` int64: flattened `[B, S]` index of every packed token. */
+  unlaneIndex: 'unlane_index',
+  /** `[B, 1, 1, S, T + S]` float32: 0 where a token may look, minus infinity elsewhere. */
+  mask: 'attention_mask',
+  /** `[2]` int64: `[T, S]`. */
+  keySplit: 'key_split',
+  /** `[5]` int64: `[B, kvHeads, heads / kvHeads, S, T + S]`, the shape of the scores as the mask sees them. */
+  scoreShape: 'score_shape',
+  /** `[4]` int64: `[B, kvHeads, heads / kvHeads * S, T + S]`, the shape of the scores as matrices. */
+  scoreMatrixShape: 'score_matrix_shape',
+  /** `[O]` int64: packed indices of the tokens whose logits are wanted. */
+  logitIndex: 'logit_index',
+  /** `[G, M]` int64: packed index of every group's m-th token; padding may repeat any token. */
+  groupIndex: 'group_index',
+  /** `[N, J]` int64: flattened `[G, M]` index of every token's j-th page. */
+  ungroupIndex: 'ungroup_index',
+  /** `[N, 1, J]` float32: blend weight of every token's j-th page. */
+  pageWeight: 'page_weight',
+} as const;
+
+export const GRAPH_OUTPUTS = {
+  /** `[O, V]` float32. */
+  logits: 'logits',
+  /** `[2 * layers * B, kvHeads, S, headDim]` float32: keys of layer 0, values of layer 0, keys of layer 1, … */
+  newKv: 'new_kv',
+} as const;
+
+/** Name of the `[B, kvHeads, T, headDim]` cache input of a layer. */
+export function pastName(layer: number, kind: 'key' | 'value'): string {
+  return `past_${kind}_${layer}`;
+}
+
+/** Projections that read the same activation share one fused A matrix: a site. */
+export interface LoraSite {
+  readonly name: 'qkv' | 'o' | 'gate_up' | 'down';
+  readonly targets: readonly LoraTarget[];
+}
+
+export const LORA_SITES: readonly LoraSite[] = [
+  { name: 'qkv', targets: ['q_proj', 'k_proj', 'v_proj'] },
+  { name: 'o', targets: ['o_proj'] },
+  { name: 'gate_up', targets: ['gate_proj', 'up_proj'] },
+  { name: 'down', targets: ['down_proj'] },
+];
+
+/** One bank of adapter matrices: input `name` of shape `[G, rows, columns]`. */
+export interface BankTensor {
+  readonly name: string;
+  readonly layer: number;
+  readonly kind: 'a' | 'b';
+  /** Targets whose matrices stand side by side along the columns (A: all of a site; B: exactly one). */
+  readonly targets: readonly LoraTarget[];
+  readonly rows: number;
+  readonly columns: number;
+  /** Position of this matrix inside a page, in elements. */
+  readonly offset: number;
+}
+
+/** Name of a site's fused A bank: `[G, in, R * targets]`. */
+export function bankAName(layer: number, site: LoraSite): string {
+  return `lora_a_${layer}_${site.name}`;
+}
+
+/** Name of a projection's B bank: `[G, R, out]`. */
+export function bankBName(layer: number, target: LoraTarget): string {
+  return `lora_b_${layer}_${target}`;
+}
+
+/**
+ * Lays out one page: the slices of rank `pageRank` of every A and B of an adapter, matrix after matrix.
+ * @returns the banks in page order, and the page's length in elements
+ */
+export function pageLayout(
+  shape: ModelShape,
+  pageRank: number,
+): { readonly tensors: readonly BankTensor[]; readonly elements: number } {
+  const tensors: BankTensor[] = [];
+  let offset = 0;
+  const push = (tensor: Omit<BankTensor, 'offset'>): void => {
+    tensors.push({ ...tensor, offset });
+    offset += tensor.rows * tensor.columns;
+  };
+  for (let layer = 0; layer < shape.layers; layer++) {
+    for (const site of LORA_SITES) {
+      const [first] = site.targets;
+      if (first === undefined) continue;
+      push({
+        name: bankAName(layer, site),
+        layer,
+        kind: 'a',
+        targets: site.targets,
+        rows: targetDims(shape, first).in,
+        columns: pageRank * site.targets.length,
+      });
+      for (const target of site.targets) {
+        const columns = targetDims(shape, target).out;
+        push({ name: bankBName(layer, target), layer, kind: 'b', targets: [target], rows: pageRank, columns });
+      }
+    }
+  }
+  return { tensors, elements: offset };
+}
