@@ -27,9 +27,13 @@ export async function verifyTensors(checkpoint: Checkpoint, shape: ModelShape): 
     if (expected.has(name) || RECOMPUTED.test(name)) continue;
     if (name === HEAD && shape.tiedEmbeddings) await requireTied(checkpoint, shape);
     else {
-      throw new PatchbayError('BACKBONE_UNSUPPORTED', `The tensor ${name} has no place in a ${shape.family} model.`, {
-        field: name,
-      });
+      throw new PatchbayError(
+        'BACKBONE_UNSUPPORTED',
+        `The tensor ${name} has no place in a ${shape.family} model.`,
+        {
+          field: name,
+        },
+      );
     }
   }
 }
@@ -44,7 +48,9 @@ function checkTensor(info: TensorInfo | undefined, name: string, dims: readonly 
     throw new PatchbayError('BACKBONE_INVALID', message, { field: name });
   }
   if (!isFloatDtype(info.dtype)) {
-    throw new PatchbayError('SAFETENSORS_DTYPE', `The tensor ${name} has type ${info.dtype}.`, { field: name });
+    throw new PatchbayError('SAFETENSORS_DTYPE', `The tensor ${name} has type ${info.dtype}.`, {
+      field: name,
+    });
   }
 }
 

@@ -5,16 +5,64 @@ type Json = Readonly<Record<string, unknown>>;
 
 /** Keys that say how a checkpoint was trained or saved; they do not change the forward pass. */
 const HARMLESS = new Set([
-  '_name_or_path', 'architectures', 'attention_dropout', 'auto_map', 'bos_token_id', 'dtype', 'eos_token_id',
-  'hidden_act', 'initializer_range', 'model_type', 'pad_token_id', 'pretraining_tp', 'torch_dtype', 'transformers_version',
-  'unk_token_id', 'use_cache', 'sep_token_id', 'decoder_start_token_id', 'max_window_layers', 'layer_types',
-  'output_attentions', 'output_hidden_states', 'return_dict', 'chunk_size_feed_forward', 'is_decoder',
-  'is_encoder_decoder', 'id2label', 'label2id', 'task_specific_params', 'problem_type', 'tokenizer_class', 'prefix',
-  'use_mrope', 'rope_interleaved', 'name_or_path', 'vocab_size', 'hidden_size', 'num_hidden_layers',
-  'num_attention_heads', 'num_key_value_heads', 'head_dim', 'intermediate_size', 'max_position_embeddings',
-  'rms_norm_eps', 'rope_theta', 'rope_scaling', 'rope_parameters', 'tie_word_embeddings', 'attention_bias', 'mlp_bias',
-  'sliding_window', 'use_sliding_window', 'quantization_config', 'partial_rotary_factor', 'num_experts',
-  'num_local_experts', 'mamba_ssm_dtype', 'gguf_file',
+  '_name_or_path',
+  'architectures',
+  'attention_dropout',
+  'auto_map',
+  'bos_token_id',
+  'dtype',
+  'eos_token_id',
+  'hidden_act',
+  'initializer_range',
+  'model_type',
+  'pad_token_id',
+  'pretraining_tp',
+  'torch_dtype',
+  'transformers_version',
+  'unk_token_id',
+  'use_cache',
+  'sep_token_id',
+  'decoder_start_token_id',
+  'max_window_layers',
+  'layer_types',
+  'output_attentions',
+  'output_hidden_states',
+  'return_dict',
+  'chunk_size_feed_forward',
+  'is_decoder',
+  'is_encoder_decoder',
+  'id2label',
+  'label2id',
+  'task_specific_params',
+  'problem_type',
+  'tokenizer_class',
+  'prefix',
+  'use_mrope',
+  'rope_interleaved',
+  'name_or_path',
+  'vocab_size',
+  'hidden_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'num_key_value_heads',
+  'head_dim',
+  'intermediate_size',
+  'max_position_embeddings',
+  'rms_norm_eps',
+  'rope_theta',
+  'rope_scaling',
+  'rope_parameters',
+  'tie_word_embeddings',
+  'attention_bias',
+  'mlp_bias',
+  'sliding_window',
+  'use_sliding_window',
+  'quantization_config',
+  'partial_rotary_factor',
+  'num_experts',
+  'num_local_experts',
+  'mamba_ssm_dtype',
+  'gguf_file',
 ]);
 
 /**
@@ -62,11 +110,18 @@ function parseFamily(config: Json): Family {
   const type = config['model_type'];
   const family = FAMILIES.find((candidate) => candidate === type);
   if (family === undefined) {
-    throw unsupported('model_type', `the architecture ${JSON.stringify(type ?? null)} is not one of ${FAMILIES.join(', ')}`);
+    throw unsupported(
+      'model_type',
+      `the architecture ${JSON.stringify(type ?? null)} is not one of ${FAMILIES.join(', ')}`,
+    );
   }
   const architectures = config['architectures'];
   const expected = { llama: 'Llama', mistral: 'Mistral', qwen2: 'Qwen2', qwen3: 'Qwen3' }[family];
-  if (Array.isArray(architectures) && architectures.length > 0 && architectures[0] !== `${expected}ForCausalLM`) {
+  if (
+    Array.isArray(architectures) &&
+    architectures.length > 0 &&
+    architectures[0] !== `${expected}ForCausalLM`
+  ) {
     throw unsupported('architectures', `${JSON.stringify(architectures[0])} is not ${expected}ForCausalLM`);
   }
   return family;
@@ -74,8 +129,10 @@ function parseFamily(config: Json): Family {
 
 function refuseUnsupported(config: Json, family: Family): void {
   const activation = config['hidden_act'] ?? 'silu';
-  if (activation !== 'silu') throw unsupported('hidden_act', `the activation ${JSON.stringify(activation)} is not silu`);
-  if (config['attention_bias'] === true) throw unsupported('attention_bias', 'biases on all of q, k, v and o are not served');
+  if (activation !== 'silu')
+    throw unsupported('hidden_act', `the activation ${JSON.stringify(activation)} is not silu`);
+  if (config['attention_bias'] === true)
+    throw unsupported('attention_bias', 'biases on all of q, k, v and o are not served');
   if (config['mlp_bias'] === true) throw unsupported('mlp_bias', 'biases in the MLP are not served');
   refuseSlidingWindow(config, family);
   const partial = config['partial_rotary_factor'];
@@ -84,10 +141,14 @@ function refuseUnsupported(config: Json, family: Family): void {
   }
   for (const field of ['num_experts', 'num_local_experts']) {
     const count = config[field];
-    if (typeof count === 'number' && count > 1) throw unsupported(field, 'mixtures of experts are not served');
+    if (typeof count === 'number' && count > 1)
+      throw unsupported(field, 'mixtures of experts are not served');
   }
   if (config['quantization_config'] !== undefined && config['quantization_config'] !== null) {
-    throw unsupported('quantization_config', 'the checkpoint is already quantized; import the original weights');
+    throw unsupported(
+      'quantization_config',
+      'the checkpoint is already quantized; import the original weights',
+    );
   }
   for (const [field, value] of Object.entries(config)) {
     const off = value === null || value === false || (Array.isArray(value) && value.length === 0);
@@ -113,7 +174,9 @@ function refuseSlidingWindow(config: Json, family: Family): void {
 /** Rotary settings: `rope_theta` and `rope_scaling`, or both inside the newer `rope_parameters`. */
 function ropeOf(config: Json): { theta: number; scaling: Llama3RopeScaling | null } {
   const parameters = record(config['rope_parameters']);
-  const theta = (parameters === null ? null : optional(parameters, 'rope_theta', real)) ?? optional(config, 'rope_theta', real);
+  const theta =
+    (parameters === null ? null : optional(parameters, 'rope_theta', real)) ??
+    optional(config, 'rope_theta', real);
   return { theta: theta ?? 10_000, scaling: scalingOf(record(config['rope_scaling']) ?? parameters) };
 }
 
@@ -157,7 +220,8 @@ function real(config: Json, field: string): number {
 
 function flag(config: Json, field: string): boolean {
   const value = config[field];
-  if (typeof value !== 'boolean') throw invalid(field, `expected true or false, found ${JSON.stringify(value)}`);
+  if (typeof value !== 'boolean')
+    throw invalid(field, `expected true or false, found ${JSON.stringify(value)}`);
   return value;
 }
 

@@ -31,7 +31,12 @@ export class DataFile {
   }
 
   /** Appends a tensor whose bytes come in chunks. */
-  async append(name: string, type: ElementType, dims: readonly number[], chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  async append(
+    name: string,
+    type: ElementType,
+    dims: readonly number[],
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
     const offset = Math.ceil(this.#position / ALIGNMENT) * ALIGNMENT;
     let at = offset;
     for await (const chunk of chunks) {

@@ -9,7 +9,7 @@ import { verifyTensors } from './checkpoint-check.ts';
 import { parseModelConfig } from './config.ts';
 import { bytesOf, DataFile, DigestBuilder } from './data-file.ts';
 import { BACKBONE_FILES, type BackboneManifest, CARRIED_FILES, readManifest } from './manifest.ts';
-import { buildGraph, type WeightBits, WEIGHTS } from './onnx/graph.ts';
+import { buildGraph, WEIGHTS, type WeightBits } from './onnx/graph.ts';
 import { encodeModel } from './onnx/proto.ts';
 import { inverseFrequencies, rotaryTable } from './rope.ts';
 import { writeWeights } from './weight-writer.ts';
@@ -87,7 +87,10 @@ async function build(
   } finally {
     await data.close();
   }
-  await writeFile(join(building, BACKBONE_FILES.model), encodeModel(buildGraph(shape, options.bits, data.initializers)));
+  await writeFile(
+    join(building, BACKBONE_FILES.model),
+    encodeModel(buildGraph(shape, options.bits, data.initializers)),
+  );
   const manifest: BackboneManifest = {
     format: 1,
     digest: digest.hex(),
@@ -102,7 +105,11 @@ async function build(
   return manifest;
 }
 
-async function publish(root: string, building: string, manifest: BackboneManifest): Promise<ImportedBackbone> {
+async function publish(
+  root: string,
+  building: string,
+  manifest: BackboneManifest,
+): Promise<ImportedBackbone> {
   const dir = join(root, manifest.digest);
   try {
     await rename(building, dir);
@@ -139,7 +146,10 @@ async function carry(dir: string, name: string, required: boolean, building: str
 
 /** End-of-sequence ids: of `generation_config.json`, which chat models extend, else of `config.json`. */
 async function readEosTokenIds(dir: string, config: Readonly<Record<string, unknown>>): Promise<number[]> {
-  const generation = await readJson(dir, BACKBONE_FILES.generationConfig).catch(() => ({}) as Record<string, unknown>);
+  const generation = await readJson(dir, BACKBONE_FILES.generationConfig).catch((error: unknown) => {
+    if (error instanceof PatchbayError && error.code === 'FILE_MISSING') return {};
+    throw error;
+  });
   const value = generation['eos_token_id'] ?? config['eos_token_id'] ?? [];
   const ids = Array.isArray(value) ? value : [value];
   return ids.map((id: unknown) => {

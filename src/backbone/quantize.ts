@@ -18,7 +18,12 @@ export function blocksOf(columns: number): number {
  * to the end of the range that has one step more (-128 or -8), as llama.cpp's Q4_0 does, which uses every level.
  * @param weights row-major `[rows, columns]`
  */
-export function quantizeRows(weights: Float32Array, rows: number, columns: number, bits: 8 | 4): QuantizedRows {
+export function quantizeRows(
+  weights: Float32Array,
+  rows: number,
+  columns: number,
+  bits: 8 | 4,
+): QuantizedRows {
   const blocks = blocksOf(columns);
   const blockBytes = (QUANT_BLOCK * bits) / 8;
   const half = 2 ** (bits - 1);
@@ -38,7 +43,10 @@ export function quantizeRows(weights: Float32Array, rows: number, columns: numbe
       if (scale === 0) continue;
       const base = (row * blocks + block) * blockBytes;
       for (let i = 0; i < length; i++) {
-        const level = Math.max(0, Math.min(2 * half - 1, Math.round((weights[from + i] ?? 0) / scale) + half));
+        const level = Math.max(
+          0,
+          Math.min(2 * half - 1, Math.round((weights[from + i] ?? 0) / scale) + half),
+        );
         if (bits === 8) values[base + i] = level;
         else {
           const at = base + (i >> 1);

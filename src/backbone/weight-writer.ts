@@ -3,7 +3,7 @@ import type { Checkpoint } from '../safetensors/checkpoint.ts';
 import { allFinite, toFloat32 } from '../safetensors/convert.ts';
 import { dtypeBytes } from '../safetensors/dtype.ts';
 import { bytesOf, type DataFile, type DigestBuilder } from './data-file.ts';
-import { QUANT_BLOCK, type WeightBits, WEIGHTS } from './onnx/graph.ts';
+import { QUANT_BLOCK, WEIGHTS, type WeightBits } from './onnx/graph.ts';
 import { blocksOf, quantizeRows } from './quantize.ts';
 import type { SourceTensor, StoredWeight } from './weights.ts';
 
@@ -36,7 +36,8 @@ export async function writeWeights(
       parameters += values.length;
     });
     for (const { name } of weight.sources) if (!seen.has(name)) digest.text(name);
-    if (bits === 32 || !weight.quantizable) await data.append(weight.name, 'float32', weight.dims, asBytes(rows));
+    if (bits === 32 || !weight.quantizable)
+      await data.append(weight.name, 'float32', weight.dims, asBytes(rows));
     else await appendQuantized(weight, bits, rows, data);
     for (const { name } of weight.sources) seen.add(name);
     doneBytes += sizeOf(weight);
@@ -53,7 +54,8 @@ async function* floatRows(
 ): AsyncGenerator<Float32Array> {
   for (const source of weight.sources) {
     const info = checkpoint.tensors.get(source.name);
-    if (info === undefined) throw new PatchbayError('BACKBONE_INVALID', `The tensor ${source.name} is missing.`);
+    if (info === undefined)
+      throw new PatchbayError('BACKBONE_INVALID', `The tensor ${source.name} is missing.`);
     const rowElements = source.dims.slice(1).reduce((product, size) => product * size, 1);
     const rowBytes = rowElements * dtypeBytes(info.dtype);
     const rowsPerChunk = Math.max(1, Math.floor(CHUNK_BYTES / (rowElements * 4)));

@@ -33,12 +33,18 @@ const MODULE_OF: Readonly<Record<LoraTarget, string>> = {
  * @param separateHead whether the head is stored although it is tied, because it is quantized and the embedding is not
  */
 export function storedWeights(shape: ModelShape, separateHead: boolean): readonly StoredWeight[] {
-  const embedding: SourceTensor = { name: 'model.embed_tokens.weight', dims: [shape.vocabSize, shape.hiddenSize] };
+  const embedding: SourceTensor = {
+    name: 'model.embed_tokens.weight',
+    dims: [shape.vocabSize, shape.hiddenSize],
+  };
   const weights: StoredWeight[] = [single(WEIGHTS.embedding, embedding)];
   for (let layer = 0; layer < shape.layers; layer++) weights.push(...layerWeights(shape, layer));
   weights.push(single(WEIGHTS.finalNorm, { name: 'model.norm.weight', dims: [shape.hiddenSize] }));
   if (!shape.tiedEmbeddings) {
-    weights.push({ ...single(WEIGHTS.head, { name: 'lm_head.weight', dims: embedding.dims }), quantizable: true });
+    weights.push({
+      ...single(WEIGHTS.head, { name: 'lm_head.weight', dims: embedding.dims }),
+      quantizable: true,
+    });
   } else if (separateHead) {
     weights.push({ ...single(WEIGHTS.head, embedding), quantizable: true });
   }

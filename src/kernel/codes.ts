@@ -250,6 +250,11 @@ export const ERROR_CODES = {
     meaning: 'This process lost the lease of the request; another one settled it.',
     fix: 'Query the request by its id for its outcome.',
   },
+  SERVER_LOST: {
+    status: 503,
+    meaning: 'The server that ran the request was lost; the request was settled from what may have been delivered.',
+    fix: 'Retry: with the same idempotency key when nothing was metered, otherwise with a new one.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

@@ -19,7 +19,14 @@ export interface GoldenExpectation {
 }
 
 export const GOLDEN_ROOT = new URL('../fixtures/golden/', import.meta.url).pathname;
-export const GOLDEN_FOLDERS = ['llama-tied', 'llama3-untied', 'llama-bf16-sharded', 'mistral', 'qwen2', 'qwen3'] as const;
+export const GOLDEN_FOLDERS = [
+  'llama-tied',
+  'llama3-untied',
+  'llama-bf16-sharded',
+  'mistral',
+  'qwen2',
+  'qwen3',
+] as const;
 
 /** Under this margin float32 may choose the other token, and the comparison of a sequence ends. */
 export const MIN_MARGIN = 2e-3;

@@ -42,7 +42,12 @@ export class GraphBuilder {
   }
 
   /** Adds a node with one output. */
-  op(op: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}, output?: string): string {
+  op(
+    op: string,
+    inputs: readonly string[],
+    attributes: Record<string, Attribute> = {},
+    output?: string,
+  ): string {
     const name = output ?? this.#fresh(op);
     this.#add('', op, inputs, attributes, [name]);
     return name;
@@ -69,7 +74,12 @@ export class GraphBuilder {
     const normed = this.#fresh('SkipNorm');
     const sum = this.#fresh('Residual');
     const attributes = { epsilon: { float: epsilon } };
-    this.#add(MS_DOMAIN, 'SkipSimplifiedLayerNormalization', [a, b, scale], attributes, [normed, '', '', sum]);
+    this.#add(MS_DOMAIN, 'SkipSimplifiedLayerNormalization', [a, b, scale], attributes, [
+      normed,
+      '',
+      '',
+      sum,
+    ]);
     return { normed, sum };
   }
 

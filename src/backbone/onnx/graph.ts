@@ -46,7 +46,11 @@ export const WEIGHTS = {
  *
  * @param stored the tensors in the data file, by the names in {@link WEIGHTS}
  */
-export function buildGraph(shape: ModelShape, bits: WeightBits, stored: readonly InitializerSpec[]): GraphSpec {
+export function buildGraph(
+  shape: ModelShape,
+  bits: WeightBits,
+  stored: readonly InitializerSpec[],
+): GraphSpec {
   const g = new GraphBuilder();
   const available = new Set(stored.map((tensor) => tensor.name));
   for (const tensor of stored) g.initializer(tensor);
@@ -95,7 +99,11 @@ function declareInputs(g: GraphBuilder, shape: ModelShape): void {
     for (const site of LORA_SITES) {
       const [first] = site.targets;
       if (first === undefined) continue;
-      g.input(bankAName(layer, site), 'float32', ['G', targetDims(shape, first).in, `R${site.targets.length}`]);
+      g.input(bankAName(layer, site), 'float32', [
+        'G',
+        targetDims(shape, first).in,
+        `R${site.targets.length}`,
+      ]);
       for (const target of site.targets) {
         g.input(bankBName(layer, target), 'float32', ['G', 'R', targetDims(shape, target).out]);
       }
@@ -139,7 +147,11 @@ function linear(
     block_size: { int: QUANT_BLOCK },
     accuracy_level: { int: 4 },
   };
-  const product = g.msOp('MatMulNBits', [input, WEIGHTS.quantized(weight), WEIGHTS.scales(weight)], attributes);
+  const product = g.msOp(
+    'MatMulNBits',
+    [input, WEIGHTS.quantized(weight), WEIGHTS.scales(weight)],
+    attributes,
+  );
   return bias === null ? product : g.op('Add', [product, bias]);
 }
 
@@ -165,7 +177,9 @@ function adaptedLinear(
   const grouped = g.op('Gather', [input, GRAPH_INPUTS.groupIndex]);
   const low = g.op('MatMul', [grouped, bankAName(layer, site)]);
   const lows = site.targets.length === 1 ? [low] : g.split(low, 2, site.targets.length);
-  const highs = site.targets.map((target, index) => g.op('MatMul', [lows[index] ?? low, bankBName(layer, target)]));
+  const highs = site.targets.map((target, index) =>
+    g.op('MatMul', [lows[index] ?? low, bankBName(layer, target)]),
+  );
   const high = highs.length === 1 ? (highs[0] ?? low) : g.op('Concat', highs, { axis: { int: 2 } });
   const flat = g.reshape(high, [-1, outWidth]);
   const perPage = g.op('Gather', [flat, GRAPH_INPUTS.ungroupIndex]);

@@ -118,7 +118,9 @@ export function encodeModel(graph: GraphSpec): Uint8Array {
         name: `${node.op}_${index}`,
         op_type: node.op,
         domain: node.domain,
-        attribute: Object.entries(node.attributes).map(([name, attribute]) => encodeAttribute(name, attribute)),
+        attribute: Object.entries(node.attributes).map(([name, attribute]) =>
+          encodeAttribute(name, attribute),
+        ),
       })),
       initializer: graph.initializers.map((tensor) => ({
         dims: tensor.dims,

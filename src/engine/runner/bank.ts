@@ -56,7 +56,9 @@ export class AdapterBank {
    * pages in use, since the graph reads the whole range. Pages of other adapters stay where they are not in the way.
    */
   activate(adapters: readonly PackedAdapter[]): void {
-    const needed = adapters.flatMap((adapter) => adapter.pages.map((data, page) => ({ adapter, page, data })));
+    const needed = adapters.flatMap((adapter) =>
+      adapter.pages.map((data, page) => ({ adapter, page, data })),
+    );
     invariant(needed.length <= this.#maxPages, 'a step needs no more pages than the bank holds');
     if (needed.length + 1 > this.#capacity) this.#grow(needed.length + 1);
     const keys = new Set(needed.map(({ adapter, page }) => key(adapter.digest, page)));

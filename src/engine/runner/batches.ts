@@ -22,7 +22,11 @@ export interface Batch {
  * - first chunks need no cache and run together, apart by page count and by distance in the bank. Prefill is bound
  *   by arithmetic, so splitting costs it little, while pages in a gap of the bank's range would cost it a lot.
  */
-export function splitIntoBatches(work: readonly RowWork[], cache: KvCache, bank: AdapterBank): readonly Batch[] {
+export function splitIntoBatches(
+  work: readonly RowWork[],
+  cache: KvCache,
+  bank: AdapterBank,
+): readonly Batch[] {
   const indexed = work.map((row, index) => ({ ...row, index }));
   const decode = new Map<KvClass, IndexedWork[]>();
   const first: IndexedWork[] = [];
@@ -52,7 +56,12 @@ function cacheRange(rows: readonly IndexedWork[], cache: KvCache): NonNullable<B
 function clusterByBank(rows: readonly IndexedWork[], bank: AdapterBank): readonly (readonly IndexedWork[])[] {
   const located = rows
     .map((row) => ({ row, slots: pageSlots(row, bank) }))
-    .map(({ row, slots }) => ({ row, pages: slots.length, low: Math.min(...slots), high: Math.max(...slots) }))
+    .map(({ row, slots }) => ({
+      row,
+      pages: slots.length,
+      low: Math.min(...slots),
+      high: Math.max(...slots),
+    }))
     .sort((a, b) => a.pages - b.pages || a.low - b.low);
   const clusters: IndexedWork[][] = [];
   let pages = -1;
@@ -70,7 +79,9 @@ function clusterByBank(rows: readonly IndexedWork[], bank: AdapterBank): readonl
 
 /** Bank slots of all pages of a row's adapters. */
 export function pageSlots(row: RowWork, bank: AdapterBank): readonly number[] {
-  return row.adapters.flatMap(({ adapter }) => adapter.pages.map((_, page) => bank.slot(adapter.digest, page)));
+  return row.adapters.flatMap(({ adapter }) =>
+    adapter.pages.map((_, page) => bank.slot(adapter.digest, page)),
+  );
 }
 
 /** How the tokens of a run find their adapter pages. */
@@ -104,11 +115,9 @@ export function groupByPage(rows: readonly IndexedWork[], bank: AdapterBank): Pa
   const pagesPerToken = tokens.reduce((max, pages) => Math.max(max, pages.length), 0);
   const groups = new Map<number, number[]>();
   const member: { slot: number; place: number; weight: number }[] = [];
-  let padded = false;
   tokens.forEach((pages, token) => {
     for (let j = 0; j < pagesPerToken; j++) {
       const page = pages[j] ?? { slot: ZERO_SLOT, weight: 0 };
-      padded ||= page.slot === ZERO_SLOT;
       const group = groups.get(page.slot) ?? [];
       // The zero slot's results are all alike, so one member serves every token.
       if (page.slot !== ZERO_SLOT || group.length === 0) group.push(token);

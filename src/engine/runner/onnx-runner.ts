@@ -23,7 +23,10 @@ export interface OnnxRunnerOptions {
 }
 
 /** Runs steps on ONNX Runtime. */
-export async function createOnnxRunner(options: OnnxRunnerOptions, deps: { clock: Clock }): Promise<StepRunner> {
+export async function createOnnxRunner(
+  options: OnnxRunnerOptions,
+  deps: { clock: Clock },
+): Promise<StepRunner> {
   const session = await InferenceSession.create(options.modelPath, {
     executionProviders: [...options.executionProviders],
     intraOpNumThreads: options.intraOpThreads,
@@ -104,13 +107,22 @@ class OnnxRunner implements StepRunner {
   async #runBatch(batch: Batch, logits: (Float32Array | null)[]): Promise<number> {
     const lanes = laneLayout(batch);
     const wanted = batch.rows.filter((row) => row.wantsLogits);
-    const feeds = { ...this.#tokenInputs(batch, lanes), ...this.#adapterInputs(batch), ...this.#cacheInputs(batch) };
+    const feeds = {
+      ...this.#tokenInputs(batch, lanes),
+      ...this.#adapterInputs(batch),
+      ...this.#cacheInputs(batch),
+    };
     const started = this.#clock.monotonicMs();
     const outputs = await this.#session.run(feeds);
     const modelMs = this.#clock.monotonicMs() - started;
     const newKv = floats(outputs[GRAPH_OUTPUTS.newKv]);
     batch.rows.forEach((row, index) => {
-      const lane = { index: lanes.laneOf[index] ?? 0, rows: lanes.rows, width: lanes.width, tokens: row.tokens.length };
+      const lane = {
+        index: lanes.laneOf[index] ?? 0,
+        rows: lanes.rows,
+        width: lanes.width,
+        tokens: row.tokens.length,
+      };
       this.#cache.write(row.row, newKv, lane);
     });
     const flat = floats(outputs[GRAPH_OUTPUTS.logits]);
@@ -140,7 +152,13 @@ class OnnxRunner implements StepRunner {
       [GRAPH_INPUTS.positions]: int64(positions, [1, positions.length]),
       [GRAPH_INPUTS.laneIndex]: int64(lanes.laneIndex, [lanes.rows, lanes.width]),
       [GRAPH_INPUTS.unlaneIndex]: int64(lanes.unlaneIndex, [lanes.unlaneIndex.length]),
-      [GRAPH_INPUTS.mask]: new Tensor('float32', attentionMask(batch, lanes), [lanes.rows, 1, 1, lanes.width, keys]),
+      [GRAPH_INPUTS.mask]: new Tensor('float32', attentionMask(batch, lanes), [
+        lanes.rows,
+        1,
+        1,
+        lanes.width,
+        keys,
+      ]),
       [GRAPH_INPUTS.keySplit]: int64([capacity, lanes.width], [2]),
       [GRAPH_INPUTS.scoreShape]: int64([lanes.rows, kvHeads, perKvHead, lanes.width, keys], [5]),
       [GRAPH_INPUTS.scoreMatrixShape]: int64([lanes.rows, kvHeads, perKvHead * lanes.width, keys], [4]),
@@ -150,11 +168,15 @@ class OnnxRunner implements StepRunner {
 
   #adapterInputs(batch: Batch): Record<string, Tensor> {
     const grouping = groupByPage(batch.rows, this.#bank);
-    const tokens = grouping.pagesPerToken === 0 ? tokenCount(batch) : grouping.weights.length / grouping.pagesPerToken;
+    const tokens =
+      grouping.pagesPerToken === 0 ? tokenCount(batch) : grouping.weights.length / grouping.pagesPerToken;
     const groups = grouping.to - grouping.from;
     const feeds: Record<string, Tensor> = {
       [GRAPH_INPUTS.groupIndex]: new Tensor('int64', grouping.groupIndex, [groups, grouping.width]),
-      [GRAPH_INPUTS.ungroupIndex]: new Tensor('int64', grouping.ungroupIndex, [tokens, grouping.pagesPerToken]),
+      [GRAPH_INPUTS.ungroupIndex]: new Tensor('int64', grouping.ungroupIndex, [
+        tokens,
+        grouping.pagesPerToken,
+      ]),
       [GRAPH_INPUTS.pageWeight]: new Tensor('float32', grouping.weights, [tokens, 1, grouping.pagesPerToken]),
     };
     this.#bank.tensors.forEach((tensor, index) => {

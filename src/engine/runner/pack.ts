@@ -49,7 +49,13 @@ function copyA(
 }
 
 /** Transposes columns `[from, from + pageRank)` of B `[out, rank]` into rows of `[pageRank, out]`, scaled. */
-function copyB(page: Float32Array, tensor: BankTensor, module: LoraModule, from: number, pageRank: number): void {
+function copyB(
+  page: Float32Array,
+  tensor: BankTensor,
+  module: LoraModule,
+  from: number,
+  pageRank: number,
+): void {
   const to = Math.min(from + pageRank, module.rank);
   for (let r = from; r < to; r++) {
     const at = tensor.offset + (r - from) * tensor.columns;
