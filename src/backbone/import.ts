@@ -146,10 +146,12 @@ async function carry(dir: string, name: string, required: boolean, building: str
 
 /** End-of-sequence ids: of `generation_config.json`, which chat models extend, else of `config.json`. */
 async function readEosTokenIds(dir: string, config: Readonly<Record<string, unknown>>): Promise<number[]> {
-  const generation = await readJson(dir, BACKBONE_FILES.generationConfig).catch((error: unknown) => {
-    if (error instanceof PatchbayError && error.code === 'FILE_MISSING') return {};
-    throw error;
-  });
+  const generation = await readJson(dir, BACKBONE_FILES.generationConfig).catch(
+    (error: unknown): Record<string, unknown> => {
+      if (error instanceof PatchbayError && error.code === 'FILE_MISSING') return {};
+      throw error;
+    },
+  );
   const value = generation['eos_token_id'] ?? config['eos_token_id'] ?? [];
   const ids = Array.isArray(value) ? value : [value];
   return ids.map((id: unknown) => {

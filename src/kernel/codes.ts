@@ -271,6 +271,11 @@ export const ERROR_CODES = {
     meaning: 'Another process runs an embedded database on this data folder.',
     fix: 'Stop the other process, choose another PATCHBAY_DATA_DIR, or share one DATABASE_URL.',
   },
+  SERVER_UNREACHABLE: {
+    status: 503,
+    meaning: 'No Patchbay server answers at the URL.',
+    fix: 'Start the server (`npm start`), or name another with --url or PATCHBAY_URL.',
+  },
   PORT_IN_USE: { status: 500, meaning: 'The port is taken.', fix: 'Set PATCHBAY_PORT to a free port.' },
 } as const satisfies Record<string, CodeEntry>;
 

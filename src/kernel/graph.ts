@@ -25,7 +25,7 @@ export const GRAPH_INPUTS = {
   scoreMatrixShape: 'score_matrix_shape',
   /** `[O]` int64: packed indices of the tokens whose logits are wanted. */
   logitIndex: 'logit_index',
-  /** `[G, M]` int64: packed index of every group's m-th token; padding may repeat any token. */
+  /** `[G, M]` int64: packed index of every group's m-th token; padding is N, which reads zeros. */
   groupIndex: 'group_index',
   /** `[N, J]` int64: flattened `[G, M]` index of every token's j-th page. */
   ungroupIndex: 'ungroup_index',

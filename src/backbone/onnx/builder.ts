@@ -41,6 +41,12 @@ export class GraphBuilder {
     return name;
   }
 
+  /** A `[1, width]` constant of float zeros. */
+  zeroRow(width: number): string {
+    const inline = new Uint8Array(width * Float32Array.BYTES_PER_ELEMENT);
+    return this.initializer({ name: `zeros_${width}`, type: 'float32', dims: [1, width], data: { inline } });
+  }
+
   /** Adds a node with one output. */
   op(
     op: string,

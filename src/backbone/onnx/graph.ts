@@ -174,7 +174,10 @@ function adaptedLinear(
   const bias = available.has(biasName) ? biasName : null;
   const base = linear(g, input, WEIGHTS.linear(layer, siteName), bits, inWidth, outWidth, bias);
 
-  const grouped = g.op('Gather', [input, GRAPH_INPUTS.groupIndex]);
+  // Padding of groups reads a row of zeros behind the tokens: another sequence's token might hold NaN or Inf there,
+  // and zero times those is not zero.
+  const padded = g.op('Concat', [input, g.zeroRow(inWidth)], { axis: { int: 0 } });
+  const grouped = g.op('Gather', [padded, GRAPH_INPUTS.groupIndex]);
   const low = g.op('MatMul', [grouped, bankAName(layer, site)]);
   const lows = site.targets.length === 1 ? [low] : g.split(low, 2, site.targets.length);
   const highs = site.targets.map((target, index) =>

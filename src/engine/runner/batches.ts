@@ -102,8 +102,8 @@ export interface PageGrouping {
 }
 
 /**
- * Groups a run's packed tokens by adapter page. Tokens with fewer pages than others read the zero slot, whose result
- * is exactly zero whatever its input, so that another tenant's overflow cannot reach them.
+ * Groups a run's packed tokens by adapter page. Tokens with fewer pages than others read the zero slot, which holds
+ * zero weights and is given a row of zeros: its result is exactly zero, and no other token's overflow can reach them.
  */
 export function groupByPage(rows: readonly IndexedWork[], bank: AdapterBank): PageGrouping {
   const tokens = rows.flatMap((row) => {
@@ -119,8 +119,9 @@ export function groupByPage(rows: readonly IndexedWork[], bank: AdapterBank): Pa
     for (let j = 0; j < pagesPerToken; j++) {
       const page = pages[j] ?? { slot: ZERO_SLOT, weight: 0 };
       const group = groups.get(page.slot) ?? [];
-      // The zero slot's results are all alike, so one member serves every token.
-      if (page.slot !== ZERO_SLOT || group.length === 0) group.push(token);
+      // The zero slot's one member is the row of zeros, which serves every token.
+      if (page.slot !== ZERO_SLOT) group.push(token);
+      else if (group.length === 0) group.push(tokens.length);
       groups.set(page.slot, group);
       member.push({ slot: page.slot, place: group.length - 1, weight: page.weight });
     }
@@ -129,7 +130,7 @@ export function groupByPage(rows: readonly IndexedWork[], bank: AdapterBank): Pa
   const from = slots.length === 0 ? 0 : Math.min(...slots);
   const to = slots.length === 0 ? 0 : Math.max(...slots) + 1;
   const width = Math.max(0, ...[...groups.values()].map((group) => group.length));
-  const groupIndex = new BigInt64Array((to - from) * width);
+  const groupIndex = new BigInt64Array((to - from) * width).fill(BigInt(tokens.length));
   for (const [slot, group] of groups) {
     group.forEach((token, place) => {
       groupIndex[(slot - from) * width + place] = BigInt(token);
