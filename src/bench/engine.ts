@@ -1,0 +1,181 @@
+import { join } from 'node:path';
+import { importBackbone } from '../backbone/import.ts';
+import type { WeightBits } from '../backbone/onnx/graph.ts';
+import {
+  type BenchEngine,
+  type BenchEngineOptions,
+  type BenchEngineReport,
+  byteProgress,
+} from '../cli/ports.ts';
+import { createInlineEngine } from '../engine/loop.ts';
+import type { Engine, SequenceRequest } from '../engine/port.ts';
+import { packAdapter } from '../engine/runner/pack.ts';
+import type { AdapterLoader, StepRunner, StreamDecoder } from '../engine/runner.ts';
+import { systemClock } from '../kernel/clock.ts';
+import { newId } from '../kernel/ids.ts';
+import type { ModelShape } from '../kernel/model.ts';
+import { withProgress } from '../observability/progress.ts';
+import { openRunner, PAGE_RANK } from '../serving/open-runner.ts';
+import { percentiles, StepLog, timed } from './measure.ts';
+import { isSynthetic, syntheticAdapter, syntheticCheckpoint } from './synthetic.ts';
+import { adapterOfRequest, prompts } from './workload.ts';
+
+/** Memory bounds of the bench; generous, since it measures speed and not refusal. */
+const KV_BYTES = 4 * 2 ** 30;
+const HOST_CACHE_BYTES = 4 * 2 ** 30;
+
+/** Text is of no interest here; tokens are counted. */
+const silentDecoder: StreamDecoder = { push: () => '', end: () => '' };
+
+/**
+ * Loads an engine of its own with a closed loop of `streams` greedy requests that ignore end of sequence, and reports
+ * throughput, latencies and where the time of a step went.
+ */
+export const benchEngine: BenchEngine = async (options) => {
+  const checkpoint = isSynthetic(options.backbone)
+    ? await syntheticCheckpoint(options.backbone)
+    : options.backbone;
+  const backbone = await withProgress(options.progress, `Importing ${options.backbone}`, (step) =>
+    importBackbone({
+      dir: checkpoint,
+      root: join(options.dataDir, 'backbones'),
+      bits: options.bits satisfies WeightBits,
+      onProgress: byteProgress(step),
+    }),
+  );
+  const settings = {
+    maxContext: options.promptTokens + options.newTokens,
+    kvBytes: KV_BYTES,
+    bankPages: 4096,
+    intraOpThreads: options.threads,
+    executionProviders: ['cpu'],
+  };
+  const log = new StepLog();
+  const runner = await openRunner(backbone.dir, backbone.manifest, settings, { clock: systemClock });
+  const engine = createInlineEngine(
+    {
+      maxBatch: options.streams,
+      maxQueue: options.streams * 2,
+      hostCacheBytes: HOST_CACHE_BYTES,
+      maxRank: options.rank,
+    },
+    {
+      runner: timed(runner, log, systemClock),
+      loader: syntheticLoader(runner.shape, options.rank),
+      decoderFactory: () => silentDecoder,
+      clock: systemClock,
+      backboneDigest: backbone.manifest.digest,
+      eosTokenIds: backbone.manifest.eosTokenIds,
+    },
+  );
+  try {
+    // The first runs allocate and warm caches; they are not measured.
+    await drive(
+      engine,
+      { ...options, requests: options.streams, newTokens: Math.min(8, options.newTokens) },
+      runner,
+    );
+    log.clear();
+    const result = await withProgress(options.progress, 'Measuring', (step) =>
+      drive(engine, options, runner, (done) => step.update(done, options.requests, 'items')),
+    );
+    return report(options, result, log);
+  } finally {
+    await engine.close({ graceMs: 0 });
+  }
+};
+
+function syntheticLoader(shape: ModelShape, rank: number): AdapterLoader {
+  return {
+    load: async (digest) =>
+      packAdapter(syntheticAdapter(shape, rank, Number(digest), digest), shape, PAGE_RANK),
+    close: async () => {},
+  };
+}
+
+interface DriveResult {
+  readonly elapsedMs: number;
+  readonly outputTokens: number;
+  readonly ttftMs: readonly number[];
+  readonly interTokenMs: readonly number[];
+}
+
+/** Keeps `streams` requests in flight until `requests` have ended. */
+async function drive(
+  engine: Engine,
+  options: BenchEngineOptions,
+  runner: StepRunner,
+  onProgress: (done: number) => void = () => {},
+): Promise<DriveResult> {
+  const ttftMs: number[] = [];
+  const interTokenMs: number[] = [];
+  const promptOf = prompts(options.seed, options.promptTokens, runner.shape.vocabSize);
+  let outputTokens = 0;
+  let next = 0;
+  let done = 0;
+  const started = systemClock.monotonicMs();
+  const stream = async (slot: number): Promise<void> => {
+    while (next < options.requests && !options.signal.aborted) {
+      const number = next++;
+      await one(number, slot);
+      done += 1;
+      onProgress(done);
+    }
+  };
+  const one = (number: number, slot: number): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const submitted = systemClock.monotonicMs();
+      let last = submitted;
+      const request = benchRequest(options, promptOf(number), adapterOfRequest(options, number, slot));
+      engine
+        .submit(request, (event) => {
+          const now = systemClock.monotonicMs();
+          if (event.kind === 'end') {
+            if (event.reason === 'error') reject(new Error(event.error?.message ?? 'the engine failed'));
+            else resolve();
+            return;
+          }
+          if (last === submitted) ttftMs.push(now - submitted);
+          else interTokenMs.push(now - last);
+          last = now;
+          outputTokens += event.tokens.length;
+        })
+        .catch(reject);
+    });
+  await Promise.all(Array.from({ length: options.streams }, (_, slot) => stream(slot)));
+  return { elapsedMs: systemClock.monotonicMs() - started, outputTokens, ttftMs, interTokenMs };
+}
+
+function benchRequest(
+  options: BenchEngineOptions,
+  promptIds: readonly number[],
+  adapter: number | null,
+): SequenceRequest {
+  return {
+    id: newId(systemClock),
+    tenantId: 'bench',
+    promptIds,
+    adapters: adapter === null ? [] : [{ digest: String(adapter), weight: 1 }],
+    sampling: { temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, seed: 0 },
+    stop: { maxTokens: options.newTokens, strings: [], tokenIds: [], ignoreEos: true },
+    priority: 'STANDARD',
+    topLogprobs: 0,
+  };
+}
+
+function report(options: BenchEngineOptions, result: DriveResult, log: StepLog): BenchEngineReport {
+  return {
+    backbone: options.backbone,
+    workload: options.workload,
+    streams: options.streams,
+    requests: options.requests,
+    outputTokens: result.outputTokens,
+    elapsedMs: result.elapsedMs,
+    tokensPerSecond: (result.outputTokens / result.elapsedMs) * 1000,
+    decodeTokensPerSecond: log.decodeTokensPerSecond(),
+    ttftMs: percentiles(result.ttftMs),
+    interTokenMs: percentiles(result.interTokenMs),
+    stepMs: percentiles(log.stepMs()),
+    share: log.shares(),
+  };
+}

@@ -1,0 +1,25 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { loadLoraWeights } from '../adapter/loader.ts';
+import { FsBlobStore } from '../adapter/store/fs.ts';
+import { packAdapter } from '../engine/runner/pack.ts';
+import { invariant, toPatchbayError } from '../kernel/errors.ts';
+import type { LoaderWorkerData, LoadReply, LoadRequest } from './loader-protocol.ts';
+
+/** Reads, verifies and packs adapters, so that neither steps nor the API wait for any of it. */
+const data: LoaderWorkerData = workerData;
+const port = parentPort;
+invariant(port !== null, 'the loader runs as a worker thread');
+const store = new FsBlobStore({ root: data.storeRoot });
+const context = { shape: data.shape, backboneDigest: data.backboneDigest, limits: data.limits };
+
+port.on('message', async ({ id, digest }: LoadRequest) => {
+  try {
+    const weights = await loadLoraWeights(store, digest, context);
+    const adapter = packAdapter(weights, data.shape, data.pageRank);
+    // Pages move to the engine's thread; nothing is copied.
+    const buffers = adapter.pages.flatMap(({ buffer }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
+    port.postMessage({ id, adapter } satisfies LoadReply, buffers);
+  } catch (error) {
+    port.postMessage({ id, error: toPatchbayError(error).toPublic() } satisfies LoadReply);
+  }
+});
