@@ -1,13 +1,28 @@
 import { defineConfig } from 'vitest/config';
 
+/** Folders whose tests need Postgres; only a run that selects one of them pays for starting it. */
+const WITH_POSTGRES = ['test/integration/**/*.test.ts', 'test/e2e/**/*.test.ts'];
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    globalSetup: [],
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // Two cores are what a small machine has; more forks only fight each other.
     maxWorkers: 2,
     pool: 'forks',
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: WITH_POSTGRES },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'integration',
+          include: WITH_POSTGRES,
+          globalSetup: ['test/kit/global-setup.ts'],
+        },
+      },
+    ],
   },
 });

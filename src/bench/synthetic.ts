@@ -32,6 +32,16 @@ const SIZES = {
     intermediate_size: 1536,
     vocab_size: 49152,
   },
+  /** More than 2 GB in float32, where formats and buffers of 32 bits end. */
+  '600m': {
+    hidden_size: 1024,
+    num_hidden_layers: 38,
+    num_attention_heads: 16,
+    num_key_value_heads: 4,
+    head_dim: 64,
+    intermediate_size: 4096,
+    vocab_size: 32768,
+  },
 } as const;
 
 const PREFIX = 'synthetic:';

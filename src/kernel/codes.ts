@@ -48,6 +48,16 @@ export const ERROR_CODES = {
     fix: 'Send a valid key as `Authorization: Bearer <key>`.',
   },
   FORBIDDEN: { status: 403, meaning: 'The key may not do this.', fix: 'Use a key with the needed scope.' },
+  NAME_TAKEN: {
+    status: 409,
+    meaning: 'The name or handle is in use.',
+    fix: 'Choose another name.',
+  },
+  KEY_STATE: {
+    status: 409,
+    meaning: 'The API key is revoked, expired or already rotated.',
+    fix: 'Use the key that replaced it, or create a new one.',
+  },
   QUERY_TOO_COMPLEX: {
     status: 400,
     meaning: 'The operation exceeds a depth, alias, token or cost limit.',
@@ -162,6 +172,11 @@ export const ERROR_CODES = {
     meaning: 'With this adapter the backbone gives logits that are not finite.',
     fix: 'Lower lora_alpha or retrain: the update overflows.',
   },
+  ADAPTER_DUPLICATE: {
+    status: 409,
+    meaning: 'The adapter has a version with these weights already.',
+    fix: 'Use the version that is named.',
+  },
   ADAPTER_NOT_READY: {
     status: 409,
     meaning: 'The adapter version is not ready to serve.',
@@ -252,7 +267,8 @@ export const ERROR_CODES = {
   },
   SERVER_LOST: {
     status: 503,
-    meaning: 'The server that ran the request was lost; the request was settled from what may have been delivered.',
+    meaning:
+      'The server that ran the request was lost; the request was settled from what may have been delivered.',
     fix: 'Retry: with the same idempotency key when nothing was metered, otherwise with a new one.',
   },
   // Database and processes

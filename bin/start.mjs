@@ -1,0 +1,7 @@
+#!/usr/bin/env node
+// `npm start`: prepares the clone, then becomes the server. One process does both, so that a signal to npm reaches
+// the server without a shell in between, and so that npm's `ignore-scripts` setting, which also turns off `prestart`,
+// cannot leave a clone unprepared.
+import './prepare.mjs';
+
+if (!process.exitCode) await import('../dist/main.js');

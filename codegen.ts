@@ -1,0 +1,49 @@
+import type { CodegenConfig } from '@graphql-codegen/cli';
+
+/**
+ * Resolver types from the SDL. The output is not committed: `npm run generate` writes it in about a second and
+ * needs no network.
+ */
+const config: CodegenConfig = {
+  schema: 'schema/*.graphql',
+  generates: {
+    'src/graphql/generated/types.ts': {
+      plugins: ['typescript', 'typescript-resolvers'],
+      config: {
+        contextType: '../context.ts#GraphqlContext',
+        enumsAsTypes: true,
+        useTypeImports: true,
+        immutableTypes: true,
+        strictScalars: true,
+        optionalResolveType: true,
+        // Explicit null and a missing key mean the same to the resolvers, so input fields allow both.
+        inputMaybeValue: 'T | null | undefined',
+        mappers: {
+          Tenant: '../../tenant/service.ts#Tenant as TenantModel',
+          ApiKey: '../../tenant/api-keys.ts#ApiKey as ApiKeyModel',
+          Backbone: '../../adapter/types.ts#BackboneModel',
+          Adapter: '../../adapter/types.ts#AdapterModel',
+          AdapterVersion: '../../adapter/types.ts#AdapterVersionModel',
+          AdapterUpload: '../../adapter/types.ts#AdapterUploadModel',
+          UsageRecord: '../../usage/records.ts#UsageRecord as UsageRecordModel',
+          UsageRow: '../access/usage.ts#UsageRow as UsageRowModel',
+          UsageTotals: '../../usage/service.ts#UsageTotals as UsageTotalsModel',
+          InferenceRequest: '../../usage/service.ts#RequestView',
+          GeneratedToken: '../../engine/port.ts#GeneratedToken as EngineToken',
+          EngineStatus: '../access/engine.ts#EngineSnapshot',
+          Viewer: '../../auth/principal.ts#Principal',
+        },
+        scalars: {
+          ID: 'string',
+          DateTime: 'Date',
+          UUID: 'string',
+          BigInt: 'bigint',
+          Money: 'bigint',
+          JSONObject: 'Readonly<Record<string, string | number | boolean | null>>',
+        },
+      },
+    },
+  },
+};
+
+export default config;

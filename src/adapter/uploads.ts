@@ -1,0 +1,203 @@
+import type { Tx } from '../db/client.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import { newId, type Uuid } from '../kernel/ids.ts';
+import { requireBackbone } from './backbones.ts';
+import {
+  ADAPTER_FILES,
+  type AdapterFileName,
+  type AdapterLimits,
+  CONFIG_FILE,
+  isAdapterFileName,
+} from './limits.ts';
+import { findUpload, requireVersion } from './rows.ts';
+import { uploadToken } from './tokens.ts';
+import type { AdapterUploadModel, AdapterVersionModel, DeclaredFile, UploadTarget } from './types.ts';
+
+const NAME = /^[a-z0-9][a-z0-9._-]{0,99}$/;
+const SHA256 = /^[0-9a-f]{64}$/;
+
+/** How uploads are opened. */
+export interface UploadOptions {
+  readonly limits: AdapterLimits;
+  /** How long an upload accepts bytes. */
+  readonly ttlMs: number;
+  /** Server-side secret that tokens are derived from. */
+  readonly secret: string;
+  /** Such as `https://host/uploads`, without a slash at the end; the file's id follows. */
+  readonly baseUrl: string;
+}
+
+/** An upload to open. */
+export interface OpenUploadInput {
+  readonly name: string;
+  readonly backboneDigest: string;
+  readonly files: readonly DeclaredFile[];
+}
+
+/** Opens an upload in the tenant's transaction; creates the adapter when its name is new. */
+export async function openUpload(
+  tx: Tx,
+  { clock, options }: { readonly clock: Clock; readonly options: UploadOptions },
+  tenantId: Uuid,
+  input: OpenUploadInput,
+): Promise<AdapterUploadModel> {
+  if (!NAME.test(input.name)) {
+    throw new PatchbayError(
+      'BAD_INPUT',
+      'An adapter name has 1 to 100 of a-z, 0-9, ".", "_" and "-", and begins with a letter or digit.',
+      { field: 'name' },
+    );
+  }
+  const files = checkFiles(input.files, options.limits);
+  const backbone = await requireBackbone(tx, input.backboneDigest);
+  const now = new Date(clock.nowMs());
+  await tx.$executeRaw`
+    INSERT INTO adapter (id, tenant_id, name, created_at)
+    VALUES (${newId(clock)}::uuid, ${tenantId}::uuid, ${input.name}, ${now})
+    ON CONFLICT (tenant_id, name) DO NOTHING`;
+  const adapter = await tx.adapter.findUniqueOrThrow({
+    where: { tenantId_name: { tenantId, name: input.name } },
+  });
+  const id = newId(clock);
+  const expiresAt = new Date(now.getTime() + options.ttlMs);
+  await tx.upload.create({
+    data: { id, tenantId, adapterId: adapter.id, backboneId: backbone.id, createdAt: now, expiresAt },
+  });
+  await tx.uploadFile.createMany({
+    data: files.map(({ name, size, sha256 }) => ({
+      id: newId(clock),
+      tenantId,
+      uploadId: id,
+      name,
+      size,
+      sha256,
+    })),
+  });
+  return requireUpload(tx, id);
+}
+
+function checkFiles(
+  files: readonly DeclaredFile[],
+  limits: AdapterLimits,
+): readonly (DeclaredFile & { readonly name: AdapterFileName })[] {
+  const checked = files.map(({ name, size, sha256 }, index) => {
+    const field = `files.${index}`;
+    if (!isAdapterFileName(name)) throw unknownFile(name, `${field}.name`);
+    const limit = BigInt(name === CONFIG_FILE ? limits.maxConfigBytes : limits.maxTensorsBytes);
+    if (size < 1n) throw new PatchbayError('BAD_INPUT', `${name} is empty.`, { field: `${field}.size` });
+    if (size > limit) {
+      throw new PatchbayError('FILE_TOO_LARGE', `${name} may have ${limit} bytes.`, {
+        field: `${field}.size`,
+        meta: { limitBytes: Number(limit) },
+      });
+    }
+    if (!SHA256.test(sha256)) {
+      throw new PatchbayError('BAD_INPUT', 'A SHA-256 is 64 lower-case hex digits.', {
+        field: `${field}.sha256`,
+      });
+    }
+    return { name, size, sha256 };
+  });
+  for (const name of ADAPTER_FILES) {
+    const count = checked.filter((file) => file.name === name).length;
+    if (count === 0) throw new PatchbayError('FILE_MISSING', `${name} is not declared.`, { field: 'files' });
+    if (count > 1) throw new PatchbayError('BAD_INPUT', `${name} is declared twice.`, { field: 'files' });
+  }
+  return checked;
+}
+
+function unknownFile(name: string, field: string): PatchbayError {
+  if (/\.(bin|pt|pth|ckpt|pkl)$/.test(name)) {
+    return new PatchbayError('ADAPTER_UNSUPPORTED', 'Pickles are not accepted: reading one can run code.', {
+      field,
+      fix: 'Save again with safe_serialization=True.',
+    });
+  }
+  return new PatchbayError('BAD_INPUT', `Only ${ADAPTER_FILES.join(' and ')} are accepted; no archives.`, {
+    field,
+  });
+}
+
+/** Where each file of an upload is sent. The same answer every time, until the upload expires. */
+export function uploadTargets(upload: AdapterUploadModel, options: UploadOptions): readonly UploadTarget[] {
+  return upload.files.map(({ id, name }) => ({
+    name,
+    url: `${options.baseUrl}/${id}`,
+    token: uploadToken(options.secret, { fileId: id, expiresAtMs: upload.expiresAt.getTime() }),
+  }));
+}
+
+async function requireUpload(tx: Tx, id: Uuid): Promise<AdapterUploadModel> {
+  const upload = await findUpload(tx, id);
+  if (upload === null) throw new PatchbayError('UPLOAD_NOT_FOUND', 'There is no such upload.');
+  return upload;
+}
+
+/**
+ * Turns a complete upload into a version that waits for validation, in the tenant's transaction. Repeating it gives the
+ * same version; so does another upload of the same bytes under the same name.
+ */
+export async function finaliseUpload(
+  tx: Tx,
+  { clock }: { readonly clock: Clock },
+  tenantId: Uuid,
+  uploadId: Uuid,
+): Promise<AdapterVersionModel> {
+  // Two finalisations of one upload, and of one adapter, queue here.
+  await tx.$queryRaw`SELECT FROM upload WHERE id = ${uploadId}::uuid FOR UPDATE`;
+  const upload = await requireUpload(tx, uploadId);
+  if (upload.versionId !== null) return requireVersion(tx, upload.versionId);
+  const missing = upload.files.find((file) => !file.complete);
+  if (upload.expiresAt.getTime() <= clock.nowMs()) {
+    throw new PatchbayError('UPLOAD_NOT_FOUND', 'The upload has expired.');
+  }
+  if (missing !== undefined) {
+    throw new PatchbayError(
+      'UPLOAD_INCOMPLETE',
+      `${missing.name} has ${missing.received} of ${missing.size} bytes.`,
+      { field: missing.name },
+    );
+  }
+  await tx.$queryRaw`SELECT FROM adapter WHERE id = ${upload.adapterId}::uuid FOR UPDATE`;
+  const versionId = await recogniseOrInsert(tx, clock, tenantId, upload);
+  await tx.upload.update({ where: { id: uploadId }, data: { versionId }, select: { id: true } });
+  return requireVersion(tx, versionId);
+}
+
+async function recogniseOrInsert(
+  tx: Tx,
+  clock: Clock,
+  tenantId: Uuid,
+  upload: AdapterUploadModel,
+): Promise<Uuid> {
+  const [config, tensors] = ADAPTER_FILES.map(
+    (name) => upload.files.find((file) => file.name === name)?.sha256,
+  );
+  if (config === undefined || tensors === undefined) throw new Error('an upload has both files');
+  const { backboneId, adapterId } = await tx.upload.findUniqueOrThrow({ where: { id: upload.id } });
+  const known = await tx.adapterVersion.findFirst({
+    where: {
+      tenantId,
+      adapterId,
+      backboneId,
+      configSha256: config,
+      tensorsSha256: tensors,
+      state: { in: ['VALIDATING', 'READY'] },
+    },
+    select: { id: true },
+  });
+  if (known !== null) return known.id;
+  const { lastNumber } = await tx.adapter.update({
+    where: { id: adapterId },
+    data: { lastNumber: { increment: 1 } },
+    select: { lastNumber: true },
+  });
+  const id = newId(clock);
+  await tx.$executeRaw`
+    INSERT INTO adapter_version
+      (id, tenant_id, adapter_id, number, backbone_id, config_sha256, tensors_sha256, created_at)
+    VALUES (${id}::uuid, ${tenantId}::uuid, ${adapterId}::uuid, ${lastNumber}, ${backboneId}::uuid, ${config},
+            ${tensors}, ${new Date(clock.nowMs())})`;
+  return id;
+}

@@ -1,0 +1,171 @@
+import type { Database } from '../db/client.ts';
+import { SQLSTATE, sqlState } from '../db/errors.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import type { Uuid } from '../kernel/ids.ts';
+import {
+  checkReceived,
+  isVerdict,
+  proveEffect,
+  storeReceived,
+  unstore,
+  type ValidationTools,
+} from './validate.ts';
+import {
+  type Claim,
+  claimVersion,
+  duplicateOf,
+  finishReady,
+  finishRejected,
+  releaseClaim,
+  renewClaim,
+  tenantHasDigest,
+} from './validation-rows.ts';
+
+/** How validation is run. */
+export interface ValidationOptions {
+  /** Names this process among all that share the database. */
+  readonly instanceId: Uuid;
+  /** Versions validated at the same time. */
+  readonly concurrency: number;
+  /** How long a claim lasts without being renewed. */
+  readonly leaseMs: number;
+  /** Claims after which a version whose validation never ends is rejected. */
+  readonly maxAttempts: number;
+  /** How often to look for work that no notification announced. */
+  readonly pollMs: number;
+}
+
+export const DEFAULT_VALIDATION: Omit<ValidationOptions, 'instanceId'> = {
+  concurrency: 2,
+  leaseMs: 30_000,
+  maxAttempts: 5,
+  pollMs: 5_000,
+};
+
+/** What validation needs besides {@link ValidationTools}. */
+export interface ValidationDependencies extends ValidationTools {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly onError?: (error: unknown, versionId: Uuid | null) => void;
+}
+
+/**
+ * Validates versions off the request path. The queue is the table: rows in VALIDATING, claimed under a lease, so that
+ * another process takes over when this one dies. Every step can be repeated.
+ */
+export class ValidationQueue {
+  readonly #options: ValidationOptions;
+  readonly #deps: ValidationDependencies;
+  readonly #running = new Set<Promise<void>>();
+  #timer: NodeJS.Timeout | undefined;
+  #closing = false;
+  #looking = false;
+  #lookAgain = false;
+
+  constructor(options: ValidationOptions, dependencies: ValidationDependencies) {
+    this.#options = options;
+    this.#deps = dependencies;
+  }
+
+  /** Begins to look for work. */
+  start(): void {
+    this.#timer ??= setInterval(() => this.wake(), this.#options.pollMs);
+    this.wake();
+  }
+
+  /** Looks for work now. */
+  wake(): void {
+    if (this.#closing) return;
+    if (this.#looking) {
+      this.#lookAgain = true;
+      return;
+    }
+    this.#looking = true;
+    this.#look()
+      .catch((error: unknown) => this.#deps.onError?.(error, null))
+      .finally(() => {
+        this.#looking = false;
+        if (!this.#lookAgain) return;
+        this.#lookAgain = false;
+        this.wake();
+      });
+  }
+
+  /** Stops claiming and waits for what is running. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearInterval(this.#timer);
+    await Promise.all(this.#running);
+  }
+
+  async #look(): Promise<void> {
+    while (!this.#closing && this.#running.size < this.#options.concurrency) {
+      const claim = await claimVersion(this.#deps.database, this.#options, this.#deps.context.backboneDigest);
+      if (claim === null) return;
+      const work: Promise<void> = this.#validate(claim)
+        .catch((error: unknown) => this.#deps.onError?.(error, claim.versionId))
+        .finally(() => {
+          this.#running.delete(work);
+          this.wake();
+        });
+      this.#running.add(work);
+    }
+  }
+
+  async #validate(claim: Claim): Promise<void> {
+    const { database, onError } = this.#deps;
+    const renewal = setInterval(() => {
+      renewClaim(database, claim, this.#options.leaseMs).catch((error: unknown) =>
+        onError?.(error, claim.versionId),
+      );
+    }, this.#options.leaseMs / 3);
+    try {
+      await this.#judge(claim);
+    } catch (error) {
+      if (isVerdict(error)) {
+        await finishRejected(database, claim, error);
+        return;
+      }
+      onError?.(error, claim.versionId);
+      if (claim.attempts < this.#options.maxAttempts)
+        await releaseClaim(database, claim, this.#options.pollMs);
+      else await finishRejected(database, claim, gaveUp(claim.attempts));
+    } finally {
+      clearInterval(renewal);
+    }
+  }
+
+  /** Throws a verdict, or another error that says nothing about the files. */
+  async #judge(claim: Claim): Promise<void> {
+    const { database, clock, store } = this.#deps;
+    if (claim.attempts > this.#options.maxAttempts) throw gaveUp(claim.attempts - 1);
+    const { digest, summary } = await checkReceived(this.#deps, claim.files);
+    const version = { digest, tenantId: claim.tenantId };
+    const twin = await duplicateOf(database, claim, digest);
+    if (twin !== null) throw duplicate(twin);
+    await storeReceived(this.#deps, claim.files, version);
+    try {
+      await proveEffect(this.#deps, digest);
+      await finishReady(database, claim, { digest, summary, readyAt: new Date(clock.nowMs()) });
+    } catch (error) {
+      if (sqlState(error) === SQLSTATE.uniqueViolation)
+        throw duplicate((await duplicateOf(database, claim, digest)) ?? 0);
+      // The owner's other adapters may hold the same content; their copy is this one.
+      if (isVerdict(error) && !(await tenantHasDigest(database, version))) await unstore(store, version);
+      throw error;
+    }
+  }
+}
+
+function duplicate(number: number): PatchbayError {
+  return new PatchbayError('ADAPTER_DUPLICATE', `Version ${number} of this adapter has the same weights.`, {
+    fix: `Use version ${number}.`,
+  });
+}
+
+function gaveUp(attempts: number): PatchbayError {
+  return new PatchbayError('INTERNAL', `The validation did not end in ${attempts} attempts.`, {
+    fix: 'Upload the adapter again; tell the operator if it persists.',
+  });
+}

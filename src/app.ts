@@ -1,0 +1,201 @@
+import { readFileSync } from 'node:fs';
+import { registerUploadRoutes } from './adapter/upload-http.ts';
+import { IncomingDataStore } from './adapter/upload-store.ts';
+import { openAppDatabase } from './app/database.ts';
+import { openBackbone, startEngine } from './app/engine.ts';
+import { ensureFirstKeys } from './app/keys.ts';
+import { Lifecycle } from './app/lifecycle.ts';
+import { type Services, startServices } from './app/services.ts';
+import { registerStarterAdapters, starterExample } from './app/starter.ts';
+import type { App, AppDeps, StartReport } from './cli/app-port.ts';
+import { updateKeyFile } from './cli/key-file.ts';
+import { type Config, resolveSecret } from './config/index.ts';
+import type { Database } from './db/client.ts';
+import { listen } from './db/listen.ts';
+import type { Engine } from './engine/port.ts';
+import { createGraphqlServices, type GraphqlServices } from './graphql/services.ts';
+import { createHttpServer, type HttpServer } from './http/server.ts';
+import { PatchbayError } from './kernel/errors.ts';
+import { KEY_REVOKED_CHANNEL } from './tenant/api-keys.ts';
+
+const UPLOAD_PATH = '/uploads';
+
+/** The composition root: the only place that chooses drivers. */
+export function createApp(config: Config, deps: AppDeps): App {
+  return new PatchbayApp(config, deps);
+}
+
+class PatchbayApp implements App {
+  readonly #config: Config;
+  readonly #deps: AppDeps;
+  readonly #lifecycle: Lifecycle;
+  #starting: Promise<StartReport> | null = null;
+  #draining = false;
+
+  constructor(config: Config, deps: AppDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#lifecycle = new Lifecycle(deps.logger);
+  }
+
+  start(): Promise<StartReport> {
+    this.#starting ??= this.#start().catch(async (error: unknown) => {
+      await this.#lifecycle.close();
+      throw error;
+    });
+    return this.#starting;
+  }
+
+  async drain(): Promise<void> {
+    this.#draining = true;
+    // A start under way notices at its next step; what it took by then is released below.
+    await this.#starting?.catch(() => {});
+    await this.#lifecycle.close();
+  }
+
+  async #start(): Promise<StartReport> {
+    const config = this.#config;
+    const { dir } = config.data;
+    const secret = await resolveSecret(config.data);
+    const { database, roleUrls, report } = await openAppDatabase(config, secret, this.#deps, this.#lifecycle);
+    this.#proceed();
+    const backbone = await openBackbone(config, this.#deps);
+    this.#proceed();
+    const engine = await startEngine(config, backbone, this.#deps, this.#lifecycle);
+    this.#proceed();
+    let baseUrl = config.server.publicUrl;
+    const uploadUrl = (): string => `${baseUrl ?? ''}${UPLOAD_PATH}`;
+    const { systemUrl } = roleUrls;
+    const parts = { config, secret, database, systemUrl, engine, backbone, uploadUrl };
+    const services = await startServices(parts, this.#deps, this.#lifecycle);
+    this.#proceed();
+    const keys = await ensureFirstKeys(dir, services.tenants, services.apiKeys);
+    const isStarter = config.backbone.source === 'starter';
+    if (isStarter) {
+      const datastore = new IncomingDataStore({ database, incoming: services.incoming });
+      const starter = { ...services, database, datastore, progress: this.#deps.progress };
+      await registerStarterAdapters(keys.demoTenant.id, backbone.manifest.digest, starter);
+    }
+    this.#proceed();
+    const server = await this.#serve(services, database, engine, secret, systemUrl);
+    const { url, graphqlUrl } = await server.listen();
+    baseUrl ??= url;
+    await updateKeyFile(dir, { graphqlUrl });
+    return {
+      graphqlUrl,
+      backbone: backbone.manifest,
+      database: report,
+      operatorKey: keys.operatorKey,
+      demoKey: keys.demoKey,
+      example: isStarter ? await starterExample() : null,
+    };
+  }
+
+  async #serve(
+    services: Services,
+    database: Database,
+    engine: Engine,
+    secret: string,
+    systemUrl: string,
+  ): Promise<HttpServer> {
+    const config = this.#config;
+    const { clock, logger } = this.#deps;
+    const { authenticator, inference } = services;
+    const revocations = await this.#followRevocations(systemUrl, services);
+    const server = await createHttpServer(
+      {
+        host: config.server.host,
+        port: config.server.port,
+        bodyBytesMax: config.graphql.maxBodyBytes,
+        introspection: config.graphql.introspection ? 'on' : 'off',
+        operations: {
+          depthMax: config.graphql.maxDepth,
+          aliasesMax: config.graphql.maxAliases,
+          costMax: config.graphql.maxCost,
+          tokensMax: config.graphql.maxTokens,
+        },
+        websocket: {
+          operationsPerSocketMax: config.graphql.wsOperationsPerSocket,
+          messageBytesMax: config.graphql.maxBodyBytes,
+          initMsMax: config.graphql.wsInitTimeoutMs,
+          bufferedBytesMax: config.graphql.slowConsumerBytes,
+          drainMsMax: config.graphql.slowConsumerMs,
+        },
+      },
+      {
+        clock,
+        log: logger,
+        services: this.#graphqlServices(services, database, engine),
+        authenticate: (authorization) => authenticator.authenticate(authorization),
+        onKeyRevoked: revocations.subscribe,
+        ready: () => !this.#draining && services.metering.lease.current !== null,
+        routes: [
+          (app) =>
+            registerUploadRoutes(app, {
+              database,
+              clock,
+              incoming: services.incoming,
+              secret,
+              path: UPLOAD_PATH,
+              onError: (err) => logger.warn({ err }, 'An upload failed'),
+            }),
+        ],
+      },
+    );
+    this.#lifecycle.add('HTTP server', async () => {
+      server.drain();
+      // Running streams end, and are settled, while their sockets are still open.
+      await inference.drain({ graceMs: config.server.drainMs });
+      await server.close();
+    });
+    return server;
+  }
+
+  /** Hears of revoked keys from any process: forgets what is believed of them and ends what they run. */
+  async #followRevocations(url: string, { authenticator, inference }: Services) {
+    const listeners = new Set<(keyId: string) => void>();
+    const listener = await listen(
+      { url, channels: [KEY_REVOKED_CHANNEL] },
+      {
+        notified: (_channel, keyId) => {
+          authenticator.forget();
+          inference.cancelKey(keyId);
+          for (const notify of listeners) notify(keyId);
+        },
+        reconnected: () => authenticator.forget(),
+        failed: (err) => this.#deps.logger.warn({ err }, 'Listening for revoked keys will try again'),
+      },
+    );
+    this.#lifecycle.add('revocation listener', () => listener.close());
+    return {
+      subscribe: (notify: (keyId: string) => void) => {
+        listeners.add(notify);
+        return () => listeners.delete(notify);
+      },
+    };
+  }
+
+  #graphqlServices(services: Services, database: Database, engine: Engine): GraphqlServices {
+    const { clock } = this.#deps;
+    return createGraphqlServices({
+      ...services,
+      database,
+      engine,
+      clock,
+      version: packageVersion(),
+      ready: () => !this.#draining,
+    });
+  }
+
+  #proceed(): void {
+    if (this.#draining) throw new PatchbayError('SHUTTING_DOWN', 'The start was interrupted.');
+  }
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  const parsed: unknown = JSON.parse(text);
+  const version =
+    typeof parsed === 'object' && parsed !== null && 'version' in parsed ? parsed.version : null;
+  return typeof version === 'string' ? version : 'unknown';
+}

@@ -1,0 +1,94 @@
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type AdapterLimits, DEFAULT_ADAPTER_LIMITS } from '../adapter/limits.ts';
+import type { ImportedBackbone } from '../backbone/import.ts';
+import { importOnce } from '../backbone/imported.ts';
+import type { AppDeps } from '../cli/app-port.ts';
+import type { Config } from '../config/index.ts';
+import type { Engine } from '../engine/port.ts';
+import { createThreadEngine } from '../engine/thread/client.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import { withProgress } from '../observability/progress.ts';
+import type { EngineWorkerData } from '../serving/engine-worker.ts';
+import type { Lifecycle } from './lifecycle.ts';
+
+/** The starter that ships with the program. */
+export const STARTER_FOLDER = fileURLToPath(new URL('../../starter', import.meta.url));
+
+/** Where a data folder keeps what. */
+export function folders(config: Config): {
+  readonly backbones: string;
+  readonly store: string;
+  readonly incoming: string;
+} {
+  const { dir } = config.data;
+  return { backbones: join(dir, 'backbones'), store: join(dir, 'store'), incoming: join(dir, 'incoming') };
+}
+
+/** The limits that uploads and loads are held to. */
+export function adapterLimits(config: Config): AdapterLimits {
+  return {
+    ...DEFAULT_ADAPTER_LIMITS,
+    maxRank: config.adapters.maxRank,
+    maxTensorsBytes: config.adapters.maxBytes,
+  };
+}
+
+/** Imports the configured backbone unless that was done before. */
+export async function openBackbone(config: Config, deps: AppDeps): Promise<ImportedBackbone> {
+  const { source, weightBits } = config.backbone;
+  const dir = source === 'starter' ? join(STARTER_FOLDER, 'backbone') : resolve(source);
+  if (!existsSync(dir)) {
+    throw new PatchbayError('FILE_MISSING', `There is no folder ${dir}.`, {
+      field: 'PATCHBAY_BACKBONE',
+      fix: 'Set PATCHBAY_BACKBONE to `starter` or to the path of a checkpoint folder.',
+    });
+  }
+  return withProgress(deps.progress, `Importing the backbone ${source}`, (step) =>
+    importOnce({
+      dir,
+      root: folders(config).backbones,
+      bits: weightBits,
+      onProgress: (done, total) => step.update(done, total, 'bytes'),
+    }),
+  );
+}
+
+/** Starts the engine in its thread. */
+export async function startEngine(
+  config: Config,
+  backbone: ImportedBackbone,
+  deps: AppDeps,
+  lifecycle: Lifecycle,
+): Promise<Engine> {
+  const { engine, adapters } = config;
+  const data: EngineWorkerData = {
+    backboneDir: backbone.dir,
+    storeRoot: folders(config).store,
+    limits: adapterLimits(config),
+    runner: {
+      maxContext: engine.maxContext,
+      kvBytes: engine.kvBytes,
+      bankPages: engine.bankPages,
+      intraOpThreads: engine.intraOpThreads,
+      executionProviders: [...engine.executionProviders],
+    },
+    engine: {
+      maxBatch: engine.maxBatch,
+      prefillTokensPerStep: engine.prefillTokensPerStep,
+      maxQueue: engine.maxQueue,
+      hostCacheBytes: engine.hostCacheBytes,
+      maxBlend: adapters.maxBlend,
+      maxRank: adapters.maxRank,
+    },
+  };
+  const worker = new URL('../serving/engine-worker.js', import.meta.url);
+  const started = await withProgress(deps.progress, 'Starting the engine', () =>
+    createThreadEngine(worker, data, {
+      report: (err) => deps.logger.error({ err }, 'The engine reported a failure'),
+    }),
+  );
+  lifecycle.add('engine', () => started.close({ graceMs: 0 }));
+  return started;
+}

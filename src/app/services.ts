@@ -1,0 +1,190 @@
+import { randomBytes } from 'node:crypto';
+import { registerBackbone } from '../adapter/backbones.ts';
+import { AdapterStateFeed } from '../adapter/feed.ts';
+import { IncomingFiles } from '../adapter/incoming.ts';
+import { parseAdapterRef } from '../adapter/resolve.ts';
+import { AdapterService } from '../adapter/service.ts';
+import { FsBlobStore } from '../adapter/store/fs.ts';
+import { sweepUploads } from '../adapter/upload-sweep.ts';
+import { DEFAULT_VALIDATION, ValidationQueue } from '../adapter/validation-queue.ts';
+import { Authenticator } from '../auth/authenticator.ts';
+import type { ImportedBackbone } from '../backbone/import.ts';
+import { type BackboneText, openText } from '../backbone/text/open.ts';
+import type { AppDeps } from '../cli/app-port.ts';
+import type { Config } from '../config/index.ts';
+import type { Database } from '../db/client.ts';
+import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
+import type { Engine } from '../engine/port.ts';
+import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
+import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
+import { newId } from '../kernel/ids.ts';
+import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
+import { every } from '../metering/periodic.ts';
+import { ApiKeyService } from '../tenant/api-keys.ts';
+import { TenantService } from '../tenant/service.ts';
+import { UsageService } from '../usage/service.ts';
+import { adapterLimits, folders } from './engine.ts';
+import type { Lifecycle } from './lifecycle.ts';
+
+/** How often files of finished uploads are removed. */
+const SWEEP_MS = 60_000;
+/** Token ids of the canary prompts where the backbone has no tokenizer; any ids do. */
+const CANARY_TOKENS = 12;
+const CANARY_TEXTS = ['The quick brown fox jumps over 13 lazy dogs.', '{"a": [1, 2.5], "b": "été"}\n'];
+
+/** What the domain services are made of. */
+export interface ServiceParts {
+  readonly config: Config;
+  readonly secret: string;
+  readonly database: Database;
+  /** URL of the system role, for notifications. */
+  readonly systemUrl: string;
+  readonly engine: Engine;
+  readonly backbone: ImportedBackbone;
+  /** Base URL of uploads; known once the server listens. */
+  readonly uploadUrl: () => string;
+}
+
+/** The domain services of one process. */
+export interface Services {
+  readonly authenticator: Authenticator;
+  readonly tenants: TenantService;
+  readonly apiKeys: ApiKeyService;
+  readonly adapters: AdapterService;
+  readonly incoming: IncomingFiles;
+  readonly metering: Metering;
+  readonly inference: InferenceService;
+  readonly usage: UsageService;
+}
+
+/** Makes and starts the domain services; the lifecycle learns how to stop them. */
+export async function startServices(
+  parts: ServiceParts,
+  deps: AppDeps,
+  lifecycle: Lifecycle,
+): Promise<Services> {
+  const { config, secret, database, engine, backbone } = parts;
+  const { clock, logger } = deps;
+  const warn = (what: string) => (err: unknown) => logger.warn({ err }, what);
+  const registry = { database, clock };
+  await registerBackbone(registry, backbone.manifest);
+
+  const authenticator = new Authenticator(
+    { pepper: secret },
+    { ...registry, onError: warn('Key use not written') },
+  );
+  lifecycle.add('authenticator', () => authenticator.close());
+  const tenants = new TenantService(registry);
+  const apiKeys = new ApiKeyService({ pepper: secret }, { ...registry, randomBytes });
+
+  const text = openText(backbone.dir, backbone.manifest);
+  const incoming = new IncomingFiles({ folder: folders(config).incoming });
+  const adapters = await startAdapters(parts, text, incoming, deps, lifecycle);
+
+  const metering = new Metering(
+    { ...METERING_DEFAULTS, leaseMs: config.metering.leaseMs },
+    {
+      ...registry,
+      onBackgroundError: (task, err) => logger.warn({ err, task }, 'Metering will try again'),
+      onRecovery: ({ settled }) =>
+        logger.warn({ requests: settled.length }, 'Settled requests of a lost process'),
+    },
+  );
+  await metering.start();
+  lifecycle.add('metering', () => metering.stop());
+
+  const inference = new InferenceService(
+    { ...INFERENCE_DEFAULTS, maxBlendWeight: DEFAULT_ENGINE_OPTIONS.maxBlendWeight },
+    {
+      engine,
+      encoder: encoderOf(text),
+      adapters: resolverOf(adapters),
+      clock,
+      randomBytes,
+      recorder: metering.recorder,
+      lease: metering.lease,
+    },
+  );
+  inference.start();
+  lifecycle.add('inference', () => inference.drain({ graceMs: config.server.drainMs }));
+  return {
+    authenticator,
+    tenants,
+    apiKeys,
+    adapters,
+    incoming,
+    metering,
+    inference,
+    usage: new UsageService({ database }),
+  };
+}
+
+async function startAdapters(
+  { config, secret, database, systemUrl, engine, backbone, uploadUrl }: ServiceParts,
+  text: BackboneText,
+  incoming: IncomingFiles,
+  { clock, logger }: AppDeps,
+  lifecycle: Lifecycle,
+): Promise<AdapterService> {
+  const limits = adapterLimits(config);
+  const { digest, shape } = backbone.manifest;
+  const onError = (err: unknown): void => logger.warn({ err }, 'Adapter background work will try again');
+  const feed = new AdapterStateFeed({ connectionString: systemUrl }, { onError });
+  await feed.start();
+  lifecycle.add('adapter feed', () => feed.close());
+  const queue = new ValidationQueue(
+    { ...DEFAULT_VALIDATION, instanceId: newId(clock) },
+    {
+      database,
+      clock,
+      store: new FsBlobStore({ root: folders(config).store }),
+      incoming,
+      probe: engine,
+      context: { shape, backboneDigest: digest, limits },
+      canaries: canaries(text, shape.vocabSize),
+      onError,
+    },
+  );
+  const stopWaking = feed.onAny(() => queue.wake());
+  queue.start();
+  lifecycle.add('adapter validation', () => {
+    stopWaking();
+    return queue.close();
+  });
+  const sweep = every(SWEEP_MS, async () => {
+    await sweepUploads({ database, clock, incoming }).catch(onError);
+  });
+  lifecycle.add('upload sweep', () => sweep.stop());
+  const uploads = {
+    limits,
+    ttlMs: config.adapters.uploadTtlMs,
+    secret,
+    get baseUrl() {
+      return uploadUrl();
+    },
+  };
+  return new AdapterService(uploads, { database, clock, feed, onVersionWaiting: () => queue.wake() });
+}
+
+function canaries(text: BackboneText, vocabSize: number): readonly (readonly number[])[] {
+  if (text.tokenizer !== null) return CANARY_TEXTS.map((sentence) => text.encodePrompt(sentence));
+  return [Array.from({ length: CANARY_TOKENS }, (_, i) => (i * 37 + 11) % vocabSize)];
+}
+
+function encoderOf(text: BackboneText): PromptEncoder {
+  return {
+    encode: (prompt) => text.encodePrompt(prompt),
+    encodeChat: (messages) => text.encodeChat(messages).ids,
+  };
+}
+
+function resolverOf(adapters: AdapterService): AdapterResolver {
+  return {
+    resolveForInference: (tenantId, refs, backboneDigest) =>
+      adapters.resolveForInference(
+        tenantId,
+        refs.map(({ adapter, version, weight }) => ({ ref: parseAdapterRef(adapter, version), weight })),
+        backboneDigest,
+      ),
+  };
+}

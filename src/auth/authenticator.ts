@@ -1,0 +1,144 @@
+import type { Database } from '../db/client.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import type { Uuid } from '../kernel/ids.ts';
+import { hashKey, parseKey } from './key-format.ts';
+import type { Principal } from './principal.ts';
+
+/** How to authenticate. */
+export interface AuthenticatorOptions {
+  /** Server-side secret of the key hashes; the same for all processes on a database. */
+  readonly pepper: string;
+  /** How long an answer of the database is believed: the longest that a revoked key still opens requests. */
+  readonly cacheTtlMs?: number;
+  readonly cacheEntriesMax?: number;
+  /** How often last-used times are written. */
+  readonly lastUsedIntervalMs?: number;
+}
+
+/** What authentication needs from its surroundings. */
+export interface AuthenticatorDependencies {
+  readonly database: Database;
+  readonly clock: Clock;
+  /** Told when last-used times could not be written; they are tried again with the next batch. */
+  readonly onError?: (error: unknown) => void;
+}
+
+/** A row of patchbay.find_api_key. */
+interface FoundKey {
+  readonly key_id: Uuid;
+  readonly tenant_id: Uuid;
+  readonly kind: 'OPERATOR' | 'TENANT';
+  readonly scopes: readonly string[];
+  readonly tenant_state: string;
+  readonly expires_at: Date | null;
+  readonly revoked_at: Date | null;
+}
+
+interface CacheEntry {
+  readonly found: Promise<FoundKey | null>;
+  readonly askedAtMs: number;
+}
+
+const BEARER = /^Bearer +(\S+) *$/i;
+
+/** Turns an Authorization header into a {@link Principal}. */
+export class Authenticator {
+  private readonly options: Required<AuthenticatorOptions>;
+  private readonly dependencies: AuthenticatorDependencies;
+  private readonly cache = new Map<string, CacheEntry>();
+  /** Keys used since the last batch, with the time of their last use. */
+  private used = new Map<Uuid, number>();
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(options: AuthenticatorOptions, dependencies: AuthenticatorDependencies) {
+    this.options = { cacheTtlMs: 1_000, cacheEntriesMax: 10_000, lastUsedIntervalMs: 60_000, ...options };
+    this.dependencies = dependencies;
+  }
+
+  /**
+   * The caller that the header's key stands for. Throws UNAUTHENTICATED, always with the same words: whether a key
+   * is malformed, unknown, expired, revoked or of a suspended tenant is not for strangers to learn.
+   */
+  async authenticate(header: string | undefined): Promise<Principal> {
+    const parsed = parseKey(BEARER.exec(header ?? '')?.[1] ?? '');
+    if (parsed === null) throw unauthenticated();
+    const found = await this.find(hashKey(this.options.pepper, parsed.text));
+    const nowMs = this.dependencies.clock.nowMs();
+    if (found === null || !isUsable(found, nowMs)) throw unauthenticated();
+    this.noteUse(found.key_id, nowMs);
+    return { kind: found.kind, tenantId: found.tenant_id, keyId: found.key_id, scopes: found.scopes };
+  }
+
+  /** Forgets what is believed of every key, so that the next use asks the database. */
+  forget(): void {
+    this.cache.clear();
+  }
+
+  /** Writes the last-used times gathered so far. */
+  async flush(): Promise<void> {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    const batch = this.used;
+    if (batch.size === 0) return;
+    this.used = new Map();
+    try {
+      await this.dependencies.database.querySystem(
+        `UPDATE api_key SET last_used_at = greatest(api_key.last_used_at, used.at)
+         FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, at) WHERE api_key.id = used.id`,
+        [[...batch.keys()], [...batch.values()].map((ms) => new Date(ms))],
+      );
+    } catch (error) {
+      for (const [id, ms] of batch) this.used.set(id, Math.max(ms, this.used.get(id) ?? 0));
+      this.dependencies.onError?.(error);
+    }
+  }
+
+  /** Writes what is left. Call it before the database closes. */
+  async close(): Promise<void> {
+    await this.flush();
+    clearTimeout(this.timer);
+  }
+
+  private find(hash: Uint8Array): Promise<FoundKey | null> {
+    const id = Buffer.from(hash).toString('base64');
+    const nowMs = this.dependencies.clock.monotonicMs();
+    const known = this.cache.get(id);
+    if (known !== undefined && nowMs - known.askedAtMs < this.options.cacheTtlMs) return known.found;
+    // Deleting first keeps the map in the order of asking, so that the oldest answer is the first to go.
+    this.cache.delete(id);
+    const found = this.ask(hash);
+    this.cache.set(id, { found, askedAtMs: nowMs });
+    found.catch(() => {
+      if (this.cache.get(id)?.found === found) this.cache.delete(id);
+    });
+    const oldest = this.cache.keys().next();
+    if (this.cache.size > this.options.cacheEntriesMax && !oldest.done) this.cache.delete(oldest.value);
+    return found;
+  }
+
+  private async ask(hash: Uint8Array): Promise<FoundKey | null> {
+    const rows = await this.dependencies.database.queryApp<FoundKey>(
+      'SELECT * FROM patchbay.find_api_key($1)',
+      [Buffer.from(hash)],
+    );
+    return rows[0] ?? null;
+  }
+
+  private noteUse(keyId: Uuid, nowMs: number): void {
+    this.used.set(keyId, nowMs);
+    this.timer ??= setTimeout(() => void this.flush(), this.options.lastUsedIntervalMs).unref();
+  }
+}
+
+function isUsable(key: FoundKey, nowMs: number): boolean {
+  return (
+    key.revoked_at === null &&
+    (key.expires_at === null || key.expires_at.getTime() > nowMs) &&
+    key.tenant_state === 'ACTIVE'
+  );
+}
+
+function unauthenticated(): PatchbayError {
+  return new PatchbayError('UNAUTHENTICATED', 'The API key is missing or not valid.');
+}

@@ -1,0 +1,68 @@
+import { PLATFORM_TENANT_ID } from '../db/platform.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import type { Uuid } from '../kernel/ids.ts';
+
+/** Everything that a key can be allowed to do. */
+export const SCOPES = [
+  'infer',
+  'adapters:read',
+  'adapters:write',
+  'usage:read',
+  'keys:write',
+  'billing:read',
+  'payouts:write',
+] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** What a tenant's own key may do unless said otherwise: everything but moving money. */
+export const DEFAULT_TENANT_SCOPES: readonly Scope[] = SCOPES.filter((scope) => scope !== 'payouts:write');
+
+/** Who is calling, as established by a valid key. */
+export interface Principal {
+  readonly kind: 'OPERATOR' | 'TENANT';
+  /** The platform tenant for operators. */
+  readonly tenantId: Uuid;
+  readonly keyId: Uuid;
+  readonly scopes: readonly string[];
+}
+
+/** The program itself, where it does what otherwise an operator would: the first start creates tenants and keys. */
+export interface SystemActor {
+  readonly kind: 'SYSTEM';
+  readonly tenantId: Uuid;
+  readonly keyId: null;
+  readonly scopes: readonly string[];
+}
+
+/** Whoever can be held to account for a change. */
+export type Actor = Principal | SystemActor;
+
+/** The one {@link SystemActor}. Never derive it from a request. */
+export const SYSTEM_ACTOR: SystemActor = {
+  kind: 'SYSTEM',
+  tenantId: PLATFORM_TENANT_ID,
+  keyId: null,
+  scopes: SCOPES,
+};
+
+/** Whether the text names a scope. */
+export function isScope(text: string): text is Scope {
+  return SCOPES.some((scope) => scope === text);
+}
+
+/** Throws FORBIDDEN, naming the scope, unless the actor has it. */
+export function requireScope(actor: Actor, scope: Scope): void {
+  if (actor.scopes.includes(scope)) return;
+  throw new PatchbayError('FORBIDDEN', `The key lacks the scope ${scope}.`, { meta: { scope } });
+}
+
+/** Throws FORBIDDEN unless the actor is an operator or the program itself. */
+export function requireOperator(actor: Actor): void {
+  if (actor.kind !== 'TENANT') return;
+  throw new PatchbayError('FORBIDDEN', 'Only an operator may do this.', { fix: 'Use an operator key.' });
+}
+
+/** Whether the actor may see and change things of the tenant at all; its scopes are another question. */
+export function reaches(actor: Actor, tenantId: Uuid): boolean {
+  return actor.kind !== 'TENANT' || actor.tenantId === tenantId;
+}

@@ -1,0 +1,119 @@
+import { PatchbayError } from '../../kernel/errors.ts';
+import { EXIT } from '../exit-codes.ts';
+import { type CliIo, interruptible, progressFor, UsageError } from '../io.ts';
+import { loadBenchEngine, loadRunBatch } from '../parts.ts';
+import type { BenchEngineReport, Percentiles, Workload } from '../ports.ts';
+
+/** Flags of `patchbay run-batch`. */
+export interface RunBatchFlags {
+  readonly backbone: string;
+  readonly input: string;
+  readonly output: string;
+  readonly maxBatch: number;
+  readonly bits: 32 | 8 | 4;
+  readonly threads: number;
+  readonly json: boolean;
+}
+
+/** Runs a file of requests through the engine, without server and database. */
+export async function runBatchCommand(io: CliIo, flags: RunBatchFlags): Promise<number> {
+  if (flags.input === flags.output) {
+    throw new UsageError('--input and --output name the same file.', 'Write to another file.');
+  }
+  const { config } = io.loadConfig();
+  const runBatch = await loadRunBatch();
+  return interruptible(io, async (signal) => {
+    const report = await runBatch({
+      backboneDir: flags.backbone,
+      input: flags.input,
+      output: flags.output,
+      dataDir: config.data.dir,
+      maxBatch: flags.maxBatch,
+      bits: flags.bits,
+      threads: flags.threads,
+      progress: progressFor(io, flags.json),
+      signal,
+    });
+    if (flags.json) io.out(`${JSON.stringify(report)}\n`);
+    else {
+      const rate = report.elapsedMs > 0 ? Math.round((report.completionTokens / report.elapsedMs) * 1000) : 0;
+      io.err(
+        `${report.succeeded} of ${report.lines} lines answered, ${report.failed} refused or failed; ` +
+          `${report.completionTokens} tokens, ${rate} tokens/s. Written to ${flags.output}\n`,
+      );
+    }
+    if (signal.aborted) return EXIT.interrupted;
+    return report.failed > 0 ? EXIT.refused : EXIT.ok;
+  });
+}
+
+/** Flags of `patchbay bench engine`. */
+export interface BenchEngineFlags {
+  readonly backbone: string;
+  readonly workload: Workload;
+  readonly streams: number;
+  readonly requests: number;
+  readonly prompt: number;
+  readonly new: number;
+  readonly rank: number;
+  readonly bits: 32 | 8 | 4;
+  readonly threads: number;
+  readonly seed: number;
+  readonly json: boolean;
+}
+
+/** Measures the engine under a made load. */
+export async function benchEngineCommand(io: CliIo, flags: BenchEngineFlags): Promise<number> {
+  if (flags.requests < flags.streams) {
+    throw new UsageError(
+      `${flags.requests} requests cannot keep ${flags.streams} streams busy.`,
+      'Give --requests of at least --streams.',
+    );
+  }
+  const { config } = io.loadConfig();
+  const benchEngine = await loadBenchEngine();
+  return interruptible(io, async (signal) => {
+    const report = await benchEngine({
+      backbone: flags.backbone,
+      workload: flags.workload,
+      streams: flags.streams,
+      requests: flags.requests,
+      promptTokens: flags.prompt,
+      newTokens: flags.new,
+      rank: flags.rank,
+      bits: flags.bits,
+      threads: flags.threads,
+      seed: flags.seed,
+      dataDir: config.data.dir,
+      progress: progressFor(io, flags.json),
+      signal,
+    });
+    if (signal.aborted) return EXIT.interrupted;
+    if (report.outputTokens === 0) throw new PatchbayError('ENGINE_FAILED', 'The bench produced no tokens.');
+    io.out(flags.json ? `${JSON.stringify(report)}\n` : benchText(report));
+    return EXIT.ok;
+  });
+}
+
+function benchText(report: BenchEngineReport): string {
+  const row = (label: string, value: string): string => `${label.padEnd(22)}${value}\n`;
+  const spread = ({ p50, p90, p99 }: Percentiles): string =>
+    `p50 ${p50.toFixed(1)}  p90 ${p90.toFixed(1)}  p99 ${p99.toFixed(1)} ms`;
+  const percent = (share: number): string => `${Math.round(share * 100)} %`;
+  return (
+    row('backbone', `${report.backbone}, ${report.workload} adapters`) +
+    row('load', `${report.requests} requests on ${report.streams} streams`) +
+    row('output', `${report.outputTokens} tokens in ${(report.elapsedMs / 1000).toFixed(1)} s`) +
+    row(
+      'tokens/s',
+      `${report.tokensPerSecond.toFixed(0)} end to end, ${report.decodeTokensPerSecond.toFixed(0)} in decode`,
+    ) +
+    row('time to first token', spread(report.ttftMs)) +
+    row('between tokens', spread(report.interTokenMs)) +
+    row('step', spread(report.stepMs)) +
+    row(
+      'step time goes to',
+      `model ${percent(report.share.model)}, adapters ${percent(report.share.adapter)}, host ${percent(report.share.host)}`,
+    )
+  );
+}

@@ -1,0 +1,205 @@
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { CLOSE_CODES } from '../../http/close-codes.ts';
+import type { ErrorCode } from '../../kernel/codes.ts';
+import { PatchbayError } from '../../kernel/errors.ts';
+import { type Connection, resolveConnection, socketUrl } from '../connection.ts';
+import { EXIT } from '../exit-codes.ts';
+import { fromWireErrors, readResult, remoteError, unreachable } from '../graphql-client.ts';
+import { type CliIo, interruptible, UsageError } from '../io.ts';
+
+/** Flags of `patchbay infer`. */
+export interface InferFlags {
+  readonly adapter: readonly string[];
+  readonly plain: boolean;
+  readonly prompt?: string;
+  readonly message: readonly string[];
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly topP: number;
+  readonly seed?: string;
+  readonly stop: readonly string[];
+  readonly ignoreEos: boolean;
+  readonly priority: 'interactive' | 'standard' | 'batch';
+  readonly idempotencyKey?: string;
+  readonly url?: string;
+  readonly key?: string;
+  readonly json: boolean;
+}
+
+const SUBSCRIPTION = `subscription Infer($input: InferInput!) {
+  infer(input: $input) {
+    __typename
+    ... on InferStarted { requestId replayed adapters { digest weight } }
+    ... on InferChunk { sequence text tokens { id logprob } }
+    ... on InferFinished {
+      requestId sequence text finishReason
+      usage { promptTokens completionTokens cachedPromptTokens queueMs prefillMs decodeMs }
+      error { code message fix }
+    }
+  }
+}`;
+
+const inferEvent = z.object({
+  infer: z.discriminatedUnion('__typename', [
+    z.looseObject({ __typename: z.literal('InferStarted'), requestId: z.string() }),
+    z.looseObject({ __typename: z.literal('InferChunk'), text: z.string() }),
+    z.looseObject({
+      __typename: z.literal('InferFinished'),
+      text: z.string(),
+      finishReason: z.string(),
+      usage: z.looseObject({
+        promptTokens: z.number(),
+        completionTokens: z.number(),
+        prefillMs: z.number(),
+        decodeMs: z.number(),
+      }),
+      error: z.object({ code: z.string(), message: z.string(), fix: z.string() }).nullable(),
+    }),
+  ]),
+});
+type InferEvent = z.infer<typeof inferEvent>['infer'];
+type InferFinished = Extract<InferEvent, { __typename: 'InferFinished' }>;
+
+/** Streams one inference to the terminal; Ctrl-C cancels it on the server too. */
+export async function infer(io: CliIo, flags: InferFlags): Promise<number> {
+  const input = await inferInput(io, flags);
+  const connection = await resolveConnection(io.loadConfig().config, flags);
+  return interruptible(io, async (signal) => {
+    const finished = await stream(io, connection, input, flags.json, signal);
+    if (signal.aborted) return EXIT.interrupted;
+    if (finished === null) {
+      throw new PatchbayError('INTERNAL', 'The stream ended without its final event.', {
+        fix: 'Query the request by its id for its outcome.',
+      });
+    }
+    if (!flags.json) io.out('\n');
+    if (finished.error !== null) throw remoteError(finished.error);
+    if (!flags.json && io.live) io.err(`${summary(finished)}\n`);
+    return EXIT.ok;
+  });
+}
+
+async function stream(
+  io: CliIo,
+  connection: Connection,
+  input: Readonly<Record<string, unknown>>,
+  json: boolean,
+  signal: AbortSignal,
+): Promise<InferFinished | null> {
+  const [{ createClient }, { WebSocket }] = await Promise.all([import('graphql-ws'), import('ws')]);
+  const client = createClient({
+    url: socketUrl(connection.url),
+    webSocketImpl: WebSocket,
+    connectionParams: { authorization: `Bearer ${connection.key}` },
+    retryAttempts: 0,
+  });
+  const events = client.iterate({ query: SUBSCRIPTION, variables: { input } });
+  // Ending the iteration sends `complete`, upon which the server cancels the sequence.
+  signal.addEventListener('abort', () => void events.return?.(), { once: true });
+  let finished: InferFinished | null = null;
+  try {
+    for await (const result of events) {
+      const { infer: event } = readResult(result, inferEvent);
+      show(io, event, json);
+      if (event.__typename === 'InferFinished') finished = event;
+    }
+  } catch (error) {
+    if (!signal.aborted) throw streamError(connection.url, error);
+  } finally {
+    await client.dispose();
+  }
+  return finished;
+}
+
+function show(io: CliIo, event: InferEvent, json: boolean): void {
+  if (json) io.out(`${JSON.stringify(event)}\n`);
+  else if (event.__typename !== 'InferStarted') io.out(event.text);
+}
+
+/** The server's own close codes, as the errors that they stand for. */
+const SOCKET_CLOSES: ReadonlyMap<number, ErrorCode> = new Map<number, ErrorCode>([
+  [CLOSE_CODES.GOING_AWAY.code, 'SHUTTING_DOWN'],
+  [CLOSE_CODES.UNAUTHORIZED.code, 'UNAUTHENTICATED'],
+  [4403, 'UNAUTHENTICATED'],
+  [CLOSE_CODES.KEY_REVOKED.code, 'UNAUTHENTICATED'],
+  [CLOSE_CODES.SLOW_CONSUMER.code, 'SLOW_CONSUMER'],
+]);
+
+/** A socket ends in an array of GraphQL errors, a close event, or a network error. */
+function streamError(url: string, error: unknown): PatchbayError {
+  if (error instanceof PatchbayError) return error;
+  if (Array.isArray(error)) return fromWireErrors(error);
+  const closed = z.object({ code: z.number(), reason: z.string() }).safeParse(error);
+  if (!closed.success || closed.data.code === 1006) return unreachable(url, error);
+  const { code, reason } = closed.data;
+  const known = SOCKET_CLOSES.get(code);
+  return new PatchbayError(known ?? 'INTERNAL', `The server closed the connection: ${reason || code}.`);
+}
+
+function summary({ usage, finishReason }: InferFinished): string {
+  const perSecond =
+    usage.decodeMs > 0 ? ` · ${Math.round((usage.completionTokens / usage.decodeMs) * 1000)} tokens/s` : '';
+  return `${finishReason.toLowerCase()} · ${usage.promptTokens} + ${usage.completionTokens} tokens · first after ${Math.round(usage.prefillMs)} ms${perSecond}`;
+}
+
+/** Turns flags and stdin into the `InferInput` of the schema. */
+export async function inferInput(io: CliIo, flags: InferFlags): Promise<Record<string, unknown>> {
+  if (flags.plain === flags.adapter.length > 0) {
+    throw new UsageError(
+      flags.plain ? '--plain and --adapter exclude each other.' : 'Neither an adapter nor --plain was given.',
+      'Name one or more adapters (--adapter NAME[:WEIGHT]), or ask for the plain backbone (--plain).',
+    );
+  }
+  if (flags.prompt !== undefined && flags.message.length > 0) {
+    throw new UsageError('--prompt and --message exclude each other.', 'Give one of them.');
+  }
+  const adapters = flags.adapter.map(parseAdapter);
+  return {
+    idempotencyKey: flags.idempotencyKey ?? randomUUID(),
+    ...(flags.plain ? { plainBackbone: true } : { adapters }),
+    ...(await promptOf(io, flags)),
+    maxTokens: flags.maxTokens,
+    sampling: {
+      temperature: flags.temperature,
+      topP: flags.topP,
+      ...(flags.seed === undefined ? {} : { seed: flags.seed }),
+    },
+    ...(flags.stop.length === 0 ? {} : { stop: flags.stop }),
+    ...(flags.ignoreEos ? { ignoreEos: true } : {}),
+    priority: flags.priority.toUpperCase(),
+  };
+}
+
+async function promptOf(io: CliIo, flags: InferFlags): Promise<Record<string, unknown>> {
+  if (flags.message.length > 0) return { messages: flags.message.map(parseMessage) };
+  if (flags.prompt !== undefined && flags.prompt !== '-') return { prompt: flags.prompt };
+  const piped = await io.readStdin();
+  if (piped !== null && piped !== '') return { prompt: piped };
+  throw new UsageError(
+    'No prompt was given.',
+    'Give --prompt TEXT or --message TEXT, or pipe a prompt into stdin.',
+  );
+}
+
+/** `NAME`, `OWNER/NAME` or either with `:WEIGHT`. */
+export function parseAdapter(text: string): { readonly adapter: string; readonly weight?: number } {
+  const colon = text.lastIndexOf(':');
+  if (colon === -1) return { adapter: text };
+  const weight = Number(text.slice(colon + 1));
+  if (colon === 0 || text.length === colon + 1 || !Number.isFinite(weight) || weight === 0) {
+    throw new UsageError(
+      `--adapter ${text} is not NAME or NAME:WEIGHT.`,
+      'Use a finite weight other than 0, such as style:0.5.',
+    );
+  }
+  return { adapter: text.slice(0, colon), weight };
+}
+
+/** `TEXT` of the user, or `system:TEXT`, `user:TEXT`, `assistant:TEXT`. */
+export function parseMessage(text: string): { readonly role: string; readonly content: string } {
+  const match = /^(system|user|assistant):\s?([\s\S]*)$/.exec(text);
+  return match === null
+    ? { role: 'USER', content: text }
+    : { role: (match[1] ?? 'user').toUpperCase(), content: match[2] ?? '' };
+}

@@ -1,0 +1,111 @@
+import type { Progress, ProgressStep } from '../observability/progress.ts';
+
+/** `runBatch` of src/batch/run-batch.ts: everything in `--input` through the engine, with no server and no database. */
+export type RunBatch = (options: RunBatchOptions) => Promise<RunBatchReport>;
+
+export interface RunBatchOptions {
+  /** Checkpoint folder; imported into `dataDir` first when it is not yet. */
+  readonly backboneDir: string;
+  /** JSON Lines to read and to write; paths of adapters inside are relative to the input file's folder. */
+  readonly input: string;
+  readonly output: string;
+  /** Where imported backbones are kept. */
+  readonly dataDir: string;
+  readonly maxBatch: number;
+  readonly bits: 32 | 8 | 4;
+  /** 0 lets the runner choose. */
+  readonly threads: number;
+  readonly progress: Progress;
+  /** Aborted by Ctrl-C: running lines end as cancelled, and the output holds every line that ended before. */
+  readonly signal: AbortSignal;
+}
+
+export interface RunBatchReport {
+  readonly lines: number;
+  readonly succeeded: number;
+  /** Lines whose output is an error. */
+  readonly failed: number;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly elapsedMs: number;
+}
+
+export const WORKLOADS = ['identical', 'distinct', 'uniform', 'skewed', 'none'] as const;
+export type Workload = (typeof WORKLOADS)[number];
+
+/** `benchEngine` of src/bench/engine.ts: a measured load on an engine of its own. */
+export type BenchEngine = (options: BenchEngineOptions) => Promise<BenchEngineReport>;
+
+export interface BenchEngineOptions {
+  /** A checkpoint folder, `synthetic:30m` or `synthetic:135m`. */
+  readonly backbone: string;
+  readonly workload: Workload;
+  readonly streams: number;
+  readonly requests: number;
+  readonly promptTokens: number;
+  readonly newTokens: number;
+  readonly rank: number;
+  readonly bits: 32 | 8 | 4;
+  readonly threads: number;
+  readonly seed: number;
+  /** Where imported and generated backbones are kept. */
+  readonly dataDir: string;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+/** Percentiles of a duration in milliseconds. */
+export interface Percentiles {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+}
+
+export interface BenchEngineReport {
+  readonly backbone: string;
+  readonly workload: Workload;
+  readonly streams: number;
+  readonly requests: number;
+  readonly outputTokens: number;
+  readonly elapsedMs: number;
+  /** Output tokens per second from the first submission to the last end. */
+  readonly tokensPerSecond: number;
+  /** Output tokens per second over the steps that only decoded. */
+  readonly decodeTokensPerSecond: number;
+  readonly ttftMs: Percentiles;
+  readonly interTokenMs: Percentiles;
+  readonly stepMs: Percentiles;
+  /** Shares of the step time; they add up to 1. */
+  readonly share: { readonly model: number; readonly adapter: number; readonly host: number };
+}
+
+/** Follows a byte count, as imports and uploads report it. */
+export function byteProgress(step: ProgressStep): (done: number, total: number) => void {
+  return (done, total) => step.update(done, total, 'bytes');
+}
+
+/** `pushAdapter` of src/adapter/push.ts: opens an upload, sends the files by tus, finalises, waits when asked. */
+export type PushAdapter = (options: PushAdapterOptions) => Promise<PushAdapterResult>;
+
+export interface PushAdapterOptions {
+  readonly dir: string;
+  readonly name: string;
+  /** GraphQL URL. */
+  readonly url: string;
+  readonly key: string;
+  /** Whether to follow the version until it is READY or REJECTED. */
+  readonly wait: boolean;
+  /** Global id of the backbone that the adapter belongs to; without it, the one that is served. */
+  readonly backbone?: string;
+  /** A repeated push with the same key goes on where the first one was interrupted. */
+  readonly idempotencyKey?: string;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+export interface PushAdapterResult {
+  readonly versionId: string;
+  readonly number: number;
+  readonly state: 'UPLOADING' | 'VALIDATING' | 'READY' | 'REJECTED' | 'RETIRED';
+  readonly rejection: { readonly code: string; readonly message: string; readonly fix: string } | null;
+}

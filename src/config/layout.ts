@@ -1,0 +1,11 @@
+import type { Read } from './read.ts';
+import { processTable } from './table-process.ts';
+import { serviceTable } from './table-service.ts';
+
+/**
+ * The one table of the configuration: names, rules, defaults and documentation. The type `Config` follows from it,
+ * and so do `patchbay config` and docs/reference/configuration.md.
+ */
+export function layout(read: Read) {
+  return { ...processTable(read), ...serviceTable(read) };
+}

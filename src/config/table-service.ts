@@ -1,0 +1,243 @@
+import type { Read } from './read.ts';
+import { byteSize, durationMs, flag, integer, list, optionalInteger } from './setting.ts';
+
+const EXECUTION_PROVIDERS = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'] as const;
+
+/** The bounds of the service: engine, adapters, metering and GraphQL. */
+export function serviceTable(read: Read) {
+  return {
+    engine: {
+      maxBatch: read(
+        'Engine',
+        integer(
+          { env: 'PATCHBAY_MAX_BATCH', doc: 'Sequences that run at the same time.' },
+          { default: 16, min: 1, max: 64 },
+        ),
+      ),
+      maxContext: read(
+        'Engine',
+        optionalInteger(
+          {
+            env: 'PATCHBAY_MAX_CONTEXT',
+            doc: 'Most tokens of one sequence, prompt and answer together; without it, what the backbone was trained for, at most 8192.',
+          },
+          { min: 16, max: 1_048_576 },
+        ),
+      ),
+      prefillTokensPerStep: read(
+        'Engine',
+        integer(
+          {
+            env: 'PATCHBAY_PREFILL_TOKENS_PER_STEP',
+            doc: 'Prompt tokens that one step processes at most, so that a long prompt does not stall running streams.',
+          },
+          { default: 256, min: 1, max: 65_536 },
+        ),
+      ),
+      kvBytes: read(
+        'Engine',
+        byteSize(
+          {
+            env: 'PATCHBAY_KV_BYTES',
+            doc: 'Memory for keys and values of all sequences. A request that does not fit waits or is refused.',
+          },
+          { default: '512MB', min: '1MB', max: '1TB' },
+        ),
+      ),
+      hostCacheBytes: read(
+        'Engine',
+        byteSize(
+          {
+            env: 'PATCHBAY_HOST_CACHE_BYTES',
+            doc: 'Memory for adapters that are kept ready outside of the bank.',
+          },
+          { default: '512MB', min: '1MB', max: '1TB' },
+        ),
+      ),
+      bankPages: read(
+        'Engine',
+        integer(
+          {
+            env: 'PATCHBAY_BANK_PAGES',
+            doc: 'Adapter pages that one step can read; an adapter of a high rank takes several.',
+          },
+          { default: 64, min: 1, max: 4_096 },
+        ),
+      ),
+      maxQueue: read(
+        'Engine',
+        integer(
+          { env: 'PATCHBAY_MAX_QUEUE', doc: 'Requests that may wait; more are refused with ENGINE_FULL.' },
+          { default: 1_024, min: 1, max: 100_000 },
+        ),
+      ),
+      intraOpThreads: read(
+        'Engine',
+        integer(
+          {
+            env: 'PATCHBAY_INTRA_OP_THREADS',
+            doc: 'Threads of the matrix kernels; 0 takes one for each physical core.',
+          },
+          { default: 0, min: 0, max: 256 },
+        ),
+      ),
+      executionProviders: read(
+        'Engine',
+        list(
+          {
+            env: 'PATCHBAY_EXECUTION_PROVIDERS',
+            doc: 'ONNX Runtime execution providers in order of preference.',
+          },
+          EXECUTION_PROVIDERS,
+          'cpu',
+        ),
+      ),
+    },
+    adapters: {
+      maxRank: read(
+        'Adapters',
+        integer(
+          { env: 'PATCHBAY_MAX_ADAPTER_RANK', doc: 'Highest rank that an upload may have.' },
+          { default: 128, min: 1, max: 1_024 },
+        ),
+      ),
+      maxBytes: read(
+        'Adapters',
+        byteSize(
+          { env: 'PATCHBAY_MAX_ADAPTER_BYTES', doc: 'Largest file of an upload.' },
+          { default: '512MB', min: '1KB', max: '64GB' },
+        ),
+      ),
+      maxBlend: read(
+        'Adapters',
+        integer(
+          { env: 'PATCHBAY_MAX_BLEND', doc: 'Adapters that one request may blend.' },
+          { default: 8, min: 1, max: 64 },
+        ),
+      ),
+      uploadTtlMs: read(
+        'Adapters',
+        durationMs(
+          { env: 'PATCHBAY_UPLOAD_TTL_MS', doc: 'How long an opened upload accepts bytes.' },
+          { default: '1h', min: '1s', max: '168h' },
+        ),
+      ),
+    },
+    metering: {
+      leaseMs: read(
+        'Metering',
+        durationMs(
+          {
+            env: 'PATCHBAY_LEASE_MS',
+            doc: 'After this long without a sign of life, another process may settle this one’s requests.',
+          },
+          { default: '15s', min: '500ms', max: '10m' },
+        ),
+      ),
+      heartbeatMs: read(
+        'Metering',
+        durationMs(
+          {
+            env: 'PATCHBAY_HEARTBEAT_MS',
+            doc: 'How often a process renews its leases; at most a third of the lease.',
+          },
+          { default: '3s', min: '100ms', max: '3m' },
+        ),
+      ),
+      groupCommitMs: read(
+        'Metering',
+        durationMs(
+          {
+            env: 'PATCHBAY_GROUP_COMMIT_MS',
+            doc: 'How long progress is gathered before it is written to Postgres; a kill can lose at most this much of each stream’s progress.',
+          },
+          { default: '20ms', min: '0ms', max: '10s' },
+        ),
+      ),
+    },
+    graphql: {
+      introspection: read(
+        'GraphQL',
+        flag(
+          { env: 'PATCHBAY_INTROSPECTION', doc: 'Whether clients may read the schema from the server.' },
+          true,
+        ),
+      ),
+      maxDepth: read(
+        'GraphQL',
+        integer(
+          { env: 'PATCHBAY_MAX_DEPTH', doc: 'Deepest nesting of an operation.' },
+          { default: 12, min: 3, max: 100 },
+        ),
+      ),
+      maxAliases: read(
+        'GraphQL',
+        integer(
+          { env: 'PATCHBAY_MAX_ALIASES', doc: 'Most aliases in an operation.' },
+          { default: 30, min: 0, max: 1_000 },
+        ),
+      ),
+      maxCost: read(
+        'GraphQL',
+        integer(
+          { env: 'PATCHBAY_MAX_COST', doc: 'Highest estimated cost of an operation.' },
+          { default: 10_000, min: 10, max: 10_000_000 },
+        ),
+      ),
+      maxTokens: read(
+        'GraphQL',
+        integer(
+          { env: 'PATCHBAY_MAX_OPERATION_TOKENS', doc: 'Most lexical tokens in an operation’s text.' },
+          { default: 2_000, min: 100, max: 100_000 },
+        ),
+      ),
+      maxBodyBytes: read(
+        'GraphQL',
+        byteSize(
+          { env: 'PATCHBAY_MAX_BODY_BYTES', doc: 'Largest HTTP request body or websocket message.' },
+          { default: '2MB', min: '1KB', max: '256MB' },
+        ),
+      ),
+      wsOperationsPerSocket: read(
+        'GraphQL',
+        integer(
+          {
+            env: 'PATCHBAY_WS_OPERATIONS_PER_SOCKET',
+            doc: 'Operations that may run at the same time on one websocket.',
+          },
+          { default: 64, min: 1, max: 10_000 },
+        ),
+      ),
+      wsInitTimeoutMs: read(
+        'GraphQL',
+        durationMs(
+          {
+            env: 'PATCHBAY_WS_INIT_TIMEOUT_MS',
+            doc: 'How long a new websocket may take to send its connection_init.',
+          },
+          { default: '5s', min: '100ms', max: '1m' },
+        ),
+      ),
+      slowConsumerBytes: read(
+        'GraphQL',
+        byteSize(
+          {
+            env: 'PATCHBAY_SLOW_CONSUMER_BYTES',
+            doc: 'Unsent bytes at which a websocket counts as too slow.',
+          },
+          { default: '1MB', min: '1KB', max: '1GB' },
+        ),
+      ),
+      slowConsumerMs: read(
+        'GraphQL',
+        durationMs(
+          {
+            env: 'PATCHBAY_SLOW_CONSUMER_MS',
+            doc: 'How long a websocket may stay above that before it is closed with SLOW_CONSUMER.',
+          },
+          { default: '10s', min: '100ms', max: '10m' },
+        ),
+      ),
+    },
+  };
+}

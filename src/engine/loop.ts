@@ -1,0 +1,289 @@
+import type { Clock } from '../kernel/clock.ts';
+import { PatchbayError, toPatchbayError } from '../kernel/errors.ts';
+import { AdapterCache } from './adapter-cache.ts';
+import { Signal } from './deferred.ts';
+import { type Arrival, type Live, LiveSet } from './live.ts';
+import { type EngineOptions, engineOptions } from './options.ts';
+import type { SchedulingPolicy } from './policy.ts';
+import type {
+  AdapterUse,
+  Engine,
+  EngineInfo,
+  EngineStatus,
+  ProbeResult,
+  SequenceEvent,
+  SequenceRequest,
+} from './port.ts';
+import { createProbe, PROBE_TENANT } from './probe.ts';
+import type { AdapterLoader, StepRunner, StreamDecoderFactory } from './runner.ts';
+import { createSampler, type Sampler } from './sampler.ts';
+import { Scheduler, type SequenceSpec, type StepPlan } from './scheduler.ts';
+import { type Consumer, Generation } from './sequence.ts';
+import { engineFailure, runStep, type StepRow } from './step.ts';
+import { RecentSteps } from './step-times.ts';
+import { validatePrompt, validateSequenceRequest } from './validate.ts';
+
+export interface InlineEngineDeps {
+  /** Owned by the engine from here on: disposed of by `close`. */
+  readonly runner: StepRunner;
+  /** Owned by the engine from here on: closed by `close`. */
+  readonly loader: AdapterLoader;
+  readonly decoderFactory: StreamDecoderFactory;
+  readonly clock: Clock;
+  readonly backboneDigest: string;
+  readonly eosTokenIds: readonly number[];
+  /** Who goes first; first come first served within a class by default. */
+  readonly policy?: SchedulingPolicy;
+  /** Told of internal failures, for the log; their text may hold what callers must not see. */
+  readonly report?: (error: unknown) => void;
+}
+
+/** Bounds of the advice to retry, in milliseconds, and a step's time while none has been measured. */
+const RETRY_AFTER = { leastMs: 50, mostMs: 30_000, unmeasuredStepMs: 50 } as const;
+
+/**
+ * The engine in the calling thread. Between steps it yields to the event loop, so that submissions, cancellations and
+ * loaded adapters come in; a step itself blocks the thread for as long as the runner does, which is why the server
+ * puts the engine into a worker (see thread/).
+ *
+ * @throws PatchbayError `CONFIG_INVALID` for an option out of range
+ */
+export function createInlineEngine(options: Partial<EngineOptions>, deps: InlineEngineDeps): Engine {
+  return new InlineEngine(engineOptions(options), deps);
+}
+
+class InlineEngine implements Engine {
+  readonly info: EngineInfo;
+  readonly #options: EngineOptions;
+  readonly #deps: InlineEngineDeps;
+  readonly #report: (error: unknown) => void;
+  readonly #scheduler: Scheduler;
+  readonly #cache: AdapterCache;
+  readonly #sampler: Sampler;
+  readonly #recent: RecentSteps;
+  readonly #live: LiveSet;
+  readonly #wake = new Signal();
+  readonly #finished: Promise<void>;
+  #closed: Promise<void> | null = null;
+  #nextKey = 0;
+  #probes = 0;
+  #steps = 0;
+  #tokensGenerated = 0;
+
+  constructor(options: EngineOptions, deps: InlineEngineDeps) {
+    const { runner } = deps;
+    this.#options = options;
+    this.#deps = deps;
+    this.#report = deps.report ?? (() => {});
+    const { kvBudgetBytes, bankPages } = runner;
+    this.#scheduler = new Scheduler({ ...options, kvBudgetBytes, bankPages }, deps.policy);
+    this.#cache = new AdapterCache(options, deps);
+    this.#live = new LiveSet({
+      runner,
+      scheduler: this.#scheduler,
+      cache: this.#cache,
+      clock: deps.clock,
+      report: this.#report,
+      changed: () => this.#wake.notify(),
+    });
+    this.#sampler = createSampler(runner.shape.vocabSize);
+    this.#recent = new RecentSteps(options.recentSteps);
+    this.info = {
+      backboneDigest: deps.backboneDigest,
+      shape: runner.shape,
+      maxContext: runner.maxContext,
+      maxRank: options.maxRank,
+      maxBlend: options.maxBlend,
+      eosTokenIds: deps.eosTokenIds,
+    };
+    this.#finished = this.#loop();
+  }
+
+  async submit(request: SequenceRequest, onEvent: (event: SequenceEvent) => void): Promise<void> {
+    this.#refuseWhenClosing();
+    validateSequenceRequest(this.info, request, this.#options);
+    if (this.#live.byId(request.id) !== undefined) {
+      throw new PatchbayError('BAD_INPUT', 'A live sequence has this id.', { field: 'id' });
+    }
+    const consumer = new Generation(request, {
+      sampler: this.#sampler,
+      decoder: this.#deps.decoderFactory(),
+      eosTokenIds: this.info.eosTokenIds,
+      maxContext: this.info.maxContext,
+      onEvent,
+    });
+    const { tenantId, priority, adapters } = request;
+    const spec = this.#spec(
+      { tenantId, priority },
+      request.promptIds.length,
+      request.stop.maxTokens,
+      adapters,
+    );
+    this.#accept({ spec, id: request.id, consumer, uses: adapters });
+  }
+
+  cancel(id: string): void {
+    const live = this.#live.byId(id);
+    if (live !== undefined) this.#live.decide(live, { reason: 'cancelled' });
+  }
+
+  async probe(digest: string, promptIds: readonly number[]): Promise<ProbeResult> {
+    this.#refuseWhenClosing();
+    validatePrompt(this.info, promptIds);
+    if (promptIds.length >= this.info.maxContext) {
+      throw new PatchbayError('PROMPT_TOO_LONG', 'The probe exceeds the context.', { field: 'promptIds' });
+    }
+    if (this.#probes >= this.#options.maxProbes) {
+      throw new PatchbayError('ENGINE_FULL', 'Too many probes at once.', {
+        meta: { maxProbes: this.#options.maxProbes, retryAfterMs: this.#retryAfterMs() },
+      });
+    }
+    this.#probes += 1;
+    const probe = createProbe([...promptIds]);
+    const halves: Live[] = [];
+    try {
+      for (const [consumer, uses] of [
+        [probe.plain, []],
+        [probe.adapted, [{ digest, weight: 1 }]],
+      ] satisfies [Consumer, AdapterUse[]][]) {
+        const spec = this.#spec({ tenantId: PROBE_TENANT, priority: 'STANDARD' }, promptIds.length, 1, uses);
+        halves.push(this.#accept({ spec, id: null, consumer, uses }));
+      }
+      return await probe.result;
+    } finally {
+      // If one half failed or was refused, the other is of no use.
+      for (const half of halves) this.#live.decide(half, { reason: 'cancelled' });
+      probe.result.catch(() => {});
+      this.#probes -= 1;
+    }
+  }
+
+  async status(): Promise<EngineStatus> {
+    const counts = this.#scheduler.counts();
+    const inBank = new Set(this.#deps.runner.bankDigests());
+    return {
+      running: counts.running,
+      waiting: counts.waiting,
+      waitingForAdapter: counts.pending,
+      steps: this.#steps,
+      tokensGenerated: this.#tokensGenerated,
+      kvBytesUsed: counts.kvBytesUsed,
+      kvBytesBudget: this.#deps.runner.kvBudgetBytes,
+      hostCacheBytesUsed: this.#cache.bytesUsed,
+      hostCacheBytesBudget: this.#options.hostCacheBytes,
+      residentAdapters: this.#cache
+        .residents()
+        .map((adapter) => ({ ...adapter, tier: inBank.has(adapter.digest) ? 'bank' : 'host' })),
+      stepMs: this.#recent.medians(),
+    };
+  }
+
+  async close({ graceMs }: { readonly graceMs: number }): Promise<void> {
+    this.#closed ??= this.#finished.then(async () => {
+      await this.#cache.close();
+      await this.#deps.runner.dispose();
+    });
+    const cancelAll = (): void => this.#live.decideAll({ reason: 'cancelled' });
+    const timer = setTimeout(cancelAll, graceMs);
+    if (graceMs <= 0) cancelAll();
+    this.#wake.notify();
+    try {
+      await this.#closed;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #refuseWhenClosing(): void {
+    if (this.#closed !== null) throw new PatchbayError('SHUTTING_DOWN', 'The engine is closing.');
+  }
+
+  #spec(
+    who: Pick<SequenceSpec, 'tenantId' | 'priority'>,
+    promptTokens: number,
+    maxTokens: number,
+    uses: readonly AdapterUse[],
+  ): SequenceSpec {
+    return {
+      ...who,
+      key: this.#nextKey++,
+      adapters: uses.map((use) => use.digest),
+      arrivedMs: this.#deps.clock.monotonicMs(),
+      promptTokens,
+      maxTokens,
+      kvBytes: this.#deps.runner.kvBytes(promptTokens + maxTokens),
+    };
+  }
+
+  #accept(arrival: Arrival): Live {
+    try {
+      return this.#live.accept(arrival);
+    } catch (error) {
+      const refusal = toPatchbayError(error);
+      if (refusal.code !== 'ENGINE_FULL') throw refusal;
+      const meta = { ...refusal.meta, retryAfterMs: this.#retryAfterMs() };
+      throw new PatchbayError('ENGINE_FULL', refusal.message, { meta });
+    }
+  }
+
+  async #loop(): Promise<void> {
+    for (;;) {
+      await new Promise(setImmediate);
+      this.#live.reap();
+      if (this.#closed !== null && this.#live.size === 0) return;
+      try {
+        const startMs = this.#deps.clock.monotonicMs();
+        const rows = this.#open(this.#scheduler.schedule(startMs), startMs);
+        if (rows.length > 0) await this.#step(rows, startMs);
+        else await this.#wake.wait();
+      } catch (cause) {
+        // Only a defect of the engine itself leads here. Its books can no longer be trusted, so everyone ends.
+        this.#report(cause);
+        this.#live.decideAll({ reason: 'error', error: engineFailure(cause) });
+      }
+    }
+  }
+
+  #open(plan: StepPlan, nowMs: number): StepRow[] {
+    for (const key of plan.started) {
+      const live = this.#live.get(key);
+      if (live === undefined) continue;
+      live.startedMs = nowMs;
+      try {
+        live.row = this.#deps.runner.open(live.spec.promptTokens + live.spec.maxTokens);
+      } catch (cause) {
+        this.#report(cause);
+        this.#live.decide(live, { reason: 'error', error: engineFailure(cause) });
+      }
+    }
+    return plan.rows.flatMap((planned) => {
+      const live = this.#live.get(planned.key);
+      return live === undefined || live.row === null ? [] : [{ live, handle: live.row, planned }];
+    });
+  }
+
+  async #step(rows: readonly StepRow[], startMs: number): Promise<void> {
+    const times = await runStep(rows, startMs, { ...this.#deps, report: this.#report });
+    this.#steps += 1;
+    if (times !== null) {
+      this.#recent.add(times);
+      this.#scheduler.update(rows.map(({ planned }) => planned));
+    }
+    for (const { live } of rows) {
+      try {
+        this.#tokensGenerated += live.consumer.publish();
+      } catch (error) {
+        // Nobody listens any more, so nobody needs the rest.
+        this.#report(error);
+        this.#live.decide(live, { reason: 'cancelled' });
+      }
+    }
+    this.#live.reap();
+  }
+
+  #retryAfterMs(): number {
+    const stepMs = this.#recent.medians().total || RETRY_AFTER.unmeasuredStepMs;
+    const estimate = Math.ceil(this.#scheduler.stepsUntilRoom() * stepMs);
+    return Math.min(RETRY_AFTER.mostMs, Math.max(RETRY_AFTER.leastMs, estimate));
+  }
+}

@@ -1,0 +1,71 @@
+import { type PatchbayError, toPatchbayError } from '../../kernel/errors.ts';
+import type { Engine, SequenceEvent } from '../port.ts';
+import { type Answer, type FromEngine, isToEngine, type ThreadPort, type ToEngine } from './messages.ts';
+
+/**
+ * Serves an engine to the client at the other end of the port. Events that the engine emits in one turn, which is all
+ * events of a step, leave as one message.
+ */
+export function serveEngine(engine: Engine, port: ThreadPort): void {
+  const post = (message: FromEngine): void => port.postMessage(message);
+  let batch: { id: string; event: SequenceEvent }[] = [];
+  const flush = (): void => {
+    if (batch.length === 0) return;
+    const events = batch;
+    batch = [];
+    post({ kind: 'events', events });
+  };
+  const emit = (id: string, event: SequenceEvent): void => {
+    // Microtasks run when the engine's turn is over, so the first event of a turn schedules the message.
+    if (batch.length === 0) queueMicrotask(flush);
+    batch.push({ id, event });
+  };
+  port.on('message', (message) => {
+    if (!isToEngine(message)) return;
+    if (message.kind === 'cancel') {
+      engine.cancel(message.id);
+      return;
+    }
+    const { call } = message;
+    answer(engine, message, emit).then(
+      (result) => {
+        flush();
+        post({ kind: 'answer', call, answer: result });
+      },
+      (error: unknown) =>
+        post({ kind: 'answer', call, answer: { kind: 'refused', error: publicError(error) } }),
+    );
+  });
+  post({ kind: 'ready', info: engine.info });
+}
+
+/** Tells the client that the engine could not be made; for the worker's entry. */
+export function reportStartFailure(port: ThreadPort, error: unknown): void {
+  const message: FromEngine = { kind: 'failed', error: publicError(error) };
+  port.postMessage(message);
+}
+
+async function answer(
+  engine: Engine,
+  message: Exclude<ToEngine, { kind: 'cancel' }>,
+  emit: (id: string, event: SequenceEvent) => void,
+): Promise<Answer> {
+  switch (message.kind) {
+    case 'submit': {
+      const { id } = message.request;
+      await engine.submit(message.request, (event) => emit(id, event));
+      return { kind: 'accepted' };
+    }
+    case 'probe':
+      return { kind: 'probed', result: await engine.probe(message.digest, message.promptIds) };
+    case 'status':
+      return { kind: 'status', status: await engine.status() };
+    case 'close':
+      await engine.close({ graceMs: message.graceMs });
+      return { kind: 'closed' };
+  }
+}
+
+function publicError(error: unknown): ReturnType<PatchbayError['toPublic']> {
+  return toPatchbayError(error).toPublic();
+}

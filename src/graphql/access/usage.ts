@@ -1,0 +1,138 @@
+import { type Principal, reaches, requireOperator, requireScope } from '../../auth/principal.ts';
+import type { Page, PageRequest } from '../../db/page.ts';
+import { PatchbayError } from '../../kernel/errors.ts';
+import type { Uuid } from '../../kernel/ids.ts';
+import { alignRange, type UsageRange } from '../../usage/range.ts';
+import type { UsageRecord } from '../../usage/records.ts';
+import {
+  type RequestView,
+  type RollupKind,
+  totalOf,
+  type UsageService,
+  type UsageSum,
+  type UsageTotals,
+} from '../../usage/service.ts';
+
+/** By what sums are broken down, besides time. */
+export type UsageGroup = 'ADAPTER' | 'ADAPTER_VERSION' | 'TENANT';
+
+/** Which sums a caller asks for. */
+export interface UsageQuery extends UsageRange {
+  /** As the tenant that sent the requests, or as the owner of the adapters that they ran on. */
+  readonly perspective: 'CALLER' | 'OWNER';
+  readonly groupBy: UsageGroup | null;
+  readonly adapterId: Uuid | null;
+  /** Null for the caller's own tenant; for operators, all tenants. */
+  readonly tenantId: Uuid | null;
+}
+
+/** Sums over one bucket and group. The ids are null where the group does not say them. */
+export interface UsageRow {
+  readonly start: Date;
+  readonly adapterId: Uuid | null;
+  readonly versionId: Uuid | null;
+  readonly tenantId: Uuid | null;
+  readonly totals: UsageTotals;
+}
+
+/** Usage over a period. */
+export interface UsageSummary {
+  readonly from: Date;
+  readonly to: Date;
+  readonly totals: UsageTotals;
+  readonly rows: readonly UsageRow[];
+}
+
+/** Which records a caller asks for. */
+export interface RecordQuery {
+  readonly from: Date | null;
+  readonly to: Date | null;
+  readonly adapterId: Uuid | null;
+  readonly tenantId: Uuid | null;
+}
+
+/** Usage as a principal may read it: the service below reads as whichever tenant it is told. */
+export class UsageAccess {
+  readonly #usage: UsageService;
+
+  constructor(dependencies: { readonly usage: UsageService }) {
+    this.#usage = dependencies.usage;
+  }
+
+  async summary(principal: Principal, query: UsageQuery): Promise<UsageSummary> {
+    requireScope(principal, 'usage:read');
+    if (query.groupBy === 'TENANT') requireOperator(principal);
+    const tenantId = query.tenantId ?? (principal.kind === 'TENANT' ? principal.tenantId : null);
+    assertReaches(principal, tenantId);
+    const range = alignRange(query);
+    const byAdapter = query.groupBy === 'ADAPTER' || query.groupBy === 'ADAPTER_VERSION';
+    const split = byAdapter || query.adapterId !== null;
+    const kind: RollupKind = query.perspective === 'OWNER' ? 'owner' : split ? 'caller' : 'tenant';
+    const sums = await this.#sums(tenantId, kind, range, query.adapterId);
+    // Split by adapter, a blend is in several sums; the total counts it once.
+    const whole =
+      kind === 'caller' && query.adapterId === null
+        ? await this.#sums(tenantId, 'tenant', range, null)
+        : sums;
+    return { from: range.from, to: range.to, totals: totalOf(whole), rows: group(sums, query.groupBy) };
+  }
+
+  async records(
+    principal: Principal,
+    query: RecordQuery,
+    { first, after }: PageRequest,
+  ): Promise<Page<UsageRecord>> {
+    requireScope(principal, 'usage:read');
+    assertReaches(principal, query.tenantId);
+    const { items, hasNext } = await this.#usage.records(
+      query.tenantId ?? principal.tenantId,
+      { first, ...(after === null ? {} : { after }) },
+      {
+        ...(query.from === null ? {} : { from: query.from }),
+        ...(query.to === null ? {} : { to: query.to }),
+        ...(query.adapterId === null ? {} : { adapterId: query.adapterId }),
+      },
+    );
+    return { items, hasNextPage: hasNext };
+  }
+
+  request(principal: Principal, id: Uuid): Promise<RequestView | null> {
+    requireScope(principal, 'usage:read');
+    return this.#usage.request(principal.tenantId, id);
+  }
+
+  #sums(
+    tenantId: Uuid | null,
+    kind: RollupKind,
+    range: UsageRange,
+    adapterId: Uuid | null,
+  ): Promise<readonly UsageSum[]> {
+    const filter = adapterId === null ? {} : { adapterId };
+    return tenantId === null
+      ? this.#usage.sumsOfAllTenants(kind, range, filter)
+      : this.#usage.sums(tenantId, kind, range, filter);
+  }
+}
+
+/** Another tenant is not told from one that does not exist. */
+function assertReaches(principal: Principal, tenantId: Uuid | null): void {
+  if (tenantId === null || reaches(principal, tenantId)) return;
+  throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
+}
+
+/** Adds up the sums that agree in what the group keeps, in their order. */
+function group(sums: readonly UsageSum[], by: UsageGroup | null): readonly UsageRow[] {
+  const rows = new Map<string, UsageRow>();
+  for (const sum of sums) {
+    const key = {
+      start: sum.start,
+      adapterId: by === 'ADAPTER' || by === 'ADAPTER_VERSION' ? sum.adapterId : null,
+      versionId: by === 'ADAPTER_VERSION' ? sum.versionId : null,
+      tenantId: by === 'TENANT' ? sum.tenantId : null,
+    };
+    const name = JSON.stringify(key);
+    const known = rows.get(name);
+    rows.set(name, { ...key, totals: known ? totalOf([known.totals, sum]) : totalOf([sum]) });
+  }
+  return [...rows.values()];
+}

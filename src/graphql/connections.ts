@@ -1,0 +1,62 @@
+import type { Page, PageRequest } from '../db/page.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import { DEFAULT_OPERATION_LIMITS } from './limits.ts';
+
+/** A Relay connection, ready to be resolved. */
+export interface Connection<T> {
+  readonly edges: readonly { readonly cursor: string; readonly node: T }[];
+  readonly pageInfo: {
+    readonly hasNextPage: boolean;
+    readonly hasPreviousPage: boolean;
+    readonly startCursor: string | null;
+    readonly endCursor: string | null;
+  };
+}
+
+const CURSOR_PREFIX = 'after:';
+const CURSOR_CHARS_MAX = 512;
+const PAGE_SIZE_DEFAULT = 20;
+
+/** The arguments of a connection as a page request, or `BAD_INPUT` that names the argument. */
+export function toPageRequest(args: {
+  readonly first?: number | null | undefined;
+  readonly after?: string | null | undefined;
+}): PageRequest {
+  const first = args.first ?? PAGE_SIZE_DEFAULT;
+  const most = DEFAULT_OPERATION_LIMITS.pageSizeMax;
+  if (first < 1 || first > most) {
+    throw new PatchbayError('BAD_INPUT', `\`first\` must be 1 to ${most}.`, { field: 'first' });
+  }
+  return { first, after: args.after == null ? null : parseCursor(args.after) };
+}
+
+/** A page as a connection; `keyOf` gives what the list is ordered by. */
+export function toConnection<T>(
+  page: Page<T>,
+  request: PageRequest,
+  keyOf: (item: T) => string,
+): Connection<T> {
+  const edges = page.items.map((node) => ({ cursor: toCursor(keyOf(node)), node }));
+  return {
+    edges,
+    pageInfo: {
+      hasNextPage: page.hasNextPage,
+      hasPreviousPage: request.after !== null,
+      startCursor: edges[0]?.cursor ?? null,
+      endCursor: edges.at(-1)?.cursor ?? null,
+    },
+  };
+}
+
+function toCursor(key: string): string {
+  return Buffer.from(CURSOR_PREFIX + key, 'utf8').toString('base64url');
+}
+
+function parseCursor(cursor: string): string {
+  const text = cursor.length > CURSOR_CHARS_MAX ? '' : Buffer.from(cursor, 'base64url').toString('utf8');
+  const key = text.slice(CURSOR_PREFIX.length);
+  if (!text.startsWith(CURSOR_PREFIX) || toCursor(key) !== cursor) {
+    throw new PatchbayError('BAD_INPUT', '`after` is not a cursor of this list.', { field: 'after' });
+  }
+  return key;
+}

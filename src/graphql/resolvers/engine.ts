@@ -1,0 +1,28 @@
+import { requirePrincipal } from '../context.ts';
+import type { EngineStatusResolvers, QueryResolvers } from '../generated/types.ts';
+
+export const EngineStatus = {
+  backboneDigest: ({ info }) => info.backboneDigest,
+  maxContext: ({ info }) => info.maxContext,
+  maxRank: ({ info }) => info.maxRank,
+  maxBlend: ({ info }) => info.maxBlend,
+  queues: ({ status }) => status,
+  steps: ({ status }) => BigInt(status.steps),
+  tokensGenerated: ({ status }) => BigInt(status.tokensGenerated),
+  kvCache: ({ status }) => ({ used: BigInt(status.kvBytesUsed), budget: BigInt(status.kvBytesBudget) }),
+  hostCache: ({ status }) => ({
+    used: BigInt(status.hostCacheBytesUsed),
+    budget: BigInt(status.hostCacheBytesBudget),
+  }),
+  residentAdapters: ({ status }) =>
+    status.residentAdapters.map((adapter) => ({
+      ...adapter,
+      bytes: BigInt(adapter.bytes),
+      tier: adapter.tier === 'bank' ? 'BANK' : 'HOST',
+    })),
+  stepMs: ({ status }) => status.stepMs,
+} satisfies EngineStatusResolvers;
+
+export const engineQueries = {
+  engine: (_root, _args, context) => context.services.engine.status(requirePrincipal(context)),
+} satisfies QueryResolvers;

@@ -1,0 +1,42 @@
+import type { Resolvers } from '../generated/types.ts';
+import {
+  Adapter,
+  AdapterUpload,
+  AdapterVersion,
+  adapterMutations,
+  adapterQueries,
+  adapterSubscriptions,
+} from './adapter.ts';
+import { Backbone, backboneQueries } from './backbone.ts';
+import { baseQueries } from './base.ts';
+import { EngineStatus, engineQueries } from './engine.ts';
+import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
+import { ApiKey, Tenant, tenantMutations, tenantQueries, Viewer } from './tenant.ts';
+import { InferenceRequest, UsageRecord, UsageRow, UsageTotals, usageQueries } from './usage.ts';
+
+/** Every resolver, by type and field. Fields without one are read off their parent. */
+export const resolvers = {
+  Query: {
+    ...baseQueries,
+    ...tenantQueries,
+    ...backboneQueries,
+    ...adapterQueries,
+    ...usageQueries,
+    ...engineQueries,
+  },
+  Mutation: { ...tenantMutations, ...adapterMutations, ...inferenceMutations },
+  Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
+  Tenant,
+  ApiKey,
+  Viewer,
+  Backbone,
+  Adapter,
+  AdapterVersion,
+  AdapterUpload,
+  GeneratedToken,
+  UsageRecord,
+  UsageRow,
+  UsageTotals,
+  InferenceRequest,
+  EngineStatus,
+} satisfies Resolvers;

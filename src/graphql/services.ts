@@ -1,0 +1,67 @@
+import type { AdapterService } from '../adapter/service.ts';
+import type { BackboneModel } from '../adapter/types.ts';
+import type { Principal } from '../auth/principal.ts';
+import type { Database } from '../db/client.ts';
+import type { Engine } from '../engine/port.ts';
+import type { InferenceService } from '../inference/service.ts';
+import type { Clock } from '../kernel/clock.ts';
+import type { ApiKeyService } from '../tenant/api-keys.ts';
+import type { TenantService } from '../tenant/service.ts';
+import type { UsageService } from '../usage/service.ts';
+import { AdapterAccess } from './access/adapters.ts';
+import { EngineAccess } from './access/engine.ts';
+import { UsageAccess } from './access/usage.ts';
+
+/** The public methods of a class, so that a test can stand in for it. */
+type Face<T> = { readonly [K in keyof T]: T[K] };
+
+/** What resolvers call. Every method takes the principal first and checks what it may do. */
+export interface GraphqlServices {
+  readonly tenants: Pick<TenantService, 'get' | 'list' | 'create'>;
+  readonly apiKeys: Pick<ApiKeyService, 'get' | 'list' | 'create' | 'rotate' | 'revoke'>;
+  readonly adapters: Face<AdapterAccess>;
+  readonly backbones: { list(principal: Principal): Promise<readonly BackboneModel[]> };
+  readonly inference: Pick<InferenceService, 'infer' | 'generate'>;
+  readonly usage: Face<UsageAccess>;
+  readonly engine: Face<EngineAccess>;
+  readonly health: Health;
+}
+
+/** What `Query.health` answers from. */
+export interface Health {
+  readonly version: string;
+  /** Whether the process admits work. */
+  ready(): boolean;
+  now(): Date;
+}
+
+/** The domain services of a process. */
+export interface GraphqlServicesDependencies {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly tenants: TenantService;
+  readonly apiKeys: ApiKeyService;
+  readonly adapters: AdapterService;
+  readonly inference: InferenceService;
+  readonly usage: UsageService;
+  readonly engine: Engine;
+  /** Version of the program. */
+  readonly version: string;
+  /** Whether the process admits work. */
+  readonly ready: () => boolean;
+}
+
+/** Puts permissions, idempotency and audit before the domain services that leave them to their caller. */
+export function createGraphqlServices(dependencies: GraphqlServicesDependencies): GraphqlServices {
+  const { adapters, clock, engine, ready, version } = dependencies;
+  return {
+    tenants: dependencies.tenants,
+    apiKeys: dependencies.apiKeys,
+    adapters: new AdapterAccess({ ...dependencies, servedBackboneDigest: engine.info.backboneDigest }),
+    backbones: { list: (principal) => adapters.backbones(principal.tenantId) },
+    inference: dependencies.inference,
+    usage: new UsageAccess(dependencies),
+    engine: new EngineAccess(dependencies),
+    health: { version, ready, now: () => new Date(clock.nowMs()) },
+  };
+}

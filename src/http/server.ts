@@ -1,0 +1,164 @@
+import type { AddressInfo } from 'node:net';
+import { type FastifyInstance, fastify } from 'fastify';
+import type { Principal } from '../auth/principal.ts';
+import { createGraphqlContext } from '../graphql/context.ts';
+import {
+  DEFAULT_OPERATION_LIMITS,
+  type IntrospectionPolicy,
+  type OperationLimits,
+} from '../graphql/limits.ts';
+import { OperationGate } from '../graphql/operation.ts';
+import { createSchema } from '../graphql/schema.ts';
+import type { GraphqlServices } from '../graphql/services.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import type { Logger } from '../observability/logger.ts';
+import { answerErrors } from './error-handler.ts';
+import { registerGraphqlRoute } from './graphql-route.ts';
+import { REQUEST_ID_HEADER, requestIdOf } from './request-id.ts';
+import { DEFAULT_WEBSOCKET_LIMITS, type WebsocketLimits, WebsocketTransport } from './websocket.ts';
+
+export const GRAPHQL_PATH = '/graphql';
+
+/** Settings of the HTTP server. What is left out has the documented default. */
+export interface HttpServerOptions {
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** Largest body of an HTTP request, except where a route sets its own. */
+  readonly bodyBytesMax?: number;
+  readonly introspection?: IntrospectionPolicy;
+  readonly operations?: Partial<OperationLimits>;
+  readonly websocket?: Partial<WebsocketLimits>;
+}
+
+/** What the HTTP server needs. */
+export interface HttpServerDependencies {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly services: GraphqlServices;
+  /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
+  readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
+  /** Tells of keys that stopped being valid in this process; returns how to stop listening. */
+  readonly onKeyRevoked?: (listener: (keyId: string) => void) => () => void;
+  /** Whether the process can serve: its database answers and its engine runs. */
+  readonly ready: () => boolean | Promise<boolean>;
+  /** Routes of other domains, such as the tus uploads. */
+  readonly routes?: readonly ((app: FastifyInstance) => void | Promise<void>)[];
+}
+
+/** A server that may be listening. */
+export interface HttpServer {
+  readonly app: FastifyInstance;
+  /** Starts listening; rejects with `PORT_IN_USE` when the port is taken. */
+  listen(): Promise<{ readonly port: number; readonly url: string; readonly graphqlUrl: string }>;
+  /** Admits no new sockets and operations; `readyz` says 503; idle sockets close. */
+  drain(): void;
+  /** Ends all sockets by their close handshake, finishes HTTP requests, and closes the port. */
+  close(): Promise<void>;
+  /** Open websockets. */
+  readonly socketCount: number;
+}
+
+const BODY_BYTES_MAX = 2_097_152;
+/** How long a client may take to send its request; slower ones hold a connection for nothing. */
+const REQUEST_MS_MAX = 300_000;
+const HEADERS_MS_MAX = 15_000;
+
+/** Builds the HTTP server with GraphQL over HTTP and websockets, health checks and the routes that are given. */
+export async function createHttpServer(
+  options: HttpServerOptions,
+  deps: HttpServerDependencies,
+): Promise<HttpServer> {
+  const app = createApp(options, deps);
+  const introspection = options.introspection ?? 'on';
+  const limits = { ...DEFAULT_OPERATION_LIMITS, ...options.operations };
+  const schema = createSchema();
+  let draining = false;
+
+  const graphql = await registerGraphqlRoute(app, GRAPHQL_PATH, { ...deps, schema, limits, introspection });
+  const websocket = new WebsocketTransport(
+    GRAPHQL_PATH,
+    { ...DEFAULT_WEBSOCKET_LIMITS, ...options.websocket },
+    {
+      clock: deps.clock,
+      log: deps.log,
+      authenticate: deps.authenticate,
+      gate: new OperationGate(schema, limits, introspection),
+      hideSuggestions: introspection === 'off',
+      createContext: (principal, requestId) =>
+        createGraphqlContext({ principal, requestId, log: deps.log, services: deps.services }),
+    },
+  );
+  websocket.attach(app.server);
+  const stopListening = deps.onKeyRevoked?.((keyId) => websocket.closeKey(keyId));
+
+  app.get('/healthz', () => ({ status: 'ok' }));
+  app.get('/readyz', async (_request, reply) => {
+    const ready = !draining && (await deps.ready());
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready' });
+  });
+  for (const register of deps.routes ?? []) await register(app);
+
+  return {
+    app,
+    listen: () => listen(app, options),
+    drain() {
+      draining = true;
+      websocket.drain();
+    },
+    async close() {
+      draining = true;
+      stopListening?.();
+      await websocket.close();
+      await app.close();
+      await graphql.stop();
+    },
+    get socketCount() {
+      return websocket.socketCount;
+    },
+  };
+}
+
+function createApp(options: HttpServerOptions, deps: HttpServerDependencies): FastifyInstance {
+  const app = fastify({
+    bodyLimit: options.bodyBytesMax ?? BODY_BYTES_MAX,
+    genReqId: (request) => requestIdOf(request, deps.clock),
+    requestTimeout: REQUEST_MS_MAX,
+    forceCloseConnections: 'idle',
+    http: { headersTimeout: HEADERS_MS_MAX },
+  });
+  // GraphQL takes JSON and nothing else; fastify would also take plain text, which browsers send across sites.
+  app.removeContentTypeParser('text/plain');
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header(REQUEST_ID_HEADER, request.id);
+  });
+  answerErrors(app, GRAPHQL_PATH, deps.log);
+  return app;
+}
+
+async function listen(app: FastifyInstance, { host, port }: HttpServerOptions) {
+  try {
+    await app.listen({ host, port });
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
+      const message = `Port ${port} on ${host} is taken.`;
+      throw new PatchbayError('PORT_IN_USE', message, { meta: { host, port }, cause: error });
+    }
+    throw error;
+  }
+  const bound = boundPort(app.server.address());
+  const url = `http://${urlHost(host)}:${bound}`;
+  return { port: bound, url, graphqlUrl: url + GRAPHQL_PATH };
+}
+
+function boundPort(address: AddressInfo | string | null): number {
+  if (address !== null && typeof address === 'object') return address.port;
+  throw new Error('The server listens on no port.');
+}
+
+/** The host as a client on this machine would write it. */
+function urlHost(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return 'localhost';
+  return host.includes(':') ? `[${host}]` : host;
+}

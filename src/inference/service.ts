@@ -1,0 +1,263 @@
+import type { GeneratedToken } from '../engine/port.ts';
+import { PatchbayError, type PublicError } from '../kernel/errors.ts';
+import type { Uuid } from '../kernel/ids.ts';
+import type { Lease } from '../metering/lease.ts';
+import { every, type Periodic, pause } from '../metering/periodic.ts';
+import { leaseLost, type MeteringRecorder } from '../metering/recorder.ts';
+import type { EndEvent, GenerateResult, InferenceEvent } from './events.ts';
+import { hashIdempotencyKey, type InferenceInput, isSameRequest, type NormalInput } from './input.ts';
+import { Intake, type IntakeDeps, type IntakeOptions, type PreparedRequest } from './intake.ts';
+import type { Caller } from './ports.ts';
+import { RecentOutputs, type RecentOutputsOptions } from './recent-outputs.ts';
+import { replay } from './replay.ts';
+import { CANCELLED, InferenceRun, type RunOptions } from './run.ts';
+
+/** Bounds of the service. */
+export interface InferenceOptions extends RunOptions, IntakeOptions {
+  /** Most requests that are admitted and not settled in this process. */
+  readonly liveRequestsMax: number;
+  /** How long a client may keep a delivered chunk without coming back for the next. */
+  readonly stallMs: number;
+  readonly recentOutputs: RecentOutputsOptions;
+}
+
+/** Bounds that suit a server; the configuration overrides them. */
+export const INFERENCE_DEFAULTS: Omit<InferenceOptions, 'maxBlendWeight'> = {
+  liveRequestsMax: 4_096,
+  pendingTokensMax: 1_024,
+  stallMs: 30_000,
+  engineEndMs: 10_000,
+  recentOutputs: { keepMs: 120_000, outputsMax: 1_000, tokensMax: 500_000 },
+};
+
+/** What the service works with. */
+export interface InferenceDeps extends IntakeDeps {
+  readonly recorder: MeteringRecorder;
+  readonly lease: Lease;
+}
+
+/** Admits requests, runs them on the engine, delivers their tokens and has them metered. docs: src/inference/README.md. */
+export class InferenceService {
+  private readonly options: InferenceOptions;
+  private readonly deps: InferenceDeps;
+  private readonly runs = new Map<Uuid, InferenceRun>();
+  private readonly recent: RecentOutputs;
+  private readonly intake: Intake;
+  private readonly stopListening: () => void;
+  private readonly admitting = new Set<Promise<unknown>>();
+  private draining = false;
+  private reaper: Periodic | null = null;
+
+  constructor(options: InferenceOptions, deps: InferenceDeps) {
+    this.options = options;
+    this.deps = deps;
+    this.recent = new RecentOutputs(options.recentOutputs, deps);
+    this.intake = new Intake(options, deps);
+    this.stopListening = deps.lease.onFenced((instanceId) => {
+      this.interruptWhere(
+        (run) => run.facts.instanceId === instanceId,
+        (run) => leaseLost(run.facts.request.id),
+      );
+    });
+  }
+
+  /** Requests that are admitted and not settled here. */
+  get live(): number {
+    return this.runs.size;
+  }
+
+  /** Starts looking for stalled clients. */
+  start(): void {
+    this.reaper ??= every(Math.max(100, this.options.stallMs / 4), async () => this.reapStalled());
+  }
+
+  /**
+   * Runs one inference. Resolves once it is admitted or found to be a retry; rejects, with nothing metered and the
+   * idempotency key free, when it is refused. Asking the stream for an event acknowledges that the one before was
+   * written; leaving it early, or aborting the signal, cancels the request.
+   */
+  async infer(
+    caller: Caller,
+    input: InferenceInput,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<AsyncIterableIterator<InferenceEvent>> {
+    if (!caller.scopes.includes('infer')) {
+      throw new PatchbayError('FORBIDDEN', 'The key may not run inferences.', { meta: { scope: 'infer' } });
+    }
+    this.assertServing();
+    const started = this.begin(caller, input, options.signal);
+    this.admitting.add(started);
+    try {
+      return await started;
+    } finally {
+      this.admitting.delete(started);
+    }
+  }
+
+  /** Runs one inference and collects its answer. A failure after the start is part of the result, as it is metered. */
+  async generate(
+    caller: Caller,
+    input: InferenceInput,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<GenerateResult> {
+    const tokens: GeneratedToken[] = [];
+    let text = '';
+    let end: EndEvent | null = null;
+    for await (const event of await this.infer(caller, input, options)) {
+      if (event.kind === 'tokens') {
+        tokens.push(...event.tokens);
+        text += event.text;
+      } else if (event.kind === 'end') {
+        end = event;
+      }
+    }
+    if (end === null) throw new Error('A stream ended without its last event');
+    const { kind: _kind, ...outcome } = end;
+    return { ...outcome, text, tokens };
+  }
+
+  /** Ends every running request of a key, for instance because it was revoked. */
+  cancelKey(keyId: Uuid): void {
+    this.interruptWhere(
+      (run) => run.facts.keyId === keyId,
+      () => new PatchbayError('UNAUTHENTICATED', 'The key was revoked.'),
+      'cancelled',
+    );
+  }
+
+  /** Ends requests whose client has not come back for longer than the limit. Runs by itself after {@link start}. */
+  reapStalled(): void {
+    this.interruptWhere(
+      (run) => run.stalledMs() >= this.options.stallMs,
+      () =>
+        new PatchbayError('SLOW_CONSUMER', 'The client did not come back for the next chunk.', {
+          meta: { stallMs: this.options.stallMs },
+        }),
+    );
+  }
+
+  /** Refuses new requests, lets the running ones end until the deadline, ends the rest, and writes what is left. */
+  async drain(options: { readonly graceMs: number }): Promise<void> {
+    this.draining = true;
+    await this.reaper?.stop();
+    const settled = this.settleAll();
+    const over = new AbortController();
+    await Promise.race([settled.finally(() => over.abort()), pause(options.graceMs, over.signal)]);
+    this.interruptWhere(
+      () => true,
+      () => new PatchbayError('SHUTTING_DOWN', 'The server is draining.'),
+      'cancelled',
+    );
+    await settled;
+    this.stopListening();
+    await this.deps.recorder.close();
+  }
+
+  private async begin(
+    caller: Caller,
+    input: InferenceInput,
+    signal: AbortSignal | undefined,
+  ): Promise<AsyncIterableIterator<InferenceEvent>> {
+    const { intake } = this;
+    const normal = intake.check(input);
+    const keyHash = input.idempotencyKey === undefined ? null : hashIdempotencyKey(input.idempotencyKey);
+    // A retry is answered before anything else is looked at: what it names may be gone by now.
+    const earlier = await this.findEarlier(caller, normal, keyHash);
+    if (earlier !== null) return earlier;
+    if (this.runs.size >= this.options.liveRequestsMax) {
+      throw new PatchbayError('ENGINE_FULL', 'Too many requests are running.', {
+        meta: { liveRequestsMax: this.options.liveRequestsMax },
+      });
+    }
+    const prepared = await intake.prepare(caller, normal, keyHash);
+    const outcome = await this.deps.recorder.admit(prepared.admission);
+    if (outcome.kind === 'admitted') return this.launch(prepared, outcome.instanceId, signal);
+    const winner = await this.findEarlier(caller, normal, keyHash);
+    if (winner !== null) return winner;
+    // The request that held the key was refused in between; the key is free for the next attempt.
+    throw new PatchbayError('IDEMPOTENCY_IN_PROGRESS', 'A request with this key was refused just now.');
+  }
+
+  private async launch(
+    { request, keyId, commitment, admission }: PreparedRequest,
+    instanceId: Uuid,
+    signal: AbortSignal | undefined,
+  ): Promise<AsyncIterableIterator<InferenceEvent>> {
+    const { engine, recorder, clock } = this.deps;
+    const keepOutput = admission.idempotency !== null;
+    const run = new InferenceRun(
+      this.options,
+      { request, keyId, instanceId, commitment, keepOutput },
+      { engine, recorder, clock, pause },
+    );
+    this.runs.set(request.id, run);
+    try {
+      this.assertServing();
+      await engine.submit(request, (event) => run.onEngineEvent(event));
+    } catch (error) {
+      this.runs.delete(request.id);
+      await recorder.void(request.id, instanceId);
+      throw error;
+    }
+    this.follow(run, signal);
+    return run.events;
+  }
+
+  /** Delivers an accepted run, and forgets it when it is settled. */
+  private follow(run: InferenceRun, signal: AbortSignal | undefined): void {
+    const cancel = (): void => run.interrupt(CANCELLED);
+    signal?.addEventListener('abort', cancel, { once: true });
+    if (signal?.aborted === true) cancel();
+    run.accept();
+    void run.done.then(() => {
+      signal?.removeEventListener('abort', cancel);
+      this.runs.delete(run.facts.request.id);
+      if (run.facts.keepOutput)
+        this.recent.add(run.facts.request.id, run.delivered.text, run.delivered.tokens);
+    });
+  }
+
+  private async findEarlier(
+    caller: Caller,
+    input: NormalInput,
+    keyHash: Buffer | null,
+  ): Promise<AsyncIterableIterator<InferenceEvent> | null> {
+    if (keyHash === null) return null;
+    const { recorder } = this.deps;
+    const stored = await recorder.findIdempotency(caller.tenantId, keyHash);
+    if (stored === null) return null;
+    if (!isSameRequest(stored, input)) {
+      throw new PatchbayError('IDEMPOTENCY_CONFLICT', 'The key belongs to a request with other arguments.', {
+        field: 'idempotencyKey',
+      });
+    }
+    const outcome = await recorder.findOutcome(caller.tenantId, stored.requestId);
+    if (outcome === null) {
+      throw new PatchbayError('IDEMPOTENCY_IN_PROGRESS', 'The request with this key is still running.', {
+        meta: { requestId: stored.requestId },
+      });
+    }
+    return replay(outcome, this.recent.find(stored.requestId));
+  }
+
+  private interruptWhere(
+    applies: (run: InferenceRun) => boolean,
+    error: (run: InferenceRun) => PatchbayError,
+    reason: 'error' | 'cancelled' = 'error',
+  ): void {
+    for (const run of this.runs.values()) {
+      if (!applies(run)) continue;
+      const shown: PublicError = error(run).toPublic();
+      run.interrupt({ reason, error: shown });
+    }
+  }
+
+  private async settleAll(): Promise<void> {
+    await Promise.allSettled(this.admitting);
+    await Promise.all([...this.runs.values()].map((run) => run.done));
+  }
+
+  private assertServing(): void {
+    if (this.draining) throw new PatchbayError('SHUTTING_DOWN', 'The server is draining.');
+  }
+}

@@ -1,0 +1,22 @@
+import { isConnectionFailure, sqlState } from '../db/errors.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+
+/** SQLSTATEs of a statement that may succeed when the same transaction is run again. */
+const TRANSIENT_STATES = new Set([
+  '40001', // serialization_failure
+  '40P01', // deadlock_detected
+  '55P03', // lock_not_available
+  '57014', // query_canceled, here by a statement timeout
+  '57P05', // idle_session_timeout
+  '25P03', // idle_in_transaction_session_timeout
+  '25006', // read_only_sql_transaction, as a standby answers during a failover
+]);
+
+/** Whether a failure of the database or the way to it may be over when the same transaction is tried again. */
+export function isTransientDatabaseError(error: unknown): boolean {
+  if (error instanceof PatchbayError) return error.code === 'DATABASE_UNAVAILABLE';
+  if (isConnectionFailure(error)) return true;
+  const state = sqlState(error);
+  // Class 53 is insufficient resources: memory, disk, connections.
+  return state !== null && (TRANSIENT_STATES.has(state) || state.startsWith('53'));
+}

@@ -1,0 +1,117 @@
+import { hostname } from 'node:os';
+import type { Clock } from '../kernel/clock.ts';
+import { Lease, type SystemDatabase } from './lease.ts';
+import { ensurePartitions } from './partitions.ts';
+import { every, type Periodic } from './periodic.ts';
+import { MeteringRecorder, RECORDER_DEFAULTS, type RecorderOptions } from './recorder.ts';
+import { type Recovery, Sweeper } from './sweeper.ts';
+
+/** How metering runs in one process. */
+export interface MeteringOptions {
+  /** How long after its last sign of life a process's requests may be settled by another. At least a second. */
+  readonly leaseMs: number;
+  /** Several processes add to rollups in parallel rows, at most this many. */
+  readonly rollupShards: number;
+  readonly recorder: RecorderOptions;
+}
+
+/** Values that suit a server. */
+export const METERING_DEFAULTS: MeteringOptions = {
+  leaseMs: 15_000,
+  rollupShards: 16,
+  recorder: RECORDER_DEFAULTS,
+};
+
+/** What metering works with. */
+export interface MeteringDeps {
+  readonly database: SystemDatabase;
+  readonly clock: Clock;
+  /** Told of failures of background work; it is tried again by itself. */
+  readonly onBackgroundError?: (task: string, error: unknown) => void;
+  /** Told of requests that were settled for a process that was lost. */
+  readonly onRecovery?: (recovery: Recovery) => void;
+}
+
+/** The lease is renewed this often within its length, so that two renewals may fail. */
+const RENEWALS_PER_LEASE = 3;
+const MAINTENANCE_MS = 6 * 3_600_000;
+
+/** Metering of one process: its lease, its recorder, and the recovery of other processes' requests. */
+export class Metering {
+  readonly lease: Lease;
+  readonly recorder: MeteringRecorder;
+  readonly sweeper: Sweeper;
+  private readonly options: MeteringOptions;
+  private readonly deps: MeteringDeps;
+  private readonly tasks: Periodic[] = [];
+  /** Since when renewals have succeeded without a failure in between; null after a failure. */
+  private steadySinceMs: number | null = null;
+
+  constructor(options: MeteringOptions, deps: MeteringDeps) {
+    this.options = options;
+    this.deps = deps;
+    this.lease = new Lease({ ...options, host: hostname(), pid: process.pid }, deps);
+    this.recorder = new MeteringRecorder(options.recorder, { ...deps, lease: this.lease });
+    this.sweeper = new Sweeper({ ...deps, lease: this.lease });
+  }
+
+  /** Takes a lease, settles what dead processes left, and keeps doing both. */
+  async start(): Promise<Recovery> {
+    await ensurePartitions(this.deps.database);
+    await this.lease.ensure();
+    this.steadySinceMs = this.deps.clock.monotonicMs();
+    const recovery = await this.recoverExpired();
+    const renewMs = this.options.leaseMs / RENEWALS_PER_LEASE;
+    this.tasks.push(
+      every(renewMs, () => this.renew()),
+      every(this.options.leaseMs / 2, () => this.sweep()),
+      every(MAINTENANCE_MS, () => this.maintain()),
+    );
+    return recovery;
+  }
+
+  /** Settles, now, everything that expired or fenced processes left. */
+  async recoverExpired(): Promise<Recovery> {
+    const recovery = await this.sweeper.recoverExpired();
+    if (recovery.settled.length > 0) this.deps.onRecovery?.(recovery);
+    return recovery;
+  }
+
+  /** Stops background work, writes what waits, and gives the lease back. Call it when no request runs any more. */
+  async stop(): Promise<void> {
+    await Promise.all(this.tasks.splice(0).map((task) => task.stop()));
+    await this.recorder.close();
+    await this.attempt('release the lease', () => this.lease.release());
+  }
+
+  private async renew(): Promise<void> {
+    const renewed = await this.attempt('renew the lease', () => this.lease.renew());
+    if (!renewed) this.steadySinceMs = null;
+    else this.steadySinceMs ??= this.deps.clock.monotonicMs();
+  }
+
+  /**
+   * Sweeps only after a full lease of steady renewals: when the database was away from everybody, every lease has run
+   * out, and whoever comes back first must give the others time to renew theirs.
+   */
+  private async sweep(): Promise<void> {
+    const steady = this.steadySinceMs;
+    if (steady === null || this.deps.clock.monotonicMs() - steady < this.options.leaseMs) return;
+    await this.attempt('recover requests', () => this.recoverExpired());
+  }
+
+  private async maintain(): Promise<void> {
+    await this.attempt('create partitions', () => ensurePartitions(this.deps.database));
+    await this.attempt('forget old instances', () => this.sweeper.forgetOldInstances());
+  }
+
+  private async attempt(task: string, work: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      this.deps.onBackgroundError?.(task, error);
+      return false;
+    }
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * The SQL of metering, in one place. Every statement is a single round trip and idempotent, because a connection that
+ * breaks during COMMIT leaves the outcome unknown and the same transaction is then run again.
+ */
+
+/** The adapter version id that stands for "none" in rollups: a rollup's key cannot hold nulls. */
+export const NO_ADAPTER = '00000000-0000-0000-0000-000000000000';
+
+/**
+ * Locks the instances that may still write. The share lock makes fencing wait for this transaction, and this
+ * transaction see a fence that came first; the fence alone ends a lease, so an instance that renewed late but in
+ * time goes on.
+ */
+export const LOCK_LIVE_INSTANCES = `
+SELECT id FROM instance WHERE id = ANY($1::uuid[]) AND fenced_at IS NULL ORDER BY id FOR SHARE`;
+
+/** Writes admissions; one whose idempotency key is taken is left out of the result. */
+export const ADMIT = `
+WITH input AS (
+  SELECT * FROM jsonb_to_recordset($1::jsonb) AS i(
+    id uuid, tenant_id uuid, key_id uuid, instance_id uuid, idempotency_key_hash text, idempotency_salt text,
+    request_hash text, backbone_digest text, adapters jsonb, priority_class text, prompt_tokens integer,
+    max_tokens integer, salt text, prompt_commitment text, output_commitment text)
+), claimed AS (
+  INSERT INTO inference_idempotency (tenant_id, key_hash, request_id, salt, request_hash, created_at)
+  SELECT tenant_id, decode(idempotency_key_hash, 'hex'), id, decode(idempotency_salt, 'hex'),
+         decode(request_hash, 'hex'), now()
+  FROM input WHERE idempotency_key_hash IS NOT NULL
+  -- Two processes that claim the same keys in one round each must do so in the same order, or they deadlock.
+  ORDER BY tenant_id, decode(idempotency_key_hash, 'hex')
+  ON CONFLICT (tenant_id, key_hash) DO NOTHING
+  RETURNING request_id
+), admitted AS (
+  INSERT INTO inference_request (
+    id, tenant_id, key_id, instance_id, idempotency_key_hash, backbone_digest, adapters, priority_class,
+    prompt_tokens, max_tokens, salt, prompt_commitment, admitted_at)
+  SELECT id, tenant_id, key_id, instance_id, decode(idempotency_key_hash, 'hex'), decode(backbone_digest, 'hex'),
+         adapters, priority_class, prompt_tokens, max_tokens, decode(salt, 'hex'), decode(prompt_commitment, 'hex'),
+         now()
+  FROM input
+  WHERE idempotency_key_hash IS NULL OR id IN (SELECT request_id FROM claimed)
+  ON CONFLICT (id) DO NOTHING
+  RETURNING id
+), started AS (
+  INSERT INTO request_progress (request_id, tenant_id, completion_tokens, output_commitment, updated_at)
+  SELECT id, tenant_id, 0, decode(output_commitment, 'hex'), now() FROM input JOIN admitted USING (id)
+)
+SELECT id FROM admitted`;
+
+/** Which of these requests are admitted already: tells a repeated admission from one whose key is taken. */
+export const FIND_ADMITTED = `
+SELECT id FROM inference_request WHERE id = ANY($1::uuid[])`;
+
+/** Moves progress forward; a request that another process settled is left out of the result. */
+export const PROGRESS = `
+UPDATE request_progress p
+SET completion_tokens = i.completion_tokens, output_commitment = i.output_commitment, updated_at = now(),
+    first_token_at = coalesce(p.first_token_at, now())
+FROM unnest($1::uuid[], $2::integer[], $3::bytea[]) AS i(request_id, completion_tokens, output_commitment)
+WHERE p.request_id = i.request_id AND p.completion_tokens <= i.completion_tokens
+RETURNING p.request_id AS id`;
+
+/** Removes admissions that never ran, and frees their idempotency keys. */
+export const VOID = `
+WITH gone AS (
+  DELETE FROM inference_request WHERE id = ANY($1::uuid[]) RETURNING id, tenant_id, idempotency_key_hash
+), stopped AS (
+  DELETE FROM request_progress p USING gone g WHERE p.request_id = g.id
+), released AS (
+  DELETE FROM inference_idempotency k USING gone g
+  WHERE k.tenant_id = g.tenant_id AND k.key_hash = g.idempotency_key_hash AND k.request_id = g.id
+)
+SELECT id FROM gone`;
+
+/**
+ * Turns rows of `final` into facts. Shared by both ways of settling, so that a recovered record differs from an
+ * ordinary one in its numbers only.
+ *
+ * Rollups are upserted in key order, so that two transactions that share a shard cannot deadlock on them.
+ */
+const WRITE_FACTS = `
+recorded AS (
+  INSERT INTO usage_record (
+    id, tenant_id, key_id, backbone_digest, prompt_tokens, cached_prompt_tokens, completion_tokens, priority_class,
+    queue_us, prefill_us, decode_us, compute_us, bytes_loaded, finish_reason, error_code, admitted_at,
+    first_token_at, ended_at, settled_by, instance_id, price_version, split_version, hold_id, prompt_commitment,
+    output_commitment)
+  SELECT id, tenant_id, key_id, backbone_digest, prompt_tokens, cached_prompt_tokens, completion_tokens,
+         priority_class, queue_us, prefill_us, decode_us, compute_us, bytes_loaded, finish_reason, error_code,
+         admitted_at, first_token_at, now(), settled_by, instance_id, price_version, split_version, hold_id,
+         prompt_commitment, output_commitment
+  FROM final
+), salted AS (
+  INSERT INTO usage_salt (request_id, tenant_id, salt) SELECT id, tenant_id, salt FROM final
+), shares AS (
+  SELECT f.*, a.*
+  FROM final f
+  CROSS JOIN LATERAL jsonb_to_recordset(f.adapters) AS a(
+    version_id uuid, adapter_id uuid, owner_tenant_id uuid, digest text, weight double precision,
+    share_numerator numeric, share_denominator numeric)
+), shared AS (
+  INSERT INTO usage_share (
+    request_id, adapter_version_id, adapter_id, adapter_digest, owner_tenant_id, tenant_id, weight,
+    share_numerator, share_denominator, backbone_digest, priority_class, prompt_tokens, cached_prompt_tokens,
+    completion_tokens, ended_at, price_version, split_version)
+  SELECT id, version_id, adapter_id, decode(digest, 'hex'), owner_tenant_id, tenant_id, weight, share_numerator,
+         share_denominator, backbone_digest, priority_class, prompt_tokens, cached_prompt_tokens,
+         completion_tokens, now(), price_version, split_version
+  FROM shares
+), counted AS (
+  SELECT 'tenant' AS kind, tenant_id, '${NO_ADAPTER}'::uuid AS adapter_version_id,
+         '${NO_ADAPTER}'::uuid AS adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens, compute_us
+  FROM final
+  UNION ALL
+  SELECT 'caller', tenant_id, version_id, adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens,
+         compute_us
+  FROM shares
+  UNION ALL
+  SELECT 'caller', tenant_id, '${NO_ADAPTER}'::uuid, '${NO_ADAPTER}'::uuid, prompt_tokens, cached_prompt_tokens,
+         completion_tokens, compute_us
+  FROM final WHERE jsonb_array_length(adapters) = 0
+  UNION ALL
+  SELECT 'owner', owner_tenant_id, version_id, adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens,
+         compute_us
+  FROM shares
+), rolled AS (
+  INSERT INTO usage_rollup AS r (
+    tenant_id, kind, adapter_version_id, adapter_id, bucket, shard, requests, prompt_tokens, cached_prompt_tokens,
+    completion_tokens, compute_us)
+  SELECT tenant_id, kind, adapter_version_id, adapter_id, date_trunc('hour', now(), 'UTC'), $2::smallint, count(*),
+         sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens), coalesce(sum(compute_us), 0)
+  FROM counted
+  GROUP BY tenant_id, kind, adapter_version_id, adapter_id
+  ORDER BY tenant_id, kind, adapter_version_id
+  ON CONFLICT (tenant_id, kind, adapter_version_id, bucket, shard) DO UPDATE SET
+    requests = r.requests + excluded.requests,
+    prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
+    cached_prompt_tokens = r.cached_prompt_tokens + excluded.cached_prompt_tokens,
+    completion_tokens = r.completion_tokens + excluded.completion_tokens,
+    compute_us = r.compute_us + excluded.compute_us
+), released AS (
+  -- A failure that metered nothing leaves the key free, so that the caller's retry can run.
+  DELETE FROM inference_idempotency k USING final f
+  WHERE k.tenant_id = f.tenant_id AND k.key_hash = f.idempotency_key_hash AND k.request_id = f.id
+    AND f.finish_reason = 'error' AND f.prompt_tokens = 0 AND f.completion_tokens = 0
+)
+SELECT id, tenant_id, prompt_tokens, completion_tokens FROM final ORDER BY id`;
+
+/**
+ * Settles requests with the numbers of the process that ran them. Deleting the admission row decides who settles:
+ * whoever finds it gone writes nothing.
+ */
+export const SETTLE = `
+WITH input AS (
+  SELECT * FROM jsonb_to_recordset($1::jsonb) AS i(
+    id uuid, instance_id uuid, prompt_tokens integer, cached_prompt_tokens integer, completion_tokens integer,
+    output_commitment text, queue_us bigint, prefill_us bigint, decode_us bigint, compute_us bigint,
+    bytes_loaded bigint, finish_reason text, error_code text)
+), gone AS (
+  DELETE FROM inference_request q USING input i WHERE q.id = i.id AND q.instance_id = i.instance_id RETURNING q.*
+), stopped AS (
+  DELETE FROM request_progress p USING gone g WHERE p.request_id = g.id RETURNING p.request_id, p.first_token_at
+), final AS (
+  SELECT g.id, g.tenant_id, g.key_id, g.instance_id, g.idempotency_key_hash, g.backbone_digest, g.adapters,
+         g.priority_class, g.salt, g.prompt_commitment, g.admitted_at, g.hold_id, g.price_version, g.split_version,
+         i.prompt_tokens, i.cached_prompt_tokens, i.completion_tokens,
+         decode(i.output_commitment, 'hex') AS output_commitment, i.queue_us, i.prefill_us, i.decode_us,
+         i.compute_us, i.bytes_loaded, i.finish_reason, i.error_code, 'engine' AS settled_by,
+         coalesce(s.first_token_at, CASE WHEN i.completion_tokens > 0 THEN now() END) AS first_token_at
+  FROM gone g JOIN input i ON i.id = g.id LEFT JOIN stopped s ON s.request_id = g.id
+), ${WRITE_FACTS}`;
+
+/**
+ * Settles requests of fenced instances from their last committed progress. Times that only the dead process measured
+ * stay null: unknown is not zero. The prompt is metered once a chunk was committed, which proves that it was
+ * processed.
+ */
+export const RECOVER = `
+WITH picked AS (
+  SELECT q.id FROM inference_request q JOIN instance i ON i.id = q.instance_id
+  WHERE i.fenced_at IS NOT NULL
+  ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED
+), gone AS (
+  DELETE FROM inference_request q USING picked WHERE q.id = picked.id RETURNING q.*
+), stopped AS (
+  DELETE FROM request_progress p USING gone g WHERE p.request_id = g.id
+  RETURNING p.request_id, p.first_token_at, p.completion_tokens, p.output_commitment
+), final AS (
+  SELECT g.id, g.tenant_id, g.key_id, g.instance_id, g.idempotency_key_hash, g.backbone_digest, g.adapters,
+         g.priority_class, g.salt, g.prompt_commitment, g.admitted_at, g.hold_id, g.price_version, g.split_version,
+         CASE WHEN s.completion_tokens > 0 THEN g.prompt_tokens ELSE 0 END AS prompt_tokens,
+         0 AS cached_prompt_tokens, s.completion_tokens, s.output_commitment, NULL::bigint AS queue_us,
+         NULL::bigint AS prefill_us, NULL::bigint AS decode_us, NULL::bigint AS compute_us,
+         NULL::bigint AS bytes_loaded, 'error' AS finish_reason, 'SERVER_LOST' AS error_code,
+         'recovery' AS settled_by, s.first_token_at
+  FROM gone g JOIN stopped s ON s.request_id = g.id
+), ${WRITE_FACTS}`;
+
+/** Who settled these requests: tells our own commit whose answer was lost from a settlement by recovery. */
+export const FIND_SETTLED = `
+SELECT id, settled_by FROM usage_record WHERE id = ANY($1::uuid[])`;

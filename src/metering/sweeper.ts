@@ -1,0 +1,83 @@
+import type { Uuid } from '../kernel/ids.ts';
+import type { Lease, SystemDatabase } from './lease.ts';
+import { RECOVER } from './statements.ts';
+
+/** Most requests that one recovery transaction settles. */
+export const RECOVERY_BATCH_MAX = 200;
+
+/** How long the row of a fenced instance without requests is kept for operators to look at. */
+const FENCED_INSTANCE_KEPT_DAYS = 30;
+
+/** A request that was settled in place of the process that lost it. */
+export interface RecoveredRequest {
+  readonly requestId: Uuid;
+  readonly tenantId: Uuid;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+}
+
+/** What one recovery did. */
+export interface Recovery {
+  /** Instances whose lease had run out and that this call fenced. */
+  readonly fenced: readonly Uuid[];
+  readonly settled: readonly RecoveredRequest[];
+}
+
+interface RecoveredRow {
+  readonly id: Uuid;
+  readonly tenant_id: Uuid;
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+}
+
+/** Waits for transactions that hold the row's share lock; one that renewed the lease meanwhile keeps it. */
+const FENCE = `
+UPDATE instance SET fenced_at = now(), fence_reason = 'expired'
+WHERE fenced_at IS NULL AND lease_expires_at < now() AND id IS DISTINCT FROM $1::uuid
+RETURNING id`;
+
+const FORGET = `
+DELETE FROM instance i
+WHERE fenced_at < now() - make_interval(days => $1)
+  AND NOT EXISTS (SELECT FROM inference_request q WHERE q.instance_id = i.id)`;
+
+/**
+ * Settles what dead processes left. First their instances are fenced, and that is committed: from then on nothing of
+ * theirs can move, whatever they do when they wake up. Then their requests are settled from the last committed
+ * progress, batch by batch; a sweeper that dies between batches leaves the rest to the next one. Any number of
+ * sweepers may run at once.
+ */
+export class Sweeper {
+  private readonly database: SystemDatabase;
+  private readonly lease: Lease;
+
+  constructor(deps: { readonly database: SystemDatabase; readonly lease: Lease }) {
+    this.database = deps.database;
+    this.lease = deps.lease;
+  }
+
+  /** Fences every expired instance but this one, and settles the requests of all fenced instances. */
+  async recoverExpired(): Promise<Recovery> {
+    const own = this.lease.current;
+    const fenced = await this.database.querySystem<{ readonly id: Uuid }>(FENCE, [own?.instanceId ?? null]);
+    const settled: RecoveredRequest[] = [];
+    for (;;) {
+      const values = [RECOVERY_BATCH_MAX, own?.shard ?? 0];
+      const batch = await this.database.querySystem<RecoveredRow>(RECOVER, values);
+      settled.push(
+        ...batch.map((row) => ({
+          requestId: row.id,
+          tenantId: row.tenant_id,
+          promptTokens: row.prompt_tokens,
+          completionTokens: row.completion_tokens,
+        })),
+      );
+      if (batch.length === 0) return { fenced: fenced.map((row) => row.id), settled };
+    }
+  }
+
+  /** Removes rows of instances that ended long ago and left nothing. */
+  async forgetOldInstances(): Promise<void> {
+    await this.database.querySystem(FORGET, [FENCED_INSTANCE_KEPT_DAYS]);
+  }
+}

@@ -1,0 +1,53 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { AdapterLimits } from '../adapter/limits.ts';
+import { readManifest } from '../backbone/manifest.ts';
+import { openText } from '../backbone/text/open.ts';
+import { createInlineEngine } from '../engine/loop.ts';
+import type { EngineOptions } from '../engine/options.ts';
+import type { Engine } from '../engine/port.ts';
+import { reportStartFailure, serveEngine } from '../engine/thread/serve.ts';
+import { systemClock } from '../kernel/clock.ts';
+import { invariant } from '../kernel/errors.ts';
+import { createThreadLoader } from './loader-thread.ts';
+import { openRunner, PAGE_RANK, type RunnerSettings } from './open-runner.ts';
+
+/** What an engine thread is started with. */
+export interface EngineWorkerData {
+  /** Folder of the imported backbone. */
+  readonly backboneDir: string;
+  readonly storeRoot: string;
+  readonly limits: AdapterLimits;
+  readonly runner: RunnerSettings;
+  readonly engine: Partial<EngineOptions>;
+}
+
+const data: EngineWorkerData = workerData;
+const port = parentPort;
+invariant(port !== null, 'the engine runs as a worker thread');
+
+try {
+  serveEngine(await openEngine(), port);
+} catch (error) {
+  reportStartFailure(port, error);
+}
+
+async function openEngine(): Promise<Engine> {
+  const manifest = await readManifest(data.backboneDir);
+  const text = openText(data.backboneDir, manifest);
+  const runner = await openRunner(data.backboneDir, manifest, data.runner, { clock: systemClock });
+  const loader = createThreadLoader({
+    storeRoot: data.storeRoot,
+    shape: manifest.shape,
+    backboneDigest: manifest.digest,
+    limits: data.limits,
+    pageRank: PAGE_RANK,
+  });
+  return createInlineEngine(data.engine, {
+    runner,
+    loader,
+    decoderFactory: text.decoderFactory,
+    clock: systemClock,
+    backboneDigest: manifest.digest,
+    eosTokenIds: manifest.eosTokenIds,
+  });
+}

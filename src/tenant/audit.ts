@@ -1,0 +1,72 @@
+import type { Actor } from '../auth/principal.ts';
+import type { Database, Tx } from '../db/client.ts';
+import type { Json } from '../db/idempotency.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import { newId, type Uuid } from '../kernel/ids.ts';
+
+/** What the audit log knows of a request besides its actor. */
+export interface RequestContext {
+  readonly requestId?: string;
+}
+
+/** One thing that was done, or attempted. */
+export interface AuditEntry {
+  /** The tenant that it concerns; the platform tenant when it concerns none. */
+  readonly tenantId: Uuid;
+  readonly actor: Actor;
+  /** Name of the operation, such as `apiKey.revoke`. */
+  readonly action: string;
+  readonly targetType: string;
+  readonly targetId: string | null;
+  /** What changed, as it was and as it is; never a secret. */
+  readonly before?: { readonly [field: string]: Json };
+  readonly after?: { readonly [field: string]: Json };
+  readonly context: RequestContext;
+}
+
+/** Writes the record of something done: last, in the transaction that does it. */
+export async function recordAudit(tx: Tx, clock: Clock, entry: AuditEntry): Promise<void> {
+  await write(tx, clock, entry, 'DONE');
+}
+
+/**
+ * Runs a permission check. When it refuses with FORBIDDEN, the attempt is recorded with the actor's own tenant, in a
+ * transaction of its own because the refused one has nothing to commit, and the refusal goes on.
+ */
+export async function auditDenied(
+  dependencies: { readonly database: Database; readonly clock: Clock },
+  entry: Omit<AuditEntry, 'tenantId' | 'before' | 'after'>,
+  check: () => void,
+): Promise<void> {
+  try {
+    check();
+  } catch (error) {
+    if (error instanceof PatchbayError && error.code === 'FORBIDDEN') {
+      const { tenantId } = entry.actor;
+      await dependencies.database.withTenant(tenantId, (tx) =>
+        write(tx, dependencies.clock, { ...entry, tenantId }, 'DENIED'),
+      );
+    }
+    throw error;
+  }
+}
+
+async function write(tx: Tx, clock: Clock, entry: AuditEntry, outcome: 'DONE' | 'DENIED'): Promise<void> {
+  await tx.auditLog.createMany({
+    data: {
+      id: newId(clock),
+      tenantId: entry.tenantId,
+      at: new Date(clock.nowMs()),
+      actorKind: entry.actor.kind,
+      actorKeyId: entry.actor.keyId,
+      action: entry.action,
+      targetType: entry.targetType,
+      targetId: entry.targetId,
+      ...(entry.before === undefined ? {} : { before: { ...entry.before } }),
+      ...(entry.after === undefined ? {} : { after: { ...entry.after } }),
+      requestId: entry.context.requestId ?? null,
+      outcome,
+    },
+  });
+}

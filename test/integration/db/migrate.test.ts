@@ -1,0 +1,136 @@
+import { execFile } from 'node:child_process';
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MIGRATIONS_FOLDER, migrate } from '../../../src/db/migrate.ts';
+import { openDatabase } from '../../../src/db/open.ts';
+import { createEmptyDatabase } from '../../kit/postgres.ts';
+
+let adminUrl: string;
+let dispose: () => Promise<void>;
+let folder: string;
+
+beforeEach(async () => {
+  ({ adminUrl, dispose } = await createEmptyDatabase());
+  folder = mkdtempSync(join(tmpdir(), 'patchbay-migrations-'));
+});
+
+afterEach(async () => {
+  await dispose();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function add(name: string, sql: string): void {
+  mkdirSync(join(folder, name));
+  writeFileSync(join(folder, name, 'migration.sql'), sql);
+}
+
+async function query(sql: string): Promise<unknown[]> {
+  const client = new pg.Client({ connectionString: adminUrl });
+  await client.connect();
+  try {
+    return (await client.query(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+const refused = (migration: string) => ({ code: 'DATABASE_MIGRATION', meta: { migration } });
+
+describe('the migration runner', () => {
+  test('eight starts at once apply every migration exactly once', async () => {
+    const starts = Array.from({ length: 8 }, () => migrate({ adminUrl }));
+    const applied = (await Promise.all(starts)).filter((names) => names.length > 0);
+    expect(applied).toHaveLength(1);
+    const rows = await query(
+      'SELECT migration_name FROM _prisma_migrations ORDER BY started_at, migration_name',
+    );
+    expect(rows).toEqual(applied[0]?.map((name) => ({ migration_name: name })));
+  });
+
+  test('processes that open one database together agree on the roles', async () => {
+    const opened = await Promise.all([1, 2, 3].map(() => openDatabase({ adminUrl, secret: 'test-secret' })));
+    for (const { database } of opened) {
+      expect(await database.withSystem((tx) => tx.tenant.count())).toBe(1);
+      await database.close();
+    }
+  });
+
+  test('an edited migration is refused by name', async () => {
+    add('0001_a', 'CREATE TABLE a ()');
+    await migrate({ adminUrl, folder });
+    appendFileSync(join(folder, '0001_a', 'migration.sql'), '\n-- touched');
+    await expect(migrate({ adminUrl, folder })).rejects.toMatchObject(refused('0001_a'));
+  });
+
+  test('a migration that fails leaves nothing, is named, and applies once it is mended', async () => {
+    add('0001_a', 'CREATE TABLE a ()');
+    add('0002_b', 'CREATE TABLE b (); SELECT 1/0;');
+    await expect(migrate({ adminUrl, folder })).rejects.toMatchObject(refused('0002_b'));
+    expect(
+      await query(`SELECT to_regclass('a') IS NOT NULL AS a, to_regclass('b') IS NOT NULL AS b`),
+    ).toEqual([{ a: true, b: false }]);
+    writeFileSync(join(folder, '0002_b', 'migration.sql'), 'CREATE TABLE b ()');
+    expect(await migrate({ adminUrl, folder })).toEqual(['0002_b']);
+  });
+
+  test('a migration that Prisma recorded as failed is refused until it is resolved', async () => {
+    add('0001_a', 'CREATE TABLE a ()');
+    await migrate({ adminUrl, folder });
+    await query('UPDATE _prisma_migrations SET finished_at = NULL');
+    await expect(migrate({ adminUrl, folder })).rejects.toMatchObject(refused('0001_a'));
+  });
+
+  test('a database that is newer than the program is refused', async () => {
+    add('0001_a', 'CREATE TABLE a ()');
+    add('0002_b', 'CREATE TABLE b ()');
+    await migrate({ adminUrl, folder });
+    rmSync(join(folder, '0002_b'), { recursive: true });
+    await expect(migrate({ adminUrl, folder })).rejects.toMatchObject(refused('0002_b'));
+  });
+
+  test('a server that does not answer is DATABASE_UNAVAILABLE', async () => {
+    const unreachable = new URL(adminUrl);
+    unreachable.port = '1';
+    await expect(migrate({ adminUrl: unreachable.href })).rejects.toMatchObject({
+      code: 'DATABASE_UNAVAILABLE',
+    });
+  });
+
+  test("Prisma's own command line agrees that the database is up to date", async () => {
+    await migrate({ adminUrl });
+    // The offline schema engine runs here too, which developers depend on.
+    const run = promisify(execFile)('node_modules/.bin/prisma', ['migrate', 'status'], {
+      env: { ...process.env, DATABASE_URL: adminUrl, CHECKPOINT_DISABLE: '1' },
+    });
+    expect((await run).stdout).toContain('Database schema is up to date');
+  });
+
+  test('a role that is no superuser can own the installation', async () => {
+    await query(`DROP ROLE IF EXISTS plain_owner`);
+    await query(`CREATE ROLE plain_owner LOGIN CREATEROLE PASSWORD 'x'`);
+    await query(
+      `GRANT patchbay_app, patchbay_system, patchbay_definer TO plain_owner WITH ADMIN TRUE, INHERIT FALSE`,
+    );
+    await query(
+      `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO plain_owner', current_database()); END $$`,
+    );
+    const owner = new URL(adminUrl);
+    owner.username = 'plain_owner';
+    owner.password = 'x';
+    cpSync(join(MIGRATIONS_FOLDER, '0001_tenancy'), join(folder, '0001_tenancy'), { recursive: true });
+    expect(await migrate({ adminUrl: owner.href, folder })).toEqual(['0001_tenancy']);
+    const { database } = await openDatabase({ adminUrl: owner.href, secret: 'test-secret' });
+    expect(await database.queryApp(`SELECT * FROM patchbay.find_api_key(sha256('x'))`, [])).toEqual([]);
+    await database.close();
+    await query(
+      `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO postgres', current_database()); END $$`,
+    );
+    await query('REASSIGN OWNED BY plain_owner TO postgres');
+    await query('DROP OWNED BY plain_owner CASCADE');
+    await query('DROP ROLE plain_owner');
+  });
+});

@@ -1,0 +1,138 @@
+import { randomBytes } from 'node:crypto';
+import { pino } from 'pino';
+import { parseAdapterRef } from '../../../src/adapter/resolve.ts';
+import type { EngineInfo, EngineStatus } from '../../../src/engine/port.ts';
+import { createGraphqlServices } from '../../../src/graphql/services.ts';
+import { createHttpServer } from '../../../src/http/server.ts';
+import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/service.ts';
+import { systemClock } from '../../../src/kernel/clock.ts';
+import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import { UsageService } from '../../../src/usage/service.ts';
+import { createTenancy } from '../../kit/tenancy.ts';
+import { CONTEXT } from '../../unit/adapter/sample.ts';
+import type { Answer } from '../../unit/graphql/server.ts';
+import { openRegistry } from '../adapter/kit.ts';
+import { FakeEngine, plays } from '../inference/fake-engine.ts';
+
+/** The fake engine on the backbone that the sample adapters are for. */
+class StackEngine extends FakeEngine {
+  override readonly info: EngineInfo = { ...new FakeEngine().info, backboneDigest: CONTEXT.backboneDigest };
+
+  override async status(): Promise<EngineStatus> {
+    return {
+      running: 1,
+      waiting: 2,
+      waitingForAdapter: 3,
+      steps: 4,
+      tokensGenerated: 5,
+      kvBytesUsed: 6,
+      kvBytesBudget: 7,
+      hostCacheBytesUsed: 8,
+      hostCacheBytesBudget: 9,
+      residentAdapters: [{ digest: 'ab'.repeat(32), rank: 8, bytes: 10, tier: 'bank', inUse: 1 }],
+      stepMs: { total: 4, model: 3, adapter: 0.5, host: 0.5 },
+    };
+  }
+}
+
+/** Everything real but the engine: database, tenancy, registry, metering, inference, usage, GraphQL. */
+export async function openStack() {
+  const registry = await openRegistry();
+  const { database } = registry.db;
+  const clock = systemClock;
+  const tenancy = createTenancy(database, clock);
+  const metering = new Metering(METERING_DEFAULTS, { database, clock });
+  await metering.start();
+  const engine = new StackEngine();
+  engine.script = plays(({ stop }) => Math.min(stop.maxTokens, 5));
+  const inference = new InferenceService(
+    { ...INFERENCE_DEFAULTS, maxBlendWeight: 16 },
+    {
+      engine,
+      encoder: {
+        encode: (text) => [...text].map((c) => c.charCodeAt(0) % 1_000),
+        encodeChat: (messages) => messages.map((message) => message.content.length),
+      },
+      adapters: {
+        resolveForInference: (tenantId, refs, backboneDigest) =>
+          registry.service.resolveForInference(
+            tenantId,
+            refs.map((use) => ({
+              ref: parseAdapterRef(use.adapter, 'version' in use ? use.version : undefined),
+              weight: use.weight ?? 1,
+            })),
+            backboneDigest,
+          ),
+      },
+      recorder: metering.recorder,
+      lease: metering.lease,
+      clock,
+      randomBytes,
+    },
+  );
+  const revocations = new Set<(keyId: string) => void>();
+  const server = await createHttpServer(
+    { host: '127.0.0.1', port: 0 },
+    {
+      clock,
+      log: pino({ level: 'silent' }),
+      authenticate: (authorization) => tenancy.authenticator.authenticate(authorization),
+      onKeyRevoked: (listener) => {
+        revocations.add(listener);
+        return () => revocations.delete(listener);
+      },
+      ready: () => true,
+      services: createGraphqlServices({
+        database,
+        clock,
+        tenants: tenancy.tenants,
+        apiKeys: tenancy.keys,
+        adapters: registry.service,
+        inference,
+        usage: new UsageService({ database }),
+        engine,
+        version: '0.0.0-test',
+        ready: () => true,
+      }),
+    },
+  );
+  const { graphqlUrl } = await server.listen();
+
+  return {
+    registry,
+    tenancy,
+    engine,
+    inference,
+    server,
+    graphqlUrl,
+
+    /** A tenant with a key of the usual scopes. */
+    async tenant(slug: string) {
+      const tenant = await tenancy.createTenant(slug);
+      return { tenant, key: await tenancy.createKey(tenant.id) };
+    },
+
+    async query(
+      header: string,
+      query: string,
+      variables: Record<string, unknown> = {},
+    ): Promise<Answer['body']> {
+      const response = await fetch(graphqlUrl, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: header },
+        body: JSON.stringify({ query, variables }),
+      });
+      return JSON.parse(await response.text());
+    },
+
+    async close(): Promise<void> {
+      await server.close();
+      await inference.drain({ graceMs: 0 });
+      await metering.stop();
+      await tenancy.authenticator.close();
+      await registry.close();
+    },
+  };
+}
+
+export type Stack = Awaited<ReturnType<typeof openStack>>;

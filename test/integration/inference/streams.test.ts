@@ -1,0 +1,312 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PatchbayError } from '../../../src/kernel/errors.ts';
+import { outputCommitment } from '../../../src/metering/commitment.ts';
+import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { waitFor } from '../../kit/wait.ts';
+import { plays } from './fake-engine.ts';
+import {
+  collect,
+  endOf,
+  expire,
+  only,
+  plainInput,
+  recordsOf,
+  startProcess,
+  type TestProcess,
+  take,
+  testCaller,
+  tokenIds,
+} from './harness.ts';
+
+let db: TestDatabase;
+let api: TestProcess;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+});
+afterAll(() => db.dispose());
+beforeEach(async () => {
+  api = await startProcess(db);
+});
+afterEach(async () => {
+  await api.close();
+  expect(await db.admin('SELECT id FROM inference_request')).toEqual([]);
+  expect(await db.admin('SELECT request_id FROM request_progress')).toEqual([]);
+});
+
+describe('a stream that is read to its end', () => {
+  it('delivers every token in order and meters exactly what it delivered', async () => {
+    const caller = testCaller();
+    api.engine.script = plays(() => 20);
+    const events = await collect(await api.service.infer(caller, plainInput(5)));
+
+    const sequence = only(api.engine.all);
+    expect(events[0]).toMatchObject({ kind: 'started', replayed: false });
+    expect(tokenIds(events)).toEqual(sequence.generated.map((token) => token.id));
+    const seqs = events.flatMap((event) => (event.kind === 'tokens' ? [event.seq] : []));
+    expect(seqs).toEqual(seqs.map((_, index) => index));
+    expect(endOf(events)).toMatchObject({
+      finishReason: 'stop',
+      usage: { promptTokens: 5, cachedPromptTokens: 1, completionTokens: 20 },
+    });
+    const record = only(await recordsOf(db, caller.tenantId));
+    expect(record).toMatchObject({
+      id: sequence.request.id,
+      prompt_tokens: 5,
+      completion_tokens: 20,
+      finish_reason: 'stop',
+      error_code: null,
+      settled_by: 'engine',
+      compute_us: '2625',
+    });
+  });
+
+  it('commits to the prompt and output so that the salt opens them', async () => {
+    const caller = testCaller();
+    api.engine.script = plays(() => 7);
+    const events = await collect(await api.service.infer(caller, plainInput(2)));
+    const record = only(await recordsOf(db, caller.tenantId));
+    const { salt } = only(
+      await db.admin<{ salt: Buffer }>('SELECT salt FROM usage_salt WHERE request_id = $1', [record.id]),
+    );
+    expect(record.output_commitment).toEqual(outputCommitment(salt, tokenIds(events)));
+  });
+
+  it('has committed a chunk before it hands it out', async () => {
+    const stream = await api.service.infer(testCaller(), plainInput());
+    const started = await take(stream);
+    const sequence = await api.engine.sequence(0);
+    let delivered = 0;
+    for (const chunk of [[1], [2, 3], [4]]) {
+      sequence.emit(...chunk);
+      const event = await take(stream);
+      if (event.kind === 'tokens') delivered += event.tokens.length;
+      const progress = only(
+        await db.admin<{ completion_tokens: number }>('SELECT completion_tokens FROM request_progress'),
+      );
+      expect(progress.completion_tokens).toBe(delivered);
+    }
+    expect(started.kind).toBe('started');
+    sequence.end('length');
+    expect(endOf(await collect(stream)).usage.completionTokens).toBe(4);
+  });
+
+  it('never commits more than one chunk beyond what the client took', async () => {
+    const stream = await api.service.infer(testCaller(), plainInput());
+    await take(stream);
+    const sequence = await api.engine.sequence(0);
+    sequence.emit(1);
+    await take(stream);
+    sequence.emit(2);
+    sequence.emit(3);
+    await api.metering.recorder.flush();
+    const [progress] = await db.admin('SELECT completion_tokens FROM request_progress');
+    expect(progress).toEqual({ completion_tokens: 1 });
+    sequence.end('stop');
+    expect(tokenIds(await collect(stream))).toEqual([2, 3]);
+  });
+});
+
+describe('a stream that ends otherwise', () => {
+  it('meters a cancelled stream by what was committed, not by what was generated', async () => {
+    const caller = testCaller();
+    const stream = await api.service.infer(caller, plainInput(3));
+    await take(stream);
+    const sequence = await api.engine.sequence(0);
+    sequence.emit(1, 2);
+    await take(stream);
+    sequence.emit(3, 4, 5);
+    await stream.return?.();
+
+    expect(sequence.ended).toBe(true);
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      finish_reason: 'cancelled',
+      completion_tokens: 2,
+      prompt_tokens: 3,
+      error_code: null,
+    });
+    expect(await stream.next()).toEqual({ done: true, value: undefined });
+  });
+
+  it('answers a reader that waits when the stream is left from elsewhere', async () => {
+    const stream = await api.service.infer(testCaller(), plainInput());
+    await take(stream);
+    const waiting = stream.next();
+    await stream.return?.();
+    expect(await waiting).toEqual({ done: true, value: undefined });
+  });
+
+  it('ends an aborted stream with a final event', async () => {
+    const caller = testCaller();
+    const abort = new AbortController();
+    const stream = await api.service.infer(caller, plainInput(), { signal: abort.signal });
+    await take(stream);
+    (await api.engine.sequence(0)).emit(1);
+    await take(stream);
+    abort.abort();
+    expect(endOf(await collect(stream))).toMatchObject({
+      finishReason: 'cancelled',
+      usage: { completionTokens: 1 },
+    });
+    expect(only(await recordsOf(db, caller.tenantId)).finish_reason).toBe('cancelled');
+  });
+
+  it('does not charge a prompt that never entered the engine', async () => {
+    const caller = testCaller();
+    api.engine.endsOnCancel = false;
+    const stream = await api.service.infer(caller, plainInput(9));
+    const sequence = await api.engine.sequence(0);
+    const left = stream.return?.();
+    sequence.end('cancelled', undefined, { prefillMs: 0, cachedPromptTokens: 0 });
+    await left;
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      prompt_tokens: 0,
+      completion_tokens: 0,
+    });
+  });
+
+  it('ends a stream whose reader is too slow, and meters what was committed', async () => {
+    const caller = testCaller();
+    const strict = await startProcess(db, { inference: { pendingTokensMax: 8 } });
+    const stream = await strict.service.infer(caller, plainInput());
+    await take(stream);
+    const sequence = await strict.engine.sequence(0);
+    sequence.emit(1);
+    await take(stream);
+    for (let id = 2; id < 12; id += 1) sequence.emit(id);
+    await waitFor(() => strict.service.live === 0);
+    const events = await collect(stream);
+    expect(tokenIds(events)).toEqual([]);
+    expect(endOf(events)).toMatchObject({
+      finishReason: 'error',
+      error: { code: 'SLOW_CONSUMER' },
+      usage: { completionTokens: 1 },
+    });
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      completion_tokens: 1,
+      error_code: 'SLOW_CONSUMER',
+    });
+    await strict.close();
+  });
+
+  it('reaps a stream whose reader never comes back, however little was generated', async () => {
+    let now = 0;
+    const clock = { nowMs: () => Date.now(), monotonicMs: () => now };
+    const slow = await startProcess(db, { clock, inference: { stallMs: 1_000 } });
+    const caller = testCaller();
+    const stream = await slow.service.infer(caller, plainInput());
+    await take(stream);
+    (await slow.engine.sequence(0)).emit(1);
+    await take(stream);
+    now = 999;
+    slow.service.reapStalled();
+    expect(slow.service.live).toBe(1);
+    now = 1_000;
+    slow.service.reapStalled();
+    await waitFor(() => slow.service.live === 0);
+    expect(only(await recordsOf(db, caller.tenantId)).error_code).toBe('SLOW_CONSUMER');
+    await slow.close();
+  });
+
+  it('settles an engine failure as error with its code, and delivers what came before it', async () => {
+    const caller = testCaller();
+    const stream = await api.service.infer(caller, plainInput());
+    const sequence = await api.engine.sequence(0);
+    sequence.emit(1, 2);
+    sequence.end('error', new PatchbayError('ADAPTER_LOAD_FAILED', 'Gone.').toPublic());
+    const events = await collect(stream);
+    expect(tokenIds(events)).toEqual([1, 2]);
+    expect(endOf(events)).toMatchObject({ finishReason: 'error', error: { code: 'ADAPTER_LOAD_FAILED' } });
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      completion_tokens: 2,
+      error_code: 'ADAPTER_LOAD_FAILED',
+    });
+  });
+
+  it('stops delivering at once when another process took the lease, and leaves settling to it', async () => {
+    const caller = testCaller();
+    const other = await startProcess(db);
+    const stream = await api.service.infer(caller, plainInput(4));
+    await take(stream);
+    const sequence = await api.engine.sequence(0);
+    sequence.emit(1, 2);
+    await take(stream);
+    await expire(db, api);
+    const recovery = await other.metering.recoverExpired();
+    expect(recovery.settled).toMatchObject([{ requestId: sequence.request.id, completionTokens: 2 }]);
+
+    sequence.emit(3);
+    const events = await collect(stream);
+    expect(tokenIds(events)).toEqual([]);
+    expect(endOf(events)).toMatchObject({ finishReason: 'error', error: { code: 'LEASE_LOST' } });
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      settled_by: 'recovery',
+      completion_tokens: 2,
+      prompt_tokens: 4,
+      finish_reason: 'error',
+      error_code: 'SERVER_LOST',
+    });
+    // The process registers anew and goes on serving.
+    api.engine.script = plays(() => 1);
+    expect(endOf(await collect(await api.service.infer(caller, plainInput()))).finishReason).toBe('stop');
+    await other.close();
+  });
+
+  it('drains: refuses what comes, ends what runs, and leaves nothing unsettled', async () => {
+    const caller = testCaller();
+    const draining = await startProcess(db);
+    const stream = await draining.service.infer(caller, plainInput());
+    await take(stream);
+    const drained = draining.service.drain({ graceMs: 0 });
+    await expect(draining.service.infer(caller, plainInput())).rejects.toMatchObject({
+      code: 'SHUTTING_DOWN',
+    });
+    expect(endOf(await collect(stream))).toMatchObject({
+      finishReason: 'cancelled',
+      error: { code: 'SHUTTING_DOWN' },
+    });
+    await drained;
+    expect(await recordsOf(db, caller.tenantId)).toHaveLength(1);
+    await draining.metering.stop();
+    await draining.database.close();
+  });
+
+  it('ends the running requests of a revoked key and no others', async () => {
+    const [revoked, other] = [testCaller(), testCaller()];
+    const ended = await api.service.infer(revoked, plainInput());
+    const kept = await api.service.infer(other, plainInput());
+    api.service.cancelKey(revoked.keyId);
+    expect(endOf(await collect(ended))).toMatchObject({ finishReason: 'cancelled' });
+    (await api.engine.sequence(1)).end('stop');
+    expect(endOf(await collect(kept))).toMatchObject({ finishReason: 'stop' });
+  });
+});
+
+describe('a refusal', () => {
+  it('meters nothing and writes nothing when the engine is full', async () => {
+    const caller = testCaller();
+    api.engine.refusals.push(new PatchbayError('ENGINE_FULL', 'Full.', { meta: { retryAfterMs: 5 } }));
+    await expect(api.service.infer(caller, plainInput())).rejects.toMatchObject({ code: 'ENGINE_FULL' });
+    expect(await recordsOf(db, caller.tenantId)).toEqual([]);
+  });
+
+  it.each([
+    ['no adapter and no explicit backbone', { plainBackbone: false }, 'BAD_INPUT'],
+    ['an adapter and the plain backbone', { adapters: [{ adapter: 'x' }] }, 'BAD_INPUT'],
+    ['two prompts', { prompt: 'x' }, 'BAD_INPUT'],
+    ['an unknown adapter', { plainBackbone: false, adapters: [{ adapter: 'x' }] }, 'ADAPTER_NOT_FOUND'],
+    ['a token out of range', { promptIds: [1_000] }, 'TOKEN_OUT_OF_RANGE'],
+    ['a prompt that is too long', { maxTokens: 4_095 }, 'PROMPT_TOO_LONG'],
+    ['a bad temperature', { sampling: { temperature: -1 } }, 'SAMPLING_INVALID'],
+  ])('names the fault: %s', async (_name, more, code) => {
+    const caller = testCaller();
+    await expect(api.service.infer(caller, plainInput(3, more))).rejects.toMatchObject({ code });
+    expect(await recordsOf(db, caller.tenantId)).toEqual([]);
+    expect(api.engine.all).toEqual([]);
+  });
+
+  it('refuses a key without the scope', async () => {
+    const caller = { ...testCaller(), scopes: ['usage:read'] };
+    await expect(api.service.infer(caller, plainInput())).rejects.toMatchObject({ code: 'FORBIDDEN' });
+  });
+});

@@ -1,0 +1,254 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../../src/kernel/clock.ts';
+import { newId, type Uuid } from '../../../src/kernel/ids.ts';
+import { OutputCommitment, promptCommitment } from '../../../src/metering/commitment.ts';
+import type { Admission, Settlement } from '../../../src/metering/types.ts';
+import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { expire, only, recordsOf, startProcess, type TestProcess } from '../inference/harness.ts';
+
+let db: TestDatabase;
+let first: TestProcess;
+let second: TestProcess;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+});
+afterAll(() => db.dispose());
+beforeEach(async () => {
+  [first, second] = [await startProcess(db), await startProcess(db)];
+});
+afterEach(async () => {
+  await first.close();
+  await second.close();
+});
+
+function admissionOf(tenantId: Uuid): Admission {
+  const salt = randomBytes(32);
+  return {
+    requestId: newId(systemClock),
+    tenantId,
+    keyId: newId(systemClock),
+    idempotency: null,
+    backboneDigest: 'ab'.repeat(32),
+    adapters: [],
+    priority: 'STANDARD',
+    promptTokens: 7,
+    maxTokens: 16,
+    salt,
+    promptCommitment: promptCommitment(salt, [1]),
+    emptyOutputCommitment: new OutputCommitment(salt).value(),
+  };
+}
+
+function settlementOf(requestId: Uuid, instanceId: Uuid, completionTokens: number): Settlement {
+  return {
+    requestId,
+    instanceId,
+    promptTokens: 7,
+    cachedPromptTokens: 0,
+    completionTokens,
+    outputCommitment: randomBytes(32),
+    queueUs: 1,
+    prefillUs: 2,
+    decodeUs: 3,
+    computeUs: 4,
+    bytesLoaded: 5,
+    finishReason: 'stop',
+    errorCode: null,
+  };
+}
+
+/** An admitted request of the first process with one token of progress. */
+async function running(tenantId: Uuid): Promise<{ requestId: Uuid; instanceId: Uuid; commitment: Buffer }> {
+  const admission = admissionOf(tenantId);
+  const admitted = await first.metering.recorder.admit(admission);
+  if (admitted.kind !== 'admitted') throw new Error('Not admitted');
+  const { requestId } = admission;
+  const { instanceId } = admitted;
+  const commitment = randomBytes(32);
+  await first.metering.recorder.progress({
+    requestId,
+    instanceId,
+    completionTokens: 1,
+    outputCommitment: commitment,
+  });
+  return { requestId, instanceId, commitment };
+}
+
+describe('recovery', () => {
+  it('settles what a dead process left from its last committed progress', async () => {
+    const tenantId = newId(systemClock);
+    const { requestId, commitment } = await running(tenantId);
+    await expire(db, first);
+    const recovery = await second.metering.recoverExpired();
+    expect(recovery.settled).toEqual([{ requestId, tenantId, promptTokens: 7, completionTokens: 1 }]);
+    expect(only(await recordsOf(db, tenantId))).toMatchObject({
+      settled_by: 'recovery',
+      error_code: 'SERVER_LOST',
+      output_commitment: commitment,
+      compute_us: null,
+    });
+  });
+
+  it('meters nothing of a request that had delivered nothing', async () => {
+    const tenantId = newId(systemClock);
+    await first.metering.recorder.admit(admissionOf(tenantId));
+    await expire(db, first);
+    await second.metering.recoverExpired();
+    expect(only(await recordsOf(db, tenantId))).toMatchObject({ prompt_tokens: 0, completion_tokens: 0 });
+  });
+
+  it('leaves the living alone', async () => {
+    const tenantId = newId(systemClock);
+    const { requestId, instanceId } = await running(tenantId);
+    expect(await second.metering.recoverExpired()).toEqual({ fenced: [], settled: [] });
+    await first.metering.recorder.settle(settlementOf(requestId, instanceId, 3));
+    expect(only(await recordsOf(db, tenantId))).toMatchObject({ settled_by: 'engine', completion_tokens: 3 });
+  });
+
+  it('lets an instance go on that renews late but before anyone fenced it', async () => {
+    const tenantId = newId(systemClock);
+    const { requestId, instanceId } = await running(tenantId);
+    await expire(db, first);
+    await first.metering.lease.renew();
+    expect((await second.metering.recoverExpired()).fenced).toEqual([]);
+    await first.metering.recorder.settle(settlementOf(requestId, instanceId, 2));
+  });
+
+  it('keeps a fenced instance from admitting, progressing, settling and voiding', async () => {
+    const tenantId = newId(systemClock);
+    const { requestId, instanceId } = await running(tenantId);
+    await db.admin(`UPDATE instance SET fenced_at = now(), fence_reason = 'expired' WHERE id = $1`, [
+      instanceId,
+    ]);
+    const { recorder } = first.metering;
+    const progress = { requestId, instanceId, completionTokens: 2, outputCommitment: randomBytes(32) };
+    await expect(recorder.progress(progress)).rejects.toMatchObject({ code: 'LEASE_LOST' });
+    await expect(recorder.settle(settlementOf(requestId, instanceId, 2))).rejects.toMatchObject({
+      code: 'LEASE_LOST',
+    });
+    await recorder.void(requestId, instanceId);
+    expect(await db.admin('SELECT completion_tokens FROM request_progress')).toEqual([
+      { completion_tokens: 1 },
+    ]);
+    expect(await recordsOf(db, tenantId)).toEqual([]);
+    await second.metering.recoverExpired();
+    expect(only(await recordsOf(db, tenantId))).toMatchObject({
+      completion_tokens: 1,
+      settled_by: 'recovery',
+    });
+  });
+
+  it('registers a fenced process anew, under another id', async () => {
+    const before = first.metering.lease.current?.instanceId;
+    const lost: Uuid[] = [];
+    first.metering.lease.onFenced((id) => lost.push(id));
+    await expire(db, first);
+    await second.metering.recoverExpired();
+    await first.metering.lease.renew();
+    expect(lost).toEqual([before]);
+    await first.metering.lease.renew();
+    expect(first.metering.lease.current?.instanceId).not.toBe(before);
+  });
+
+  it('and the process itself never both settle: one record whoever is faster', async () => {
+    const tenantId = newId(systemClock);
+    for (let round = 0; round < 25; round += 1) {
+      const { requestId, instanceId } = await running(tenantId);
+      await expire(db, first);
+      const [settled, ...recoveries] = await Promise.allSettled([
+        first.metering.recorder.settle(settlementOf(requestId, instanceId, 9)),
+        second.metering.recoverExpired(),
+        second.metering.recoverExpired(),
+      ]);
+      expect(recoveries.every((recovery) => recovery.status === 'fulfilled')).toBe(true);
+      const record = only((await recordsOf(db, tenantId)).filter((row) => row.id === requestId));
+      // Who was told that it settled did settle, and nobody else.
+      expect(record.settled_by).toBe(settled?.status === 'fulfilled' ? 'engine' : 'recovery');
+      expect(record.completion_tokens).toBe(record.settled_by === 'engine' ? 9 : 1);
+      await first.metering.lease.renew();
+      await first.metering.lease.ensure();
+    }
+  });
+
+  it('never loses a progress that was acknowledged, whenever the fence falls', async () => {
+    const tenantId = newId(systemClock);
+    for (let round = 0; round < 25; round += 1) {
+      const { requestId, instanceId } = await running(tenantId);
+      await expire(db, first);
+      let acknowledged = 1;
+      const advance = async (): Promise<void> => {
+        for (let n = 2; n <= 6; n += 1) {
+          const progress = { requestId, instanceId, completionTokens: n, outputCommitment: randomBytes(32) };
+          await first.metering.recorder.progress(progress);
+          acknowledged = n;
+        }
+      };
+      await Promise.allSettled([advance(), second.metering.recoverExpired()]);
+      await db.admin(`UPDATE instance SET lease_expires_at = now() - interval '1 second' WHERE id = $1`, [
+        instanceId,
+      ]);
+      await second.metering.recoverExpired();
+      const record = only((await recordsOf(db, tenantId)).filter((row) => row.id === requestId));
+      expect(record.completion_tokens).toBe(acknowledged);
+      await first.metering.lease.renew();
+      await first.metering.lease.ensure();
+    }
+  });
+
+  it('settles more requests than one batch holds, by several sweepers at once', async () => {
+    const tenantId = newId(systemClock);
+    await Promise.all(
+      Array.from({ length: 450 }, () => first.metering.recorder.admit(admissionOf(tenantId))),
+    );
+    await expire(db, first);
+    const sweeps = await Promise.all(Array.from({ length: 4 }, () => second.metering.recoverExpired()));
+    expect(sweeps.flatMap((sweep) => sweep.settled)).toHaveLength(450);
+    expect(await recordsOf(db, tenantId)).toHaveLength(450);
+  });
+
+  it('runs without waiting for a lease that was given back', async () => {
+    const tenantId = newId(systemClock);
+    await running(tenantId);
+    await first.metering.lease.release();
+    expect((await second.metering.recoverExpired()).settled).toHaveLength(1);
+  });
+
+  it('never fences the process that sweeps', async () => {
+    await expire(db, second);
+    expect((await second.metering.recoverExpired()).fenced).toEqual([]);
+  });
+});
+
+describe('a repeated write, as after a lost answer', () => {
+  it('admits, settles and voids once', async () => {
+    const tenantId = newId(systemClock);
+    const { recorder } = first.metering;
+    const admission = admissionOf(tenantId);
+    const [one, two] = [await recorder.admit(admission), await recorder.admit(admission)];
+    expect(two).toEqual(one);
+    if (one.kind !== 'admitted') throw new Error('Not admitted');
+    const settlement = settlementOf(admission.requestId, one.instanceId, 3);
+    await recorder.settle(settlement);
+    await recorder.settle(settlement);
+    expect(await recordsOf(db, tenantId)).toHaveLength(1);
+    await recorder.void(admission.requestId, one.instanceId);
+    expect(await recordsOf(db, tenantId)).toHaveLength(1);
+  });
+
+  it('never moves progress back', async () => {
+    const tenantId = newId(systemClock);
+    const { requestId, instanceId } = await running(tenantId);
+    const { recorder } = first.metering;
+    await recorder.progress({
+      requestId,
+      instanceId,
+      completionTokens: 5,
+      outputCommitment: randomBytes(32),
+    });
+    const back = { requestId, instanceId, completionTokens: 4, outputCommitment: randomBytes(32) };
+    await expect(recorder.progress(back)).rejects.toMatchObject({ code: 'LEASE_LOST' });
+    await recorder.settle(settlementOf(requestId, instanceId, 5));
+  });
+});

@@ -1,0 +1,157 @@
+import { expect, test } from 'vitest';
+import { AdapterCache, type AdapterLease } from '../../../src/engine/adapter-cache.ts';
+import { type FakeAdapterSpec, FakeLoader, nextTurn } from '../../kit/fake-engine.ts';
+
+function cache(
+  specs: Record<string, FakeAdapterSpec> = {},
+  options: { readonly hostCacheBytes?: number; readonly maxConcurrentLoads?: number } = {},
+) {
+  const loader = new FakeLoader(specs);
+  const made = new AdapterCache(
+    { hostCacheBytes: 300, maxConcurrentLoads: 2, maxBypass: 3, ...options },
+    { loader },
+  );
+  return { cache: made, loader };
+}
+
+/** Whether the lease is ready once everything that can happen has happened. */
+async function ready(lease: AdapterLease): Promise<boolean> {
+  let settled = false;
+  lease.ready.then(
+    () => {
+      settled = true;
+    },
+    () => {},
+  );
+  for (let i = 0; i < 20; i++) await nextTurn();
+  return settled;
+}
+
+test('one load serves all who want the adapter, and is billed to the first of them', async () => {
+  const { cache: made, loader } = cache({ a: { turns: 3 } });
+  const leases = [made.acquire(['a']), made.acquire(['a']), made.acquire(['a'])];
+  await Promise.all(leases.map((lease) => lease.ready));
+  expect(loader.loads).toEqual(['a']);
+  expect(leases.map((lease) => lease.bytesLoaded)).toEqual([100, 0, 0]);
+  expect(made.residents()).toEqual([{ digest: 'a', rank: 8, bytes: 100, inUse: 3 }]);
+});
+
+test('when the first has gone, the oldest who still waits is billed', async () => {
+  const { cache: made } = cache({ a: { turns: 3 } });
+  const first = made.acquire(['a']);
+  const second = made.acquire(['a']);
+  first.release();
+  await second.ready;
+  expect(second.bytesLoaded).toBe(100);
+});
+
+test('a pinned adapter is never evicted: what needs its room waits until it is released', async () => {
+  const { cache: made } = cache({ big: { bytes: 250 } });
+  const held = made.acquire(['a']);
+  await held.ready;
+  const waiting = made.acquire(['big']);
+  expect(await ready(waiting)).toBe(false);
+  expect(made.residents().map(({ digest }) => digest)).toEqual(['a']);
+  held.release();
+  expect(await ready(waiting)).toBe(true);
+  expect(made.residents().map(({ digest }) => digest)).toEqual(['big']);
+});
+
+test('the least recently used unpinned adapter makes room', async () => {
+  const { cache: made, loader } = cache();
+  for (const digest of ['a', 'b', 'c', 'a', 'd']) {
+    const lease = made.acquire([digest]);
+    await lease.ready;
+    lease.release();
+  }
+  expect(loader.loads).toEqual(['a', 'b', 'c', 'd']);
+  expect(made.residents().map(({ digest }) => digest)).toEqual(['a', 'c', 'd']);
+  expect(made.bytesUsed).toBe(300);
+});
+
+test('an adapter, and a blend, larger than the whole cache are refused', async () => {
+  const { cache: made } = cache({ huge: { bytes: 301 }, half: { bytes: 200 } });
+  const code = expect.objectContaining({ code: 'ENGINE_TOO_LARGE' });
+  await expect(made.acquire(['huge']).ready).rejects.toEqual(code);
+  await expect(made.acquire(['half', 'a', 'b']).ready).rejects.toEqual(code);
+  const next = made.acquire(['a', 'b', 'c']);
+  expect(await ready(next)).toBe(true);
+});
+
+test('a failed load ends everyone who waits for it, and is tried again for the next one', async () => {
+  const { cache: made, loader } = cache({ bad: { fails: true, turns: 1 } });
+  const code = expect.objectContaining({ code: 'ADAPTER_LOAD_FAILED' });
+  const both = [made.acquire(['bad', 'a']), made.acquire(['bad'])];
+  for (const lease of both) await expect(lease.ready).rejects.toEqual(code);
+  await expect(made.acquire(['bad']).ready).rejects.toEqual(code);
+  expect(loader.loads.filter((digest) => digest === 'bad')).toHaveLength(2);
+});
+
+test('a loader that answers with another version is not believed', async () => {
+  const { cache: made, loader } = cache();
+  const load = loader.load.bind(loader);
+  loader.load = () => load('other');
+  await expect(made.acquire(['a']).ready).rejects.toEqual(
+    expect.objectContaining({ code: 'ADAPTER_LOAD_FAILED' }),
+  );
+});
+
+test('blends that want more than fits together do not wait for each other', async () => {
+  const { cache: made } = cache({}, { maxConcurrentLoads: 4 });
+  const first = made.acquire(['a', 'b']);
+  const second = made.acquire(['c', 'd']);
+  expect(await ready(first)).toBe(true);
+  expect(await ready(second)).toBe(false);
+  first.release();
+  expect(await ready(second)).toBe(true);
+});
+
+test('no more loads than allowed run at once, and a waiting head is not shut out by adapters without room', async () => {
+  const { cache: made, loader } = cache({ x: { turns: 5 }, y: { turns: 5 }, z: { turns: 5 } });
+  const leases = ['x', 'y', 'z'].map((digest) => made.acquire([digest]));
+  await nextTurn();
+  expect(loader.loads).toEqual(['x', 'y']);
+  for (const lease of leases) expect(await ready(lease)).toBe(true);
+  // Everything is pinned; two loads land without room and fill both slots.
+  const first = made.acquire(['p']);
+  const second = made.acquire(['q']);
+  const third = made.acquire(['r']);
+  expect(await ready(first)).toBe(false);
+  first.release();
+  second.release();
+  expect(await ready(third)).toBe(false);
+  leases[0]?.release();
+  expect(await ready(third)).toBe(true);
+});
+
+test('a lease that waits for room is overtaken a bounded number of times by users of a hot adapter', async () => {
+  const { cache: made } = cache({ big: { bytes: 250 } });
+  let hot = made.acquire(['a']);
+  await hot.ready;
+  const big = made.acquire(['big']);
+  expect(await ready(big)).toBe(false);
+  let overtaken = 0;
+  for (;;) {
+    const next = made.acquire(['a']);
+    if (!(await ready(next))) break;
+    overtaken += 1;
+    hot.release();
+    hot = next;
+    expect(overtaken).toBeLessThan(10);
+  }
+  expect(overtaken).toBe(3);
+  hot.release();
+  expect(await ready(big)).toBe(true);
+});
+
+test('releasing twice, or before the load is done, leaves no pin behind', async () => {
+  const { cache: made } = cache({ a: { turns: 2 } });
+  const early = made.acquire(['a']);
+  early.release();
+  const lease = made.acquire(['a']);
+  await lease.ready;
+  lease.release();
+  lease.release();
+  early.release();
+  expect(made.residents()).toEqual([{ digest: 'a', rank: 8, bytes: 100, inUse: 0 }]);
+});
