@@ -247,7 +247,7 @@ async function call<T>(
   });
   const body = z
     .object({
-      data: z.unknown(),
+      data: z.unknown().optional(),
       errors: z
         .array(z.object({ message: z.string(), extensions: z.object({ code: z.string() }).optional() }))
         .optional(),

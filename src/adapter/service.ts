@@ -190,7 +190,7 @@ export class AdapterService {
     if (version.tenantId !== tenantId) throw adapterNotFound();
     if (version.state !== 'RETIRED') {
       throw new PatchbayError(
-        'UPLOAD_STATE',
+        'ADAPTER_NOT_READY',
         `The version is ${version.state}; only a READY one can be retired.`,
       );
     }

@@ -5,7 +5,8 @@ import { createInterface } from 'node:readline';
 import { readAdapterFolder } from '../adapter/folder.ts';
 import { DEFAULT_ADAPTER_LIMITS } from '../adapter/limits.ts';
 import type { AdapterContext } from '../adapter/read.ts';
-import { type ImportedBackbone, importBackbone } from '../backbone/import.ts';
+import type { ImportedBackbone } from '../backbone/import.ts';
+import { importOnce } from '../backbone/imported.ts';
 import { type BackboneText, openText } from '../backbone/text/open.ts';
 import { byteProgress, type RunBatch, type RunBatchOptions, type RunBatchReport } from '../cli/ports.ts';
 import { createInlineEngine } from '../engine/loop.ts';
@@ -47,7 +48,7 @@ type OutputLine =
 export const runBatch: RunBatch = async (options) => {
   const started = systemClock.monotonicMs();
   const backbone = await withProgress(options.progress, `Importing ${options.backboneDir}`, (step) =>
-    importBackbone({
+    importOnce({
       dir: options.backboneDir,
       root: join(options.dataDir, 'backbones'),
       bits: options.bits,
@@ -145,6 +146,11 @@ async function runLines(
   const output = await open(options.output, 'w');
   const progress = options.progress.start('Running');
   const queue: Promise<OutputLine>[] = [];
+  const running = new Set<string>();
+  const cancelAll = (): void => {
+    for (const id of running) engine.cancel(id);
+  };
+  options.signal.addEventListener('abort', cancelAll, { once: true });
   const writeOldest = async (): Promise<void> => {
     const oldest = queue.shift();
     if (oldest === undefined) return;
@@ -168,11 +174,12 @@ async function runLines(
       if (line.trim() === '') continue;
       if (options.signal.aborted) break;
       if (queue.length >= options.maxBatch * READ_AHEAD) await writeOldest();
-      queue.push(runLine(parseLine(line), engine, text, folders, options.signal));
+      queue.push(runLine(parseLine(line), engine, text, folders, running));
     }
     while (queue.length > 0) await writeOldest();
     progress.done(`${totals.lines} lines`);
   } finally {
+    options.signal.removeEventListener('abort', cancelAll);
     await output.close();
   }
   return totals;
@@ -183,11 +190,11 @@ async function runLine(
   engine: Engine,
   text: BackboneText,
   folders: AdapterFolders,
-  signal: AbortSignal,
+  running: Set<string>,
 ): Promise<OutputLine> {
   try {
     if (line instanceof PatchbayError) throw line;
-    return await generate(line, engine, text, folders, signal);
+    return await generate(line, engine, text, folders, running);
   } catch (error) {
     const { code, message } = toPatchbayError(error);
     return { custom_id: customId, error: { code, message } };
@@ -199,15 +206,14 @@ async function generate(
   engine: Engine,
   text: BackboneText,
   folders: AdapterFolders,
-  signal: AbortSignal,
+  running: Set<string>,
 ): Promise<OutputLine> {
   const adapters: { digest: string; weight: number }[] = [];
   for (const { path, weight } of line.adapters) adapters.push({ digest: await folders.digest(path), weight });
   const id = newId(systemClock);
   const tokens: GeneratedToken[] = [];
   let answer = '';
-  const cancel = (): void => engine.cancel(id);
-  signal.addEventListener('abort', cancel, { once: true });
+  running.add(id);
   const end = await new Promise<Extract<SequenceEvent, { kind: 'end' }>>((done, refused) => {
     const request = {
       id,
@@ -232,7 +238,7 @@ async function generate(
       else tokens.push(...event.tokens);
     };
     engine.submit(request, onEvent).catch(refused);
-  }).finally(() => signal.removeEventListener('abort', cancel));
+  }).finally(() => running.delete(id));
   if (end.error !== undefined) throw fromPublic(end.error);
   return {
     custom_id: line.custom_id,

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { importBackbone } from '../backbone/import.ts';
+import { importOnce } from '../backbone/imported.ts';
 import type { WeightBits } from '../backbone/onnx/graph.ts';
 import {
   type BenchEngine,
@@ -36,7 +36,7 @@ export const benchEngine: BenchEngine = async (options) => {
     ? await syntheticCheckpoint(options.backbone)
     : options.backbone;
   const backbone = await withProgress(options.progress, `Importing ${options.backbone}`, (step) =>
-    importBackbone({
+    importOnce({
       dir: checkpoint,
       root: join(options.dataDir, 'backbones'),
       bits: options.bits satisfies WeightBits,

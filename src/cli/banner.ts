@@ -74,7 +74,7 @@ function examples(report: StartReport): string[] {
 /** A node one-off that needs nothing but what is installed here. */
 function streamingProgram(graphqlUrl: string, shellKey: string, adapter: string, prompt: string): string[] {
   const subscription =
-    'subscription ($input: InferInput!) { infer(input: $input) { ... on InferChunk { text } ... on InferFinished { text finishReason } } }';
+    'subscription ($input: InferInput!) { infer(input: $input) { ... on InferChunk { text } ... on InferFinished { finishReason } } }';
   const input = JSON.stringify({ prompt, adapters: [{ adapter }] }).replace(
     '{',
     '{ idempotencyKey: crypto.randomUUID(), ',

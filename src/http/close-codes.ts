@@ -1,6 +1,6 @@
 /**
  * Why the server closes a websocket. Codes up to 4429 and 4500 are those of the graphql-transport-ws protocol;
- * 4450 and up are Patchbay's own. All are listed in docs/reference/websocket.md.
+ * 4450 and up are Patchbay's own. All are listed in src/http/README.md.
  */
 export const CLOSE_CODES = {
   /** 1001: the server is stopping. Reconnect, elsewhere if possible. */

@@ -5,6 +5,7 @@ import type { Principal } from '../auth/principal.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { Logger } from '../observability/logger.ts';
 import { CLOSE_CODES, type CloseCode } from './close-codes.ts';
+import type { Session } from './sessions.ts';
 import { SocketGoneError, SocketWriter } from './socket-writer.ts';
 
 /** The bounds of {@link WebsocketLimits} that concern one connection. */
@@ -23,7 +24,7 @@ const SPARE_MESSAGES = 64;
 type ProtocolClosed = (code: number, reason: string) => Promise<void>;
 
 /** One websocket: its principal, its outgoing side, its life. */
-export class Connection {
+export class Connection implements Session {
   readonly request: IncomingMessage;
   /** Resolves when the socket is closed for good. */
   readonly closed: Promise<void>;
@@ -90,6 +91,10 @@ export class Connection {
   admit(principal: Principal, authorization: string | undefined): void {
     this.principal = principal;
     this.authorization = authorization;
+  }
+
+  revoke(): void {
+    this.close(CLOSE_CODES.KEY_REVOKED);
   }
 
   /** Notes that the client did something. */

@@ -11,6 +11,7 @@ import type { GraphqlServices } from '../graphql/services.ts';
 import { ERROR_CODES } from '../kernel/codes.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Logger } from '../observability/logger.ts';
+import { EventStreamTransport } from './event-stream.ts';
 
 /** What the HTTP transport of GraphQL needs. */
 export interface GraphqlRouteDependencies {
@@ -19,6 +20,7 @@ export interface GraphqlRouteDependencies {
   readonly introspection: IntrospectionPolicy;
   readonly log: Logger;
   readonly services: GraphqlServices;
+  readonly eventStreams: EventStreamTransport;
   /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
   readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
 }
@@ -68,6 +70,9 @@ export async function registerGraphqlRoute(
     method: ['GET', 'POST'],
     url: path,
     handler: (request, reply) => {
+      if (request.method === 'POST' && EventStreamTransport.wants(request)) {
+        return deps.eventStreams.answer(request, reply);
+      }
       const scope: RequestScope = {
         requestId: request.id,
         log: deps.log,
@@ -154,7 +159,8 @@ function operationPlugin(
         },
         async didResolveOperation({ document, operation }) {
           if (operation?.operation === 'subscription') {
-            const message = 'Subscriptions need a websocket (graphql-transport-ws) on the same path.';
+            const message =
+              'Subscriptions need a websocket (graphql-transport-ws) or `Accept: text/event-stream`, on this path.';
             throw toGraphqlError(new PatchbayError('BAD_INPUT', message));
           }
           if (document)

@@ -14,8 +14,11 @@ import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Logger } from '../observability/logger.ts';
 import { answerErrors } from './error-handler.ts';
+import { EventStreamTransport } from './event-stream.ts';
+import { gracefulClose } from './graceful-close.ts';
 import { registerGraphqlRoute } from './graphql-route.ts';
 import { REQUEST_ID_HEADER, requestIdOf } from './request-id.ts';
+import { Sessions } from './sessions.ts';
 import { DEFAULT_WEBSOCKET_LIMITS, type WebsocketLimits, WebsocketTransport } from './websocket.ts';
 
 export const GRAPHQL_PATH = '/graphql';
@@ -56,7 +59,7 @@ export interface HttpServer {
   drain(): void;
   /** Ends all sockets by their close handshake, finishes HTTP requests, and closes the port. */
   close(): Promise<void>;
-  /** Open websockets. */
+  /** Open websockets and event streams. */
   readonly socketCount: number;
 }
 
@@ -76,22 +79,30 @@ export async function createHttpServer(
   const schema = createSchema();
   let draining = false;
 
-  const graphql = await registerGraphqlRoute(app, GRAPHQL_PATH, { ...deps, schema, limits, introspection });
-  const websocket = new WebsocketTransport(
-    GRAPHQL_PATH,
-    { ...DEFAULT_WEBSOCKET_LIMITS, ...options.websocket },
-    {
-      clock: deps.clock,
-      log: deps.log,
-      authenticate: deps.authenticate,
-      gate: new OperationGate(schema, limits, introspection),
-      hideSuggestions: introspection === 'off',
-      createContext: (principal, requestId) =>
-        createGraphqlContext({ principal, requestId, log: deps.log, services: deps.services }),
-    },
-  );
+  const socketLimits = { ...DEFAULT_WEBSOCKET_LIMITS, ...options.websocket };
+  const sessions = new Sessions(socketLimits, deps);
+  const shared = {
+    ...deps,
+    sessions,
+    gate: new OperationGate(schema, limits, introspection),
+    hideSuggestions: introspection === 'off',
+  };
+  const eventStreams = new EventStreamTransport(socketLimits, { ...shared, isDraining: () => draining });
+  const graphql = await registerGraphqlRoute(app, GRAPHQL_PATH, {
+    ...deps,
+    schema,
+    limits,
+    introspection,
+    eventStreams,
+  });
+  const websocket = new WebsocketTransport(GRAPHQL_PATH, socketLimits, {
+    ...shared,
+    createContext: (principal, requestId) =>
+      createGraphqlContext({ principal, requestId, log: deps.log, services: deps.services }),
+  });
   websocket.attach(app.server);
-  const stopListening = deps.onKeyRevoked?.((keyId) => websocket.closeKey(keyId));
+  const closeApp = gracefulClose(app, socketLimits.closeMsMax);
+  const stopListening = deps.onKeyRevoked?.((keyId) => sessions.closeKey(keyId));
 
   app.get('/healthz', () => ({ status: 'ok' }));
   app.get('/readyz', async (_request, reply) => {
@@ -110,12 +121,14 @@ export async function createHttpServer(
     async close() {
       draining = true;
       stopListening?.();
+      sessions.stop();
       await websocket.close();
-      await app.close();
+      eventStreams.close();
+      await closeApp();
       await graphql.stop();
     },
     get socketCount() {
-      return websocket.socketCount;
+      return sessions.count;
     },
   };
 }

@@ -18,10 +18,11 @@ import { newId } from '../kernel/ids.ts';
 import type { Logger } from '../observability/logger.ts';
 import { CLOSE_CODES } from './close-codes.ts';
 import { Connection } from './connection.ts';
+import type { Sessions } from './sessions.ts';
 
 /** Bounds of the websocket transport. */
 export interface WebsocketLimits {
-  /** Sockets of this process; more are refused with HTTP 503. */
+  /** Sockets and event streams of this process; more are refused with HTTP 503. */
   readonly socketsMax: number;
   /** Operations that may run at once on one socket; more are answered with `TOO_MANY_OPERATIONS`. */
   readonly operationsPerSocketMax: number;
@@ -37,7 +38,7 @@ export interface WebsocketLimits {
   readonly pingIntervalMs: number;
   /** How long a socket may stay without an operation; then it is closed with 4452. */
   readonly idleMsMax: number;
-  /** Pause between checks that the keys of open sockets are still valid. */
+  /** Pause between checks that the keys of open sockets and streams are still valid. */
   readonly revalidateMs: number;
   /** How long a closing handshake may take. */
   readonly closeMsMax: number;
@@ -61,6 +62,7 @@ export interface WebsocketDependencies {
   readonly clock: Clock;
   readonly log: Logger;
   readonly gate: OperationGate;
+  readonly sessions: Sessions;
   readonly hideSuggestions: boolean;
   /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
   readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
@@ -83,11 +85,10 @@ export class WebsocketTransport {
   readonly #deps: WebsocketDependencies;
   readonly #sockets: WebSocketServer;
   readonly #connections = new Set<Connection>();
-  readonly #timers: NodeJS.Timeout[];
+  readonly #timer: NodeJS.Timeout;
   /** The request id of each operation, and whether it was told to the client yet. */
   readonly #operations = new WeakMap<SubscribePayload, { readonly requestId: string; told: boolean }>();
   #draining = false;
-  #revalidating = false;
 
   constructor(path: string, limits: WebsocketLimits, deps: WebsocketDependencies) {
     this.#path = path;
@@ -109,17 +110,16 @@ export class WebsocketTransport {
     this.#sockets.on('connection', (socket, request) => {
       const connection = new Connection(socket, request, limits, deps);
       this.#connections.add(connection);
+      this.#deps.sessions.add(connection);
       connection.run(
         (port) => protocol.opened(port, { connection }),
         () => {
           this.#connections.delete(connection);
+          this.#deps.sessions.delete(connection);
         },
       );
     });
-    this.#timers = [
-      setInterval(() => this.#heartbeat(), limits.pingIntervalMs).unref(),
-      setInterval(() => void this.#revalidate(), limits.revalidateMs).unref(),
-    ];
+    this.#timer = setInterval(() => this.#heartbeat(), limits.pingIntervalMs).unref();
   }
 
   /** Takes over the upgrades of a server. */
@@ -127,24 +127,13 @@ export class WebsocketTransport {
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.once('error', () => socket.destroy());
       if (request.url?.split('?', 1)[0] !== this.#path) return refuse(socket, '404 Not Found');
-      if (this.#draining || this.#connections.size >= this.#limits.socketsMax) {
+      if (this.#draining || this.#deps.sessions.count >= this.#limits.socketsMax) {
         return refuse(socket, '503 Service Unavailable');
       }
       this.#sockets.handleUpgrade(request, socket, head, (ws: WebSocket) => {
         this.#sockets.emit('connection', ws, request);
       });
     });
-  }
-
-  get socketCount(): number {
-    return this.#connections.size;
-  }
-
-  /** Ends every socket of a key that is no longer valid, and with them their streams. */
-  closeKey(keyId: string): void {
-    for (const connection of this.#connections) {
-      if (connection.principal?.keyId === keyId) connection.close(CLOSE_CODES.KEY_REVOKED);
-    }
   }
 
   /** Admits nothing more; sockets close as soon as no operation runs on them. */
@@ -156,7 +145,7 @@ export class WebsocketTransport {
   /** Closes every socket, waits for the handshakes, and cuts those that do not answer. */
   async close(): Promise<void> {
     this.#draining = true;
-    for (const timer of this.#timers) clearInterval(timer);
+    clearInterval(this.#timer);
     const closed = [...this.#connections].map((connection) => {
       connection.close(CLOSE_CODES.GOING_AWAY);
       return connection.closed;
@@ -230,36 +219,6 @@ export class WebsocketTransport {
 
   #heartbeat(): void {
     for (const connection of this.#connections) connection.beat();
-  }
-
-  /**
-   * Asks again whether the keys of open sockets are valid. Revocations of this process arrive through
-   * {@link closeKey} at once; this finds those of other processes, and expiry.
-   */
-  async #revalidate(): Promise<void> {
-    if (this.#revalidating) return;
-    this.#revalidating = true;
-    try {
-      const credentials = new Set([...this.#connections].map((connection) => connection.authorization));
-      for (const authorization of credentials) {
-        if (authorization === undefined || (await this.#isValid(authorization))) continue;
-        for (const connection of this.#connections) {
-          if (connection.authorization === authorization) connection.close(CLOSE_CODES.KEY_REVOKED);
-        }
-      }
-    } finally {
-      this.#revalidating = false;
-    }
-  }
-
-  async #isValid(authorization: string): Promise<boolean> {
-    try {
-      await this.#deps.authenticate(authorization);
-      return true;
-    } catch (error) {
-      // A database that does not answer is no reason to end streams that are running.
-      return !(error instanceof PatchbayError && error.code === 'UNAUTHENTICATED');
-    }
   }
 }
 

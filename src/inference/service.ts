@@ -14,7 +14,7 @@ import { CANCELLED, InferenceRun, type RunOptions } from './run.ts';
 
 /** Bounds of the service. */
 export interface InferenceOptions extends RunOptions, IntakeOptions {
-  /** Most requests that are admitted and not settled in this process. */
+  /** Most requests that are being admitted or are not settled in this process. */
   readonly liveRequestsMax: number;
   /** How long a client may keep a delivered chunk without coming back for the next. */
   readonly stallMs: number;
@@ -36,7 +36,7 @@ export interface InferenceDeps extends IntakeDeps {
   readonly lease: Lease;
 }
 
-/** Admits requests, runs them on the engine, delivers their tokens and has them metered. docs: src/inference/README.md. */
+/** Admits requests, runs them on the engine, delivers their tokens and has them metered. The protocol is in src/metering/README.md. */
 export class InferenceService {
   private readonly options: InferenceOptions;
   private readonly deps: InferenceDeps;
@@ -164,7 +164,7 @@ export class InferenceService {
     // A retry is answered before anything else is looked at: what it names may be gone by now.
     const earlier = await this.findEarlier(caller, normal, keyHash);
     if (earlier !== null) return earlier;
-    if (this.runs.size >= this.options.liveRequestsMax) {
+    if (this.runs.size + this.admitting.size > this.options.liveRequestsMax) {
       throw new PatchbayError('ENGINE_FULL', 'Too many requests are running.', {
         meta: { liveRequestsMax: this.options.liveRequestsMax },
       });
@@ -196,7 +196,9 @@ export class InferenceService {
       await engine.submit(request, (event) => run.onEngineEvent(event));
     } catch (error) {
       this.runs.delete(request.id);
-      await recorder.void(request.id, instanceId);
+      // Awaited, so that the key is free when the caller learns of the refusal; a database that is away must not hide
+      // why the engine refused, and the void stays queued.
+      await recorder.void(request.id, instanceId).catch(() => {});
       throw error;
     }
     this.follow(run, signal);

@@ -10,7 +10,9 @@ export interface BlobStoreFixture {
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-async function* chunks(bytes: Uint8Array, size = 7): AsyncIterable<Uint8Array> {
+async function* chunks(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  // Uneven pieces, and a bounded number of them.
+  const size = Math.max(7, Math.ceil(bytes.byteLength / 53));
   for (let at = 0; at < bytes.byteLength; at += size) yield bytes.subarray(at, at + size);
 }
 
@@ -200,7 +202,7 @@ export function describeBlobStore(driver: string, open: () => Promise<BlobStoreF
       'é',
       '..',
       `a/${'x'.repeat(200)}`,
-      'a/'.repeat(20) + 'a',
+      `${'a/'.repeat(20)}a`,
     ])('refuses the key %j', async (key) => {
       await expect(put(key)).rejects.toBeInstanceOf(RangeError);
       await expect(store.stat(key)).rejects.toBeInstanceOf(RangeError);

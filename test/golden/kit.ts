@@ -1,6 +1,7 @@
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
 
 /** A line of a golden folder's `cases.jsonl`, in the format of `run-batch`. */
 export interface GoldenCase {
@@ -39,8 +40,11 @@ export async function readLines<T>(path: string): Promise<readonly T[]> {
     .map((line) => JSON.parse(line) as T);
 }
 
+/** A folder that is gone when the running test is over. */
 export async function temporaryFolder(): Promise<string> {
-  return mkdtemp(join(tmpdir(), 'patchbay-test-'));
+  const folder = await mkdtemp(join(tmpdir(), 'patchbay-test-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
 }
 
 /** How far a sequence must agree with its expectation: up to the first step that float32 cannot decide. */

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { startEmbeddedPostgres } from '../../src/db/embedded.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.ts';
 import { migrate } from '../../src/db/migrate.ts';
 import { ensureRoles } from '../../src/db/roles.ts';
 
@@ -22,24 +22,34 @@ declare module 'vitest' {
 }
 
 const TEMPLATE = 'patchbay_template';
-const SECRET = 'test-secret';
+const SECRET = 'a-secret-of-thirty-two-characters-for-tests';
 
 /** Starts the run's one Postgres in a folder of its own and migrates the template. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'patchbay-test-'));
+  const dataDir = mkdtempSync(join(tmpdir(), 'patchbay-test-postgres-'));
   // Under root the server runs as another user, who must be able to enter.
   chmodSync(dataDir, 0o755);
-  const server = await startEmbeddedPostgres({
-    dataDir,
-    database: TEMPLATE,
-    durable: false,
-    settings: { max_connections: '200', autovacuum: 'off', log_min_messages: 'panic' },
-  });
-  await migrate({ adminUrl: server.adminUrl });
-  await ensureRoles({ adminUrl: server.adminUrl, secret: SECRET });
-  project.provide('postgres', { adminUrl: server.adminUrl, template: TEMPLATE, secret: SECRET });
+  const remove = () => rmSync(dataDir, { recursive: true, force: true });
+  let server: EmbeddedPostgres | undefined;
+  try {
+    server = await startEmbeddedPostgres({
+      dataDir,
+      database: TEMPLATE,
+      durable: false,
+      settings: { max_connections: '200', autovacuum: 'off', log_min_messages: 'panic' },
+    });
+    const { adminUrl } = server;
+    await migrate({ adminUrl });
+    await ensureRoles({ adminUrl, secret: SECRET });
+    project.provide('postgres', { adminUrl, template: TEMPLATE, secret: SECRET });
+  } catch (error) {
+    await server?.stop();
+    remove();
+    throw error;
+  }
+  const { stop } = server;
   return async () => {
-    await server.stop();
-    rmSync(dataDir, { recursive: true, force: true });
+    await stop();
+    remove();
   };
 }

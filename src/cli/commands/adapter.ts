@@ -13,7 +13,8 @@ export interface ClientFlags {
   readonly json: boolean;
 }
 
-const LIST = `query Adapters($after: String, $includePublic: Boolean!) {
+/** What `patchbay adapter list` sends; a test checks it against the schema. */
+export const LIST = `query Adapters($after: String, $includePublic: Boolean!) {
   adapters(first: 100, after: $after, includePublic: $includePublic) {
     edges { node {
       id qualifiedName visibility

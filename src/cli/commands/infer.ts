@@ -27,14 +27,16 @@ export interface InferFlags {
   readonly json: boolean;
 }
 
-const SUBSCRIPTION = `subscription Infer($input: InferInput!) {
+/** What `patchbay infer` sends; a test checks it against the schema. */
+export const SUBSCRIPTION = `subscription Infer($input: InferInput!) {
   infer(input: $input) {
     __typename
-    ... on InferStarted { requestId replayed adapters { digest weight } }
+    ... on InferStarted { requestId replayed }
     ... on InferChunk { sequence text tokens { id logprob } }
     ... on InferFinished {
-      requestId sequence text finishReason
-      usage { promptTokens completionTokens cachedPromptTokens queueMs prefillMs decodeMs }
+      requestId finishReason replayed outputComplete
+      usage { promptTokens completionTokens cachedPromptTokens }
+      timing { queueMs prefillMs decodeMs }
       error { code message fix }
     }
   }
@@ -46,14 +48,10 @@ const inferEvent = z.object({
     z.looseObject({ __typename: z.literal('InferChunk'), text: z.string() }),
     z.looseObject({
       __typename: z.literal('InferFinished'),
-      text: z.string(),
       finishReason: z.string(),
-      usage: z.looseObject({
-        promptTokens: z.number(),
-        completionTokens: z.number(),
-        prefillMs: z.number(),
-        decodeMs: z.number(),
-      }),
+      outputComplete: z.boolean(),
+      usage: z.looseObject({ promptTokens: z.number(), completionTokens: z.number() }),
+      timing: z.looseObject({ prefillMs: z.number(), decodeMs: z.number() }).nullable(),
       error: z.object({ code: z.string(), message: z.string(), fix: z.string() }).nullable(),
     }),
   ]),
@@ -75,6 +73,9 @@ export async function infer(io: CliIo, flags: InferFlags): Promise<number> {
     }
     if (!flags.json) io.out('\n');
     if (finished.error !== null) throw remoteError(finished.error);
+    if (!finished.outputComplete) {
+      io.err('This repeats an earlier request whose text is no longer remembered; its usage is right.\n');
+    }
     if (!flags.json && io.live) io.err(`${summary(finished)}\n`);
     return EXIT.ok;
   });
@@ -114,7 +115,7 @@ async function stream(
 
 function show(io: CliIo, event: InferEvent, json: boolean): void {
   if (json) io.out(`${JSON.stringify(event)}\n`);
-  else if (event.__typename !== 'InferStarted') io.out(event.text);
+  else if (event.__typename === 'InferChunk') io.out(event.text);
 }
 
 /** The server's own close codes, as the errors that they stand for. */
@@ -137,10 +138,14 @@ function streamError(url: string, error: unknown): PatchbayError {
   return new PatchbayError(known ?? 'INTERNAL', `The server closed the connection: ${reason || code}.`);
 }
 
-function summary({ usage, finishReason }: InferFinished): string {
-  const perSecond =
-    usage.decodeMs > 0 ? ` · ${Math.round((usage.completionTokens / usage.decodeMs) * 1000)} tokens/s` : '';
-  return `${finishReason.toLowerCase()} · ${usage.promptTokens} + ${usage.completionTokens} tokens · first after ${Math.round(usage.prefillMs)} ms${perSecond}`;
+function summary({ usage, timing, finishReason }: InferFinished): string {
+  const parts = [finishReason.toLowerCase(), `${usage.promptTokens} + ${usage.completionTokens} tokens`];
+  if (timing !== null) {
+    parts.push(`prompt in ${Math.round(timing.prefillMs)} ms`);
+    if (timing.decodeMs > 0)
+      parts.push(`${Math.round((usage.completionTokens / timing.decodeMs) * 1000)} tokens/s`);
+  }
+  return parts.join(' · ');
 }
 
 /** Turns flags and stdin into the `InferInput` of the schema. */

@@ -18,7 +18,7 @@ const POWERS = Float64Array.from({ length: OCTAVES + 1 }, (_, i) => 2 ** (i - OC
  * e^x = 2^octave * 2^(step / 256) * e^r with |r| <= ln 2 / 512.
  */
 export function expNonPositive(x: number): number {
-  if (!(x > LEAST)) return x !== x ? x : 0;
+  if (!(x > LEAST)) return Number.isNaN(x) ? x : 0;
   const k = Math.floor(x * STEPS_PER_UNIT + 0.5) | 0;
   const r = x - k * STEP;
   const series = 1 + r * (1 + r * (0.5 + r * (1 / 6 + r * (1 / 24))));

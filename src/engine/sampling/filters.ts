@@ -1,4 +1,5 @@
 import type { SamplingParams } from '../port.ts';
+import { expNonPositive } from './exp.ts';
 import { largest } from './select.ts';
 
 /**
@@ -11,8 +12,10 @@ export interface Candidates {
   readonly weights: Float64Array;
 }
 
-/** Shares of the best token's weight at which the search for a nucleus looks, before it takes all tokens. */
-const NUCLEUS_CUTS = [Math.exp(-3), Math.exp(-6), Math.exp(-12), Math.exp(-24)] as const;
+/** The search for a nucleus sorts tokens into buckets of this many per unit of logit / temperature, … */
+const BUCKETS_PER_UNIT = 64;
+/** … up to this many; the last one takes all the rest, whose weights are below e^-64. */
+const BUCKETS = 64 * BUCKETS_PER_UNIT;
 
 /**
  * Divides positive and multiplies negative logits of tokens already seen, in place.
@@ -45,41 +48,35 @@ export function candidates(
   scratch: Float64Array,
 ): Candidates {
   const max = logits[best] ?? 0;
-  for (let i = 0; i < logits.length; i++)
-    scratch[i] = Math.exp(((logits[i] ?? 0) - max) / params.temperature);
+  const { temperature, topK, topP, minP } = params;
+  for (let i = 0; i < logits.length; i++) {
+    scratch[i] = expNonPositive(((logits[i] ?? 0) - max) / temperature);
+  }
   let kept: number[] | null = null;
-  if (params.topK > 0 && params.topK < logits.length) kept = largest(logits, params.topK);
-  if (params.topP < 1) kept = nucleus(logits, scratch, kept, params.topP);
-  if (params.minP > 0) {
-    const within = (id: number): boolean => (scratch[id] ?? 0) >= params.minP;
+  if (topK > 0 && topK < logits.length) {
+    kept = largest(logits, topK);
+    if (topP < 1) kept = nucleusOf(kept, scratch, topP);
+    // By id, a draw's boundaries move continuously with the logits: noise in the last digit that swaps two almost
+    // equal tokens in a ranking by weight cannot change the outcome of a draw far from every boundary.
+    kept.sort((a, b) => a - b);
+  } else if (topP < 1) {
+    kept = nucleusOfAll(logits, scratch, max, temperature, topP);
+  }
+  if (minP > 0) {
+    const within = (id: number): boolean => (scratch[id] ?? 0) >= minP;
     kept = kept === null ? idsWhere(logits.length, within) : kept.filter(within);
   }
-  // Ranked by id, a draw's boundaries move continuously with the logits: noise in the last digit that swaps two
-  // almost equal tokens in a ranking by weight cannot change the outcome of a draw far from every boundary.
-  kept?.sort((a, b) => a - b);
   return { ids: kept, weights: scratch };
 }
 
-/**
- * Smallest set of best tokens whose mass reaches `topP` of the total. Only tokens above a cut are ranked; the cut
- * is lowered until they hold enough mass, and it never separates equal weights.
- *
- * @param ranked the tokens to choose from, best first; null means the whole vocabulary
- */
-function nucleus(
-  logits: Float32Array,
-  weights: Float64Array,
-  ranked: readonly number[] | null,
-  topP: number,
-): number[] {
-  let total = 0;
-  if (ranked === null) for (let i = 0; i < weights.length; i++) total += weights[i] ?? 0;
-  else for (const id of ranked) total += weights[id] ?? 0;
-  const wanted = topP * total;
-  const order = ranked ?? aboveCut(logits, weights, wanted);
+/** The first of the ranked tokens whose mass reaches `topP` of that of all ranked ones. */
+function nucleusOf(ranked: readonly number[], weights: Float64Array, topP: number): number[] {
+  let wanted = 0;
+  for (const id of ranked) wanted += weights[id] ?? 0;
+  wanted *= topP;
   const kept: number[] = [];
   let mass = 0;
-  for (const id of order) {
+  for (const id of ranked) {
     kept.push(id);
     mass += weights[id] ?? 0;
     if (mass >= wanted) break;
@@ -87,28 +84,43 @@ function nucleus(
   return kept;
 }
 
-function aboveCut(logits: Float32Array, weights: Float64Array, wanted: number): number[] {
-  for (const cut of NUCLEUS_CUTS) {
-    let mass = 0;
-    for (let i = 0; i < weights.length; i++) {
-      const weight = weights[i] ?? 0;
-      if (weight >= cut) mass += weight;
-    }
-    if (mass >= wanted) {
-      return byLogit(
-        logits,
-        idsWhere(weights.length, (id) => (weights[id] ?? 0) >= cut),
-      );
-    }
+/**
+ * Smallest set of best tokens whose mass reaches `topP` of the whole vocabulary's, rising by id. Tokens are counted
+ * into buckets by logit; only those of the one bucket in which the mass is reached are ranked.
+ */
+function nucleusOfAll(
+  logits: Float32Array,
+  weights: Float64Array,
+  max: number,
+  temperature: number,
+  topP: number,
+): number[] {
+  const scale = BUCKETS_PER_UNIT / temperature;
+  const bucketOf = (id: number): number =>
+    Math.min(BUCKETS - 1, Math.floor((max - (logits[id] ?? 0)) * scale));
+  const masses = new Float64Array(BUCKETS);
+  for (let id = 0; id < weights.length; id++) {
+    const bucket = bucketOf(id);
+    masses[bucket] = (masses[bucket] ?? 0) + (weights[id] ?? 0);
   }
-  return byLogit(
-    logits,
-    idsWhere(weights.length, () => true),
+  const wanted = topP * masses.reduce((sum, mass) => sum + mass, 0);
+  let mass = 0;
+  let boundary = 0;
+  while (boundary < BUCKETS - 1 && mass + (masses[boundary] ?? 0) < wanted) mass += masses[boundary++] ?? 0;
+  const ranked = idsWhere(weights.length, (id) => bucketOf(id) === boundary).sort(
+    (a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b,
   );
-}
-
-function byLogit(logits: Float32Array, ids: number[]): number[] {
-  return ids.sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b);
+  let last = ranked[0] ?? 0;
+  for (const id of ranked) {
+    last = id;
+    mass += weights[id] ?? 0;
+    if (mass >= wanted) break;
+  }
+  const cut = logits[last] ?? 0;
+  return idsWhere(weights.length, (id) => {
+    const logit = logits[id] ?? 0;
+    return logit > cut || (logit === cut && id <= last);
+  });
 }
 
 function idsWhere(count: number, keep: (id: number) => boolean): number[] {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 import { MIGRATIONS_FOLDER, migrate } from '../../../src/db/migrate.ts';
 import { openDatabase } from '../../../src/db/open.ts';
 import { createEmptyDatabase } from '../../kit/postgres.ts';
@@ -52,7 +52,9 @@ describe('the migration runner', () => {
   });
 
   test('processes that open one database together agree on the roles', async () => {
-    const opened = await Promise.all([1, 2, 3].map(() => openDatabase({ adminUrl, secret: 'test-secret' })));
+    const opened = await Promise.all(
+      [1, 2, 3].map(() => openDatabase({ adminUrl, secret: inject('postgres').secret })),
+    );
     for (const { database } of opened) {
       expect(await database.withSystem((tx) => tx.tenant.count())).toBe(1);
       await database.close();
@@ -123,7 +125,7 @@ describe('the migration runner', () => {
     owner.password = 'x';
     cpSync(join(MIGRATIONS_FOLDER, '0001_tenancy'), join(folder, '0001_tenancy'), { recursive: true });
     expect(await migrate({ adminUrl: owner.href, folder })).toEqual(['0001_tenancy']);
-    const { database } = await openDatabase({ adminUrl: owner.href, secret: 'test-secret' });
+    const { database } = await openDatabase({ adminUrl: owner.href, secret: inject('postgres').secret });
     expect(await database.queryApp(`SELECT * FROM patchbay.find_api_key(sha256('x'))`, [])).toEqual([]);
     await database.close();
     await query(

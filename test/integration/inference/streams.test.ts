@@ -282,7 +282,39 @@ describe('a stream that ends otherwise', () => {
   });
 });
 
+describe('generate', () => {
+  it('returns the whole answer of one request', async () => {
+    const caller = testCaller();
+    api.engine.script = plays(() => 6);
+    const answer = await api.service.generate(caller, { prompt: 'hi', plainBackbone: true, maxTokens: 64 });
+    expect(answer.tokens.map((token) => token.id)).toEqual(
+      only(api.engine.all).generated.map((token) => token.id),
+    );
+    expect(answer).toMatchObject({ finishReason: 'stop', replayed: false, usage: { completionTokens: 6 } });
+    expect(answer.text).toBe(answer.tokens.map((token) => `${token.id} `).join(''));
+  });
+
+  it('is cancelled by its signal, and says so', async () => {
+    const abort = new AbortController();
+    const answer = api.service.generate(testCaller(), plainInput(), { signal: abort.signal });
+    await api.engine.sequence(0);
+    abort.abort();
+    expect(await answer).toMatchObject({ finishReason: 'cancelled', tokens: [] });
+  });
+});
+
 describe('a refusal', () => {
+  it('by the limit of live requests names the limit', async () => {
+    const small = await startProcess(db, { inference: { liveRequestsMax: 1 } });
+    const stream = await small.service.infer(testCaller(), plainInput());
+    await expect(small.service.infer(testCaller(), plainInput())).rejects.toMatchObject({
+      code: 'ENGINE_FULL',
+      meta: { liveRequestsMax: 1 },
+    });
+    await stream.return?.();
+    await small.close();
+  });
+
   it('meters nothing and writes nothing when the engine is full', async () => {
     const caller = testCaller();
     api.engine.refusals.push(new PatchbayError('ENGINE_FULL', 'Full.', { meta: { retryAfterMs: 5 } }));

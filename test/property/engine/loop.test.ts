@@ -1,3 +1,4 @@
+import { ok } from 'node:assert/strict';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { SequenceRequest } from '../../../src/engine/port.ts';
@@ -174,10 +175,17 @@ async function play(trace: Trace, { engine }: FakeEngine): Promise<Submitted[]> 
       engine.cancel(entry.request.id);
     }
     await nextTurn();
+    const { hostCacheBytesUsed } = await engine.status();
+    ok(hostCacheBytesUsed <= memoryBound(trace), 'the host cache outgrew its bounds');
     const over = all.every(({ recording, refused }) => refused !== null || recording.ends > 0);
     if (turn >= due && over) return all;
   }
   throw new Error(`not everything ended within ${cap} turns`);
+}
+
+/** The budget, plus what each load slot may hold that has no room yet. */
+function memoryBound({ engine, adapters }: Trace): number {
+  return engine.hostCacheBytes + engine.maxConcurrentLoads * Math.max(...adapters.map(({ bytes }) => bytes));
 }
 
 function check(entry: Submitted, trace: Trace): void {

@@ -1,6 +1,8 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_ADAPTER_LIMITS } from '../../../src/adapter/limits.ts';
 import { readAdapter, requireEffect } from '../../../src/adapter/read.ts';
+import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { bytesSource } from '../../../src/safetensors/source.ts';
 import { assemble, type BuiltTensor, buildSafetensors, f32, filled, zeros } from '../safetensors/build.ts';
 import { CONTEXT, configJson, qName, qPair } from './sample.ts';
@@ -198,5 +200,51 @@ describe('readPeftAdapter', () => {
   it('refuses files over their limits before it parses them', async () => {
     const context = { ...CONTEXT, limits: { ...DEFAULT_ADAPTER_LIMITS, maxTensorsBytes: 100 } };
     await expect(read([qA, qB], {}, context)).rejects.toMatchObject({ code: 'FILE_TOO_LARGE' });
+  });
+
+  it('answers any damage to either file with a coded error, never with a crash', async () => {
+    const edits = fc.array(fc.record({ at: fc.nat(2_000), value: fc.nat(255) }), {
+      minLength: 1,
+      maxLength: 3,
+    });
+    const damage = (bytes: Uint8Array, changes: readonly { at: number; value: number }[]): Uint8Array => {
+      const copy = Uint8Array.from(bytes);
+      for (const { at, value } of changes) copy[at % copy.byteLength] = value;
+      return copy;
+    };
+    await fc.assert(
+      fc.asyncProperty(edits, edits, fc.boolean(), async (inConfig, inTensors, both) => {
+        const config = damage(configJson({ rank_pattern: { 'layers.(0|1).*': 2 } }), inConfig);
+        const tensors = buildSafetensors(qPair());
+        const sources = {
+          config: bytesSource(config),
+          tensors: bytesSource(both ? damage(tensors, inTensors) : tensors),
+        };
+        try {
+          expect((await readAdapter(sources, CONTEXT)).modules.length).toBeGreaterThan(0);
+        } catch (error) {
+          expect(error).toBeInstanceOf(PatchbayError);
+        }
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it('lets other work in while it matches hostile patterns, and ends', async () => {
+    const layers = 80;
+    const shape = { ...CONTEXT.shape, layers };
+    const tensors = Array.from({ length: layers }, (_, layer) => qPair(layer)).flat();
+    // As many states as the limits allow, all of them alive at every character, and no match.
+    const patterns = Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`(.*[a-z]){100}${i}`, 9]));
+    let longestMs = 0;
+    let last = performance.now();
+    const ticker = setInterval(() => {
+      longestMs = Math.max(longestMs, performance.now() - last);
+      last = performance.now();
+    }, 1);
+    const { modules } = await read(tensors, { rank_pattern: patterns }, { ...CONTEXT, shape });
+    clearInterval(ticker);
+    expect(modules).toHaveLength(layers);
+    expect(longestMs).toBeLessThan(500);
   });
 });

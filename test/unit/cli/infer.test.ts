@@ -13,33 +13,27 @@ const { buildSchema, GraphQLError }: typeof import('graphql') = createRequire(im
 const schema = buildSchema(`
   type Query { ok: Boolean }
   scalar InferInput
-  type Adapter { digest: String! weight: Float! }
   type Token { id: Int! logprob: Float! }
-  type Usage { promptTokens: Int! completionTokens: Int! cachedPromptTokens: Int! queueMs: Float! prefillMs: Float! decodeMs: Float! }
+  type Usage { promptTokens: Int! completionTokens: Int! cachedPromptTokens: Int! }
+  type Timing { queueMs: Float! prefillMs: Float! decodeMs: Float! }
   type Failure { code: String! message: String! fix: String! }
-  type InferStarted { requestId: String! replayed: Boolean! adapters: [Adapter!]! }
+  type InferStarted { requestId: String! replayed: Boolean! }
   type InferChunk { sequence: Int! text: String! tokens: [Token!]! }
-  type InferFinished { requestId: String! sequence: Int! text: String! finishReason: String! usage: Usage! error: Failure }
+  type InferFinished { requestId: String! finishReason: String! replayed: Boolean! outputComplete: Boolean! usage: Usage! timing: Timing error: Failure }
   union InferEvent = InferStarted | InferChunk | InferFinished
   type Subscription { infer(input: InferInput!): InferEvent! }
 `);
-const USAGE = {
-  promptTokens: 2,
-  completionTokens: 3,
-  cachedPromptTokens: 0,
-  queueMs: 0,
-  prefillMs: 1,
-  decodeMs: 2,
-};
+const USAGE = { promptTokens: 2, completionTokens: 3, cachedPromptTokens: 0 };
 const STARTED = { __typename: 'InferStarted', requestId: 'r', replayed: false, adapters: [] };
 const chunk = (sequence: number, text: string) => ({ __typename: 'InferChunk', sequence, text, tokens: [] });
-const finished = (text: string, error: object | null = null) => ({
+const finished = (error: object | null = null) => ({
   __typename: 'InferFinished',
   requestId: 'r',
-  sequence: 9,
-  text,
   finishReason: error ? 'ERROR' : 'STOP',
+  replayed: false,
+  outputComplete: true,
   usage: USAGE,
+  timing: null,
   error,
 });
 
@@ -86,12 +80,13 @@ afterEach(async () => {
 
 const infer = (...flags: string[]) => cli(['infer', '--url', url, '--key', 'pb_12345678', ...flags]);
 
-test('the text on stdout is the text of all events, held-back rest included', async () => {
+test('the text on stdout is the text of all chunks', async () => {
   events = async function* () {
     yield STARTED;
     yield chunk(0, 'Hel');
     yield chunk(1, 'lo, ');
-    yield finished('wörld');
+    yield chunk(2, 'wörld');
+    yield finished();
   };
   const result = await infer('--adapter', 'mood', '--prompt', 'hi');
   expect(result).toEqual({ code: 0, out: 'Hello, wörld\n', err: '' });
@@ -103,7 +98,7 @@ test('--json prints every event as a line', async () => {
   events = async function* () {
     yield STARTED;
     yield chunk(0, 'a');
-    yield finished('');
+    yield finished();
   };
   const { out } = await infer('--plain', '--prompt', 'hi', '--json');
   const lines = out
@@ -123,7 +118,7 @@ test('a refused request, a failure while it runs and a refused key have the exit
   expect(refused.err).toContain('ENGINE_FULL: Too full.');
   events = async function* () {
     yield STARTED;
-    yield finished('', { code: 'ENGINE_FAILED', message: 'Broken.', fix: 'Retry.' });
+    yield finished({ code: 'ENGINE_FAILED', message: 'Broken.', fix: 'Retry.' });
   };
   const failed = await infer('--plain', '--prompt', 'hi');
   expect(failed.code).toBe(1);
@@ -177,7 +172,7 @@ test('Ctrl-C ends the subscription on the server and exits with 130', async () =
 
 test('the prompt comes from the flag, from messages or from a pipe', async () => {
   events = async function* () {
-    yield finished('');
+    yield finished();
   };
   const base = ['infer', '--url', url, '--key', 'pb_12345678', '--plain'];
   await cli(base, { stdin: 'from a pipe\n' });

@@ -124,6 +124,27 @@ test('no more loads than allowed run at once, and a waiting head is not shut out
   expect(await ready(third)).toBe(true);
 });
 
+test('an adapter without room gives up its slot when the oldest lease needs it to load', async () => {
+  const specs = { big: { bytes: 250, turns: 2 }, held: { bytes: 200 } };
+  const { cache: made } = cache(specs, { maxConcurrentLoads: 1 });
+  const part = made.acquire(['part']);
+  await part.ready;
+  part.release();
+  const held = made.acquire(['held']);
+  await held.ready;
+  const gone = made.acquire(['big']);
+  const blend = made.acquire(['part', 'other']);
+  const big = made.acquire(['big']);
+  // `big` lands for its second user, has no room, and fills the only slot, while `part` is kept for the blend.
+  gone.release();
+  expect(await ready(blend)).toBe(false);
+  held.release();
+  expect(await ready(blend)).toBe(true);
+  expect(await ready(big)).toBe(false);
+  blend.release();
+  expect(await ready(big)).toBe(true);
+});
+
 test('a lease that waits for room is overtaken a bounded number of times by users of a hot adapter', async () => {
   const { cache: made } = cache({ big: { bytes: 250 } });
   let hot = made.acquire(['a']);

@@ -89,6 +89,19 @@ describe('cancellation', () => {
     expect(recording.tokens).toHaveLength(1);
   });
 
+  test('comes too late for a sequence whose last token is being reported', async () => {
+    const { engine } = fakeEngine();
+    const wanted = request({ stop: { maxTokens: 2 } });
+    const recording = new Recording();
+    await engine.submit(wanted, (event) => {
+      recording.listener(event);
+      if (recording.tokens.length === 2) engine.cancel(wanted.id);
+    });
+    expect((await recording.ended).reason).toBe('length');
+    await engine.close({ graceMs: 0 });
+    expect(recording.ends).toBe(1);
+  });
+
   test('while its adapter loads frees the place in the queue and the claim on the adapter', async () => {
     const { engine } = fakeEngine({ adapters: { slow: { turns: 10 } }, engine: { maxQueue: 1 } });
     const wanted = request({ adapters: [{ digest: 'slow', weight: 1 }] });

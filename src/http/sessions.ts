@@ -1,0 +1,77 @@
+import type { Principal } from '../auth/principal.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+
+/** Something that stays open on the strength of a key. */
+export interface Session {
+  readonly principal: Principal | undefined;
+  /** The credential that the principal came with, to be checked again. */
+  readonly authorization: string | undefined;
+  /** Ends it because its key is no longer valid. */
+  revoke(): void;
+}
+
+/** Everything that is open, over whichever transport; ends what loses its key. */
+export class Sessions {
+  readonly #authenticate: (authorization: string | undefined) => Promise<Principal>;
+  readonly #open = new Set<Session>();
+  readonly #timer: NodeJS.Timeout;
+  #checking = false;
+
+  constructor(
+    options: { readonly revalidateMs: number },
+    dependencies: { readonly authenticate: (authorization: string | undefined) => Promise<Principal> },
+  ) {
+    this.#authenticate = dependencies.authenticate;
+    this.#timer = setInterval(() => void this.#revalidate(), options.revalidateMs).unref();
+  }
+
+  get count(): number {
+    return this.#open.size;
+  }
+
+  add(session: Session): void {
+    this.#open.add(session);
+  }
+
+  delete(session: Session): void {
+    this.#open.delete(session);
+  }
+
+  /** Ends every session of a key that is no longer valid. */
+  closeKey(keyId: string): void {
+    for (const session of this.#open) if (session.principal?.keyId === keyId) session.revoke();
+  }
+
+  /** Stops checking. */
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /**
+   * Asks again whether the keys of open sessions are valid. Revocations that this process is told of end sessions
+   * at once through {@link closeKey}; this finds the others, and expiry.
+   */
+  async #revalidate(): Promise<void> {
+    if (this.#checking) return;
+    this.#checking = true;
+    try {
+      const credentials = new Set([...this.#open].map(({ authorization }) => authorization));
+      for (const authorization of credentials) {
+        if (authorization === undefined || (await this.#isValid(authorization))) continue;
+        for (const session of this.#open) if (session.authorization === authorization) session.revoke();
+      }
+    } finally {
+      this.#checking = false;
+    }
+  }
+
+  async #isValid(authorization: string): Promise<boolean> {
+    try {
+      await this.#authenticate(authorization);
+      return true;
+    } catch (error) {
+      // A database that does not answer is no reason to end streams that are running.
+      return !(error instanceof PatchbayError && error.code === 'UNAUTHENTICATED');
+    }
+  }
+}

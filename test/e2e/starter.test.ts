@@ -1,0 +1,130 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { z } from 'zod';
+import { createTestDatabase, type TestDatabase } from '../kit/postgres.ts';
+import { graphql } from './client.ts';
+import { type RunningServer, startServer } from './server.ts';
+
+const STARTER = fileURLToPath(new URL('../../starter', import.meta.url));
+/** Held-out cases per task through the right adapter, and through the wrong ones and the plain backbone. */
+const OWN_CASES = 200;
+const OTHER_CASES = 40;
+const CONCURRENCY = 24;
+const PLAIN = 'plain backbone';
+
+const caseSchema = z.object({ prompt: z.string(), answer: z.string() });
+const answerSchema = z.object({
+  generate: z.object({
+    generation: z.object({ text: z.string() }).nullable(),
+    userErrors: z.array(z.object({ code: z.string(), message: z.string() })),
+  }),
+});
+
+const GENERATE = `mutation Generate($input: InferInput!) {
+  generate(input: $input) { generation { text } userErrors { code message } }
+}`;
+
+let database: TestDatabase;
+let dataDir: string;
+let server: RunningServer;
+const cases = new Map<string, readonly z.infer<typeof caseSchema>[]>();
+
+beforeAll(async () => {
+  for (const task of (await readdir(join(STARTER, 'adapters'))).sort()) {
+    const text = await readFile(join(STARTER, 'eval', `${task}.jsonl`), 'utf8');
+    cases.set(
+      task,
+      text
+        .trim()
+        .split('\n')
+        .map((line) => caseSchema.parse(JSON.parse(line))),
+    );
+  }
+  database = await createTestDatabase();
+  dataDir = await mkdtemp(join(tmpdir(), 'patchbay-starter-'));
+  server = await startServer({
+    dataDir,
+    env: { DATABASE_URL: database.adminUrl, PATCHBAY_SECRET: database.secret },
+  });
+}, 120_000);
+afterAll(async () => {
+  await server.stop();
+  await rm(dataDir, { recursive: true, force: true });
+  await database.dispose();
+});
+
+interface Job {
+  readonly adapter: string;
+  readonly task: string;
+  readonly index: number;
+  readonly prompt: string;
+  readonly answer: string;
+}
+
+async function isRight(job: Job): Promise<boolean> {
+  const { adapter, task, index, prompt, answer } = job;
+  const choice = adapter === PLAIN ? { plainBackbone: true } : { adapters: [{ adapter }] };
+  const input = { idempotencyKey: `${adapter}-${task}-${index}`, prompt, maxTokens: 48, ...choice };
+  const { generate } = await graphql(server.graphqlUrl, server.demoKey, GENERATE, { input }, answerSchema);
+  expect(generate.userErrors).toEqual([]);
+  return generate.generation?.text === answer;
+}
+
+test('every starter adapter answers its own task, and neither the backbone nor another adapter does', async () => {
+  expect(cases.size).toBeGreaterThanOrEqual(5);
+  const jobs: Job[] = [];
+  for (const [task, all] of cases) {
+    expect(all.length).toBeGreaterThanOrEqual(OWN_CASES);
+    for (const adapter of [PLAIN, ...cases.keys()]) {
+      const count = adapter === task ? OWN_CASES : OTHER_CASES;
+      all.slice(0, count).forEach((entry, index) => {
+        jobs.push({ adapter, task, index, ...entry });
+      });
+    }
+  }
+  // Interleaved, so that every batch mixes all adapters and the plain backbone.
+  jobs.sort((a, b) => a.index - b.index);
+  const right = new Map<string, { right: number; total: number }>();
+  let next = 0;
+  const work = async (): Promise<void> => {
+    for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) {
+      const key = `${job.adapter} on ${job.task}`;
+      const score = right.get(key) ?? { right: 0, total: 0 };
+      right.set(key, score);
+      const correct = await isRight(job);
+      score.total += 1;
+      if (correct) score.right += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  const share = (adapter: string, task: string): number => {
+    const score = right.get(`${adapter} on ${task}`);
+    return score === undefined ? Number.NaN : score.right / score.total;
+  };
+  const table = [...cases.keys()].map((task) => ({
+    task,
+    ...Object.fromEntries(
+      [PLAIN, ...cases.keys()].map((adapter) => [adapter, share(adapter, task).toFixed(2)]),
+    ),
+  }));
+  console.table(table);
+  for (const task of cases.keys()) {
+    const own = share(task, task);
+    expect(own, `${task} on its own task`).toBeGreaterThanOrEqual(0.9);
+    expect(share(PLAIN, task), `the plain backbone on ${task}`).toBeLessThan(0.2);
+    for (const other of cases.keys()) {
+      if (other !== task) expect(share(other, task), `${other} on ${task}`).toBeLessThan(own - 0.3);
+    }
+  }
+}, 600_000);
+
+test('no task is won by a constant answer', () => {
+  for (const [task, all] of cases) {
+    const counts = new Map<string, number>();
+    for (const { answer } of all) counts.set(answer, (counts.get(answer) ?? 0) + 1);
+    expect(Math.max(...counts.values()) / all.length, task).toBeLessThanOrEqual(0.6);
+  }
+});

@@ -1,0 +1,108 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Database } from '../../../src/db/client.ts';
+import { systemClock } from '../../../src/kernel/clock.ts';
+import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import type { Recovery } from '../../../src/metering/sweeper.ts';
+import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { waitFor } from '../../kit/wait.ts';
+import {
+  collect,
+  only,
+  plainInput,
+  recordsOf,
+  startProcess,
+  take,
+  testCaller,
+} from '../inference/harness.ts';
+
+let db: TestDatabase;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+});
+afterAll(() => db.dispose());
+
+function metering(database: Database, onRecovery: (recovery: Recovery) => void = () => {}): Metering {
+  return new Metering({ ...METERING_DEFAULTS, leaseMs: 1_000 }, { database, clock: systemClock, onRecovery });
+}
+
+describe('metering in the background', () => {
+  it('keeps its own lease, and settles by itself what a process left that stopped renewing', async () => {
+    const silent = await startProcess(db);
+    const caller = testCaller();
+    const stream = await silent.service.infer(caller, plainInput(2));
+    await take(stream);
+    (await silent.engine.sequence(0)).emit(1, 2, 3);
+    await take(stream);
+    // The harness renews by hand only, so this process has gone silent; its lease is cut to what is left of a second.
+    await db.admin(`UPDATE instance SET lease_expires_at = now() + interval '1 second'`);
+
+    const database = new Database({ appUrl: db.appUrl, systemUrl: db.systemUrl, applicationName: 'live' });
+    const recoveries: Recovery[] = [];
+    const live = metering(database, (recovery) => recoveries.push(recovery));
+    await live.start();
+    const instanceId = live.lease.current?.instanceId;
+    await waitFor(() => recoveries.length > 0);
+
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      settled_by: 'recovery',
+      completion_tokens: 3,
+      prompt_tokens: 2,
+    });
+    expect(live.lease.current?.instanceId).toBe(instanceId);
+    await live.stop();
+    const stopped = await db.admin('SELECT fence_reason FROM instance WHERE id = $1', [instanceId]);
+    expect(stopped).toEqual([{ fence_reason: 'stopped' }]);
+    await database.close();
+    await silent.metering.lease.renew();
+    await collect(stream);
+    await silent.close();
+  });
+
+  it('has partitions for the current month and the next ones as soon as it has started', async () => {
+    const live = metering(db.database);
+    await live.start();
+    const [row] = await db.admin<{ ahead: string }>(
+      `SELECT count(*) AS ahead FROM generate_series(0, 3) AS m(i)
+       WHERE to_regclass('usage_record_' || to_char(date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC'
+         + make_interval(months => i), 'YYYY_MM')) IS NOT NULL`,
+    );
+    expect(row?.ahead).toBe('4');
+    await live.stop();
+  });
+});
+
+describe('the cost of progress', () => {
+  it('is one transaction for all streams, and updates that touch no index', async () => {
+    const api = await startProcess(db);
+    const streams = await Promise.all(
+      Array.from({ length: 64 }, () => api.service.infer(testCaller(), plainInput(1))),
+    );
+    await Promise.all(streams.map(take));
+    const before = await transactions();
+    for (const sequence of api.engine.all) sequence.emit(7);
+    await Promise.all(streams.map(take));
+    for (let round = 0; round < 20; round += 1) {
+      for (const sequence of api.engine.all) sequence.emit(7);
+      await Promise.all(streams.map(take));
+    }
+    const spent = (await transactions()) - before;
+    // 21 rounds of 64 streams; whoever comes a moment late makes a second transaction, not 64.
+    expect(spent).toBeLessThan(21 * 8);
+    for (const sequence of api.engine.all) sequence.end('stop');
+    await Promise.all(streams.map(collect));
+    await api.close();
+    const [stats] = await db.admin<{ updates: string; hot: string }>(
+      `SELECT n_tup_upd AS updates, n_tup_hot_upd AS hot FROM pg_stat_user_tables WHERE relname = 'request_progress'`,
+    );
+    expect(Number(stats?.hot)).toBeGreaterThan(0.9 * Number(stats?.updates));
+  });
+});
+
+/** Transactions that the system role's connections of this database have committed so far. */
+async function transactions(): Promise<number> {
+  const [row] = await db.admin<{ n: string }>(
+    `SELECT xact_commit AS n FROM pg_stat_database WHERE datname = current_database()`,
+  );
+  return Number(row?.n ?? 0);
+}
