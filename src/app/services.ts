@@ -13,6 +13,7 @@ import { type BackboneText, openText } from '../backbone/text/open.ts';
 import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
+import { purgeIdempotencyKeys } from '../db/idempotency.ts';
 import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
 import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
@@ -26,8 +27,10 @@ import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
-/** How often files of finished uploads are removed. */
+/** How often leftovers are removed: files of finished uploads, half-written blobs, old idempotency keys. */
 const SWEEP_MS = 60_000;
+/** How long a mutation's idempotency key is remembered. */
+const KEEP_IDEMPOTENCY_MS = 7 * 24 * 3_600_000;
 /** Token ids of the canary prompts where the backbone has no tokenizer; any ids do. */
 const CANARY_TOKENS = 12;
 const CANARY_TEXTS = ['The quick brown fox jumps over 13 lazy dogs.', '{"a": [1, 2.5], "b": "été"}\n'];
@@ -132,12 +135,13 @@ async function startAdapters(
   const feed = new AdapterStateFeed({ connectionString: systemUrl }, { onError });
   await feed.start();
   lifecycle.add('adapter feed', () => feed.close());
+  const store = new FsBlobStore({ root: folders(config).store });
   const queue = new ValidationQueue(
     { ...DEFAULT_VALIDATION, instanceId: newId(clock) },
     {
       database,
       clock,
-      store: new FsBlobStore({ root: folders(config).store }),
+      store,
       incoming,
       probe: engine,
       context: { shape, backboneDigest: digest, limits },
@@ -153,8 +157,10 @@ async function startAdapters(
   });
   const sweep = every(SWEEP_MS, async () => {
     await sweepUploads({ database, clock, incoming }).catch(onError);
+    await store.sweep(clock.nowMs()).catch(onError);
+    await purgeIdempotencyKeys(database, clock.nowMs() - KEEP_IDEMPOTENCY_MS).catch(onError);
   });
-  lifecycle.add('upload sweep', () => sweep.stop());
+  lifecycle.add('clean-up', () => sweep.stop());
   const uploads = {
     limits,
     ttlMs: config.adapters.uploadTtlMs,

@@ -120,13 +120,6 @@ function contradictions(config: ReturnType<typeof layout>): ConfigProblem[] {
         'at least 32 characters, because DATABASE_URL is set and all its processes must agree on one (openssl rand -hex 32)',
     });
   }
-  if (config.metering.heartbeatMs * 3 > config.metering.leaseMs) {
-    problems.push({
-      variable: 'PATCHBAY_HEARTBEAT_MS',
-      value: String(config.metering.heartbeatMs),
-      expected: `at most a third of PATCHBAY_LEASE_MS, which is ${config.metering.leaseMs}`,
-    });
-  }
   return problems;
 }
 

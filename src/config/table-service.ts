@@ -129,29 +129,9 @@ export function serviceTable(read: Read) {
         durationMs(
           {
             env: 'PATCHBAY_LEASE_MS',
-            doc: 'After this long without a sign of life, another process may settle this one’s requests.',
+            doc: 'After this long without a sign of life, another process may settle this one’s requests. It is renewed three times in that time.',
           },
-          { default: '15s', min: '500ms', max: '10m' },
-        ),
-      ),
-      heartbeatMs: read(
-        'Metering',
-        durationMs(
-          {
-            env: 'PATCHBAY_HEARTBEAT_MS',
-            doc: 'How often a process renews its leases; at most a third of the lease.',
-          },
-          { default: '3s', min: '100ms', max: '3m' },
-        ),
-      ),
-      groupCommitMs: read(
-        'Metering',
-        durationMs(
-          {
-            env: 'PATCHBAY_GROUP_COMMIT_MS',
-            doc: 'How long progress is gathered before it is written to Postgres; a kill can lose at most this much of each stream’s progress.',
-          },
-          { default: '20ms', min: '0ms', max: '10s' },
+          { default: '15s', min: '1s', max: '10m' },
         ),
       ),
     },

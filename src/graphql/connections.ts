@@ -1,6 +1,5 @@
-import type { Page, PageRequest } from '../db/page.ts';
+import { PAGE_ITEMS_MAX, type Page, type PageRequest } from '../db/page.ts';
 import { PatchbayError } from '../kernel/errors.ts';
-import { DEFAULT_OPERATION_LIMITS } from './limits.ts';
 
 /** A Relay connection, ready to be resolved. */
 export interface Connection<T> {
@@ -23,9 +22,8 @@ export function toPageRequest(args: {
   readonly after?: string | null | undefined;
 }): PageRequest {
   const first = args.first ?? PAGE_SIZE_DEFAULT;
-  const most = DEFAULT_OPERATION_LIMITS.pageSizeMax;
-  if (first < 1 || first > most) {
-    throw new PatchbayError('BAD_INPUT', `\`first\` must be 1 to ${most}.`, { field: 'first' });
+  if (first < 1 || first > PAGE_ITEMS_MAX) {
+    throw new PatchbayError('BAD_INPUT', `\`first\` must be 1 to ${PAGE_ITEMS_MAX}.`, { field: 'first' });
   }
   return { first, after: args.after == null ? null : parseCursor(args.after) };
 }

@@ -24,8 +24,6 @@ export interface OperationLimits {
   readonly queryCharsMax: number;
   /** Length of the variables as JSON, in UTF-16 units. A prompt travels in the variables. */
   readonly variablesCharsMax: number;
-  /** Largest page of a connection. */
-  readonly pageSizeMax: number;
 }
 
 export const DEFAULT_OPERATION_LIMITS: OperationLimits = {
@@ -36,7 +34,6 @@ export const DEFAULT_OPERATION_LIMITS: OperationLimits = {
   costMax: 10_000,
   queryCharsMax: 32_768,
   variablesCharsMax: 524_288,
-  pageSizeMax: 100,
 };
 
 /** Whether clients may read the schema by introspection. */

@@ -51,7 +51,6 @@ export async function registerGraphqlRoute(
     includeStacktraceInErrorResponses: false,
     allowBatchedHttpRequests: false,
     persistedQueries: false,
-    status400ForVariableCoercionErrors: true,
     // A forged cross-site request is harmless here: nothing authenticates by cookie or other ambient authority,
     // and GET runs queries only. Apollo's check would refuse plain GETs, which the specification allows.
     csrfPrevention: false,

@@ -44,7 +44,6 @@ export async function writeRound(
   shard: number,
   items: readonly MeteringItem[],
 ): Promise<readonly MeteringResult[]> {
-  surviveLoss(client);
   const live = await ids(client, 'metering_lock', LOCK_LIVE_INSTANCES, [
     unique(items.map((i) => i.instanceId)),
   ]);
@@ -149,18 +148,6 @@ function settlementRow(settlement: Settlement) {
     finish_reason: settlement.finishReason,
     error_code: settlement.errorCode,
   };
-}
-
-const guarded = new WeakSet<PoolClient>();
-
-/**
- * The driver reports a lost connection to the running query and, again, as an event that ends the process unless
- * somebody listens; the pool listens only while a connection is idle.
- */
-function surviveLoss(client: PoolClient): void {
-  if (guarded.has(client)) return;
-  guarded.add(client);
-  client.on('error', () => {});
 }
 
 /** Runs a prepared statement whose rows have an id, and returns the ids. */

@@ -1,4 +1,4 @@
-import { realpath } from 'node:fs/promises';
+import { access, realpath } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { SafetensorsLimits, TensorInfo } from './header.ts';
@@ -16,28 +16,30 @@ export interface Checkpoint extends TensorSource {
   readonly files: readonly string[];
 }
 
-/**
- * The path of a file directly inside a folder. Names with path parts, and links that lead out of the folder, are
- * refused: the names come from files that may be hostile.
- */
-export async function confinedPath(dir: string, name: string): Promise<string> {
+/** The path of a file directly inside a folder; a name with path parts is refused, since it may come from a file. */
+async function plainPath(dir: string, name: string): Promise<string> {
   if (name.length === 0 || name.length > 255 || /[/\\\0]/.test(name) || name === '.' || name === '..') {
     throw new PatchbayError('BACKBONE_INVALID', `The file name "${clip(name)}" is not a plain name.`, {
       field: INDEX,
     });
   }
   const path = join(dir, name);
-  let root: string;
-  let real: string;
   try {
-    root = await realpath(dir);
-    real = await realpath(path);
+    // Links are followed: the folder is the operator's own, and the Hugging Face cache is made of links.
+    await access(path);
   } catch (cause) {
-    throw new PatchbayError('FILE_MISSING', `The file ${clip(name)} is missing.`, {
-      field: clip(name),
-      cause,
-    });
+    throw missing(name, cause);
   }
+  return path;
+}
+
+/**
+ * {@link plainPath} for folders that somebody else may have filled: a link that leads out of the folder is refused, so
+ * that no other file of the machine can be read through it.
+ */
+export async function confinedPath(dir: string, name: string): Promise<string> {
+  const path = await plainPath(dir, name);
+  const [root, real] = await Promise.all([realpath(dir), realpath(path)]);
   if (dirname(real) !== root && !real.startsWith(`${root}/`)) {
     throw new PatchbayError(
       'FILE_MISSING',
@@ -51,14 +53,21 @@ export async function confinedPath(dir: string, name: string): Promise<string> {
   return real;
 }
 
+function missing(name: string, cause: unknown): PatchbayError {
+  return new PatchbayError('FILE_MISSING', `The file ${clip(name)} is missing.`, {
+    field: clip(name),
+    cause,
+  });
+}
+
 /** Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names. The caller closes it. */
 export async function openCheckpoint(dir: string, limits: SafetensorsLimits): Promise<Checkpoint> {
-  const single = await optional(confinedPath(dir, SINGLE));
+  const single = await optional(plainPath(dir, SINGLE));
   if (single !== null) {
     const source = await openSafetensors(single, limits);
     return { ...source, files: [SINGLE] };
   }
-  const index = await optional(confinedPath(dir, INDEX));
+  const index = await optional(plainPath(dir, INDEX));
   if (index === null) {
     throw new PatchbayError('FILE_MISSING', `The folder has neither ${SINGLE} nor ${INDEX}.`, {
       field: SINGLE,
@@ -126,7 +135,7 @@ async function openShards(
     const owners = new Map<string, TensorSource>();
     const tensors = new Map<string, TensorInfo>();
     for (const file of files) {
-      const source = await openSafetensors(await confinedPath(dir, file), limits);
+      const source = await openSafetensors(await plainPath(dir, file), limits);
       sources.set(file, source);
       for (const [name, info] of source.tensors) {
         if (weightMap.get(name) !== file) {

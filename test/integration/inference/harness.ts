@@ -165,3 +165,12 @@ export function only<T>(items: readonly T[]): T {
   if (first === undefined || items.length !== 1) throw new Error(`Expected one item, got ${items.length}`);
   return first;
 }
+
+/** Lets everything that is on its way to the database get there. */
+export async function quiesce(api: TestProcess): Promise<void> {
+  // What an engine event sets off reaches the committer a few turns of the event loop later.
+  for (let turn = 0; turn < 3; turn += 1) {
+    await new Promise(setImmediate);
+    await api.metering.recorder.flush();
+  }
+}

@@ -10,6 +10,7 @@ import {
   expire,
   only,
   plainInput,
+  quiesce,
   recordsOf,
   startProcess,
   type TestProcess,
@@ -98,8 +99,9 @@ describe('a stream that is read to its end', () => {
     sequence.emit(1);
     await take(stream);
     sequence.emit(2);
+    await quiesce(api);
     sequence.emit(3);
-    await api.metering.recorder.flush();
+    await quiesce(api);
     const [progress] = await db.admin('SELECT completion_tokens FROM request_progress');
     expect(progress).toEqual({ completion_tokens: 1 });
     sequence.end('stop');
@@ -300,45 +302,5 @@ describe('generate', () => {
     await api.engine.sequence(0);
     abort.abort();
     expect(await answer).toMatchObject({ finishReason: 'cancelled', tokens: [] });
-  });
-});
-
-describe('a refusal', () => {
-  it('by the limit of live requests names the limit', async () => {
-    const small = await startProcess(db, { inference: { liveRequestsMax: 1 } });
-    const stream = await small.service.infer(testCaller(), plainInput());
-    await expect(small.service.infer(testCaller(), plainInput())).rejects.toMatchObject({
-      code: 'ENGINE_FULL',
-      meta: { liveRequestsMax: 1 },
-    });
-    await stream.return?.();
-    await small.close();
-  });
-
-  it('meters nothing and writes nothing when the engine is full', async () => {
-    const caller = testCaller();
-    api.engine.refusals.push(new PatchbayError('ENGINE_FULL', 'Full.', { meta: { retryAfterMs: 5 } }));
-    await expect(api.service.infer(caller, plainInput())).rejects.toMatchObject({ code: 'ENGINE_FULL' });
-    expect(await recordsOf(db, caller.tenantId)).toEqual([]);
-  });
-
-  it.each([
-    ['no adapter and no explicit backbone', { plainBackbone: false }, 'BAD_INPUT'],
-    ['an adapter and the plain backbone', { adapters: [{ adapter: 'x' }] }, 'BAD_INPUT'],
-    ['two prompts', { prompt: 'x' }, 'BAD_INPUT'],
-    ['an unknown adapter', { plainBackbone: false, adapters: [{ adapter: 'x' }] }, 'ADAPTER_NOT_FOUND'],
-    ['a token out of range', { promptIds: [1_000] }, 'TOKEN_OUT_OF_RANGE'],
-    ['a prompt that is too long', { maxTokens: 4_095 }, 'PROMPT_TOO_LONG'],
-    ['a bad temperature', { sampling: { temperature: -1 } }, 'SAMPLING_INVALID'],
-  ])('names the fault: %s', async (_name, more, code) => {
-    const caller = testCaller();
-    await expect(api.service.infer(caller, plainInput(3, more))).rejects.toMatchObject({ code });
-    expect(await recordsOf(db, caller.tenantId)).toEqual([]);
-    expect(api.engine.all).toEqual([]);
-  });
-
-  it('refuses a key without the scope', async () => {
-    const caller = { ...testCaller(), scopes: ['usage:read'] };
-    await expect(api.service.infer(caller, plainInput())).rejects.toMatchObject({ code: 'FORBIDDEN' });
   });
 });

@@ -73,7 +73,7 @@ describe('a process that is lost at any point', () => {
         for (const one of steps) {
           if (one.kind === 'emit') sequence.emit(...Array.from({ length: one.tokens }, (_, i) => i + 1));
           else if (one.kind === 'read') void client.read();
-          else await api.metering.recorder.flush();
+          else await quiesce(api);
         }
         // The fence falls wherever the process is now.
         await expire(db, api);

@@ -3,8 +3,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { OutputCommitment, promptCommitment } from '../../../src/metering/commitment.ts';
+import { writeRound } from '../../../src/metering/round.ts';
 import type { Admission, Settlement } from '../../../src/metering/types.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { waitFor } from '../../kit/wait.ts';
 import { expire, only, recordsOf, startProcess, type TestProcess } from '../inference/harness.ts';
 
 let db: TestDatabase;
@@ -195,6 +197,30 @@ describe('recovery', () => {
       await first.metering.lease.renew();
       await first.metering.lease.ensure();
     }
+  });
+
+  it('waits for a round that is under way, and settles what it wrote', async () => {
+    const tenantId = newId(systemClock);
+    const value = admissionOf(tenantId);
+    const { instanceId } = await first.metering.lease.ensure();
+    let commit = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      commit = resolve;
+    });
+    let written = false;
+    const round = first.database.withSystemPg(async (client) => {
+      await writeRound(client, 0, [{ kind: 'admit', instanceId, value }]);
+      written = true;
+      await held;
+    });
+    await waitFor(() => written);
+    await expire(db, first);
+    const recovery = second.metering.recoverExpired();
+    const blocked = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+    await waitFor(async () => (await db.admin(blocked)).length > 0, { what: 'the fence to wait' });
+    commit();
+    await round;
+    expect((await recovery).settled).toMatchObject([{ requestId: value.requestId, completionTokens: 0 }]);
   });
 
   it('settles more requests than one batch holds, by several sweepers at once', async () => {

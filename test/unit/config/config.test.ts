@@ -80,11 +80,6 @@ describe('loadConfig', () => {
     expect(error.problems.map((problem) => problem.variable)).toEqual(['PATCHBAY_SECRET']);
   });
 
-  test('a heartbeat that could miss its lease is refused', () => {
-    const error = problemsOf({ PATCHBAY_LEASE_MS: '3s', PATCHBAY_HEARTBEAT_MS: '2s' });
-    expect(error.problems.map((problem) => problem.variable)).toEqual(['PATCHBAY_HEARTBEAT_MS']);
-  });
-
   test('PORT counts only when PATCHBAY_PORT is not set, and an empty variable counts as not set', () => {
     expect(loadConfig({ PORT: '5000' }).config.server.port).toBe(5000);
     expect(loadConfig({ PORT: '5000', PATCHBAY_PORT: '6000' }).config.server.port).toBe(6000);

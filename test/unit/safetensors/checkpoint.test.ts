@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openCheckpoint } from '../../../src/safetensors/checkpoint.ts';
+import { confinedPath, openCheckpoint } from '../../../src/safetensors/checkpoint.ts';
 import { BACKBONE_HEADER_LIMITS } from '../../../src/safetensors/header.ts';
 import { openSafetensors } from '../../../src/safetensors/source.ts';
 import { buildSafetensors, f32 } from './build.ts';
@@ -73,17 +73,24 @@ describe('openCheckpoint', () => {
     await expect(open()).rejects.toMatchObject({ code: 'BACKBONE_INVALID' });
   });
 
-  it('refuses links that lead out of the folder, and follows those that stay', async () => {
-    await writeFile(join(dir, 'secret.safetensors'), one);
+  it('follows links, of which the Hugging Face cache is made', async () => {
+    await writeFile(join(dir, 'blob'), one);
+    await mkdir(join(dir, 'model'));
+    await symlink(join(dir, 'blob'), join(dir, 'model', 'model.safetensors'));
+    await (await open()).close();
+  });
+
+  it('refuses confined files whose links lead out of the folder, and follows those that stay', async () => {
+    await writeFile(join(dir, 'secret'), one);
     await put('x.safetensors', one);
-    await symlink(join(dir, 'secret.safetensors'), join(dir, 'model', 'model.safetensors'));
-    await expect(open()).rejects.toMatchObject({
+    const folder = join(dir, 'model');
+    await symlink(join(dir, 'secret'), join(folder, 'out.safetensors'));
+    await expect(confinedPath(folder, 'out.safetensors')).rejects.toMatchObject({
       code: 'FILE_MISSING',
       message: expect.stringContaining('link'),
     });
-    await rm(join(dir, 'model', 'model.safetensors'));
-    await symlink('x.safetensors', join(dir, 'model', 'model.safetensors'));
-    await (await open()).close();
+    await symlink('x.safetensors', join(folder, 'in.safetensors'));
+    await expect(confinedPath(folder, 'in.safetensors')).resolves.toContain('x.safetensors');
   });
 
   it('names what is missing', async () => {

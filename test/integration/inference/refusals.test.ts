@@ -1,0 +1,59 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PatchbayError } from '../../../src/kernel/errors.ts';
+import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { plainInput, recordsOf, startProcess, type TestProcess, testCaller } from './harness.ts';
+
+let db: TestDatabase;
+let api: TestProcess;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+});
+afterAll(() => db.dispose());
+beforeEach(async () => {
+  api = await startProcess(db);
+});
+afterEach(async () => {
+  await api.close();
+  expect(await db.admin('SELECT id FROM inference_request')).toEqual([]);
+});
+
+describe('a refusal', () => {
+  it('by the limit of live requests names the limit', async () => {
+    const small = await startProcess(db, { inference: { liveRequestsMax: 1 } });
+    const stream = await small.service.infer(testCaller(), plainInput());
+    await expect(small.service.infer(testCaller(), plainInput())).rejects.toMatchObject({
+      code: 'ENGINE_FULL',
+      meta: { liveRequestsMax: 1 },
+    });
+    await stream.return?.();
+    await small.close();
+  });
+
+  it('meters nothing and writes nothing when the engine is full', async () => {
+    const caller = testCaller();
+    api.engine.refusals.push(new PatchbayError('ENGINE_FULL', 'Full.', { meta: { retryAfterMs: 5 } }));
+    await expect(api.service.infer(caller, plainInput())).rejects.toMatchObject({ code: 'ENGINE_FULL' });
+    expect(await recordsOf(db, caller.tenantId)).toEqual([]);
+  });
+
+  it.each([
+    ['no adapter and no explicit backbone', { plainBackbone: false }, 'BAD_INPUT'],
+    ['an adapter and the plain backbone', { adapters: [{ adapter: 'x' }] }, 'BAD_INPUT'],
+    ['two prompts', { prompt: 'x' }, 'BAD_INPUT'],
+    ['an unknown adapter', { plainBackbone: false, adapters: [{ adapter: 'x' }] }, 'ADAPTER_NOT_FOUND'],
+    ['a token out of range', { promptIds: [1_000] }, 'TOKEN_OUT_OF_RANGE'],
+    ['a prompt that is too long', { maxTokens: 4_095 }, 'PROMPT_TOO_LONG'],
+    ['a bad temperature', { sampling: { temperature: -1 } }, 'SAMPLING_INVALID'],
+  ])('names the fault: %s', async (_name, more, code) => {
+    const caller = testCaller();
+    await expect(api.service.infer(caller, plainInput(3, more))).rejects.toMatchObject({ code });
+    expect(await recordsOf(db, caller.tenantId)).toEqual([]);
+    expect(api.engine.all).toEqual([]);
+  });
+
+  it('refuses a key without the scope', async () => {
+    const caller = { ...testCaller(), scopes: ['usage:read'] };
+    await expect(api.service.infer(caller, plainInput())).rejects.toMatchObject({ code: 'FORBIDDEN' });
+  });
+});
