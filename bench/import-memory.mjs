@@ -23,7 +23,9 @@ const { manifest } = await importBackbone({
 });
 const seconds = (performance.now() - started) / 1000;
 const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`;
-console.log(`${name}: ${mib(size)} of weights, ${manifest.parameters} parameters, imported in ${seconds.toFixed(1)} s`);
+console.log(
+  `${name}: ${mib(size)} of weights, ${manifest.parameters} parameters, imported in ${seconds.toFixed(1)} s`,
+);
 console.log(`resident before ${mib(before)}, peak ${mib(peak)}, grown by ${mib(peak - before)}`);
 await rm(root, { recursive: true });
 if (process.argv.includes('--discard')) await rm(dir, { recursive: true });

@@ -113,6 +113,8 @@ class PatchbayApp implements App {
           aliasesMax: config.graphql.maxAliases,
           costMax: config.graphql.maxCost,
           tokensMax: config.graphql.maxTokens,
+          // A prompt travels in the variables; the body's limit is the one that an operator sets.
+          variablesCharsMax: config.graphql.maxBodyBytes,
         },
         websocket: {
           operationsPerSocketMax: config.graphql.wsOperationsPerSocket,

@@ -109,7 +109,14 @@ export function pageLayout(
       });
       for (const target of site.targets) {
         const columns = targetDims(shape, target).out;
-        push({ name: bankBName(layer, target), layer, kind: 'b', targets: [target], rows: pageRank, columns });
+        push({
+          name: bankBName(layer, target),
+          layer,
+          kind: 'b',
+          targets: [target],
+          rows: pageRank,
+          columns,
+        });
       }
     }
   }

@@ -7,6 +7,7 @@ import {
   expire,
   only,
   plainInput,
+  quiesce,
   recordsOf,
   startProcess,
   type TestProcess,

@@ -203,6 +203,7 @@ describe('recovery', () => {
     const tenantId = newId(systemClock);
     const value = admissionOf(tenantId);
     const { instanceId } = await first.metering.lease.ensure();
+    await expire(db, first);
     let commit = (): void => {};
     const held = new Promise<void>((resolve) => {
       commit = resolve;
@@ -214,7 +215,6 @@ describe('recovery', () => {
       await held;
     });
     await waitFor(() => written);
-    await expire(db, first);
     const recovery = second.metering.recoverExpired();
     const blocked = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
     await waitFor(async () => (await db.admin(blocked)).length > 0, { what: 'the fence to wait' });
