@@ -21,7 +21,7 @@ export async function openAppDatabase(
   deps: AppDeps,
   lifecycle: Lifecycle,
 ): Promise<AppDatabase> {
-  const log = (line: string): void => deps.logger.info(line);
+  const log = (line: string): void => deps.logger.debug(line);
   let adminUrl = config.data.databaseUrl;
   let report: StartReport['database'];
   if (adminUrl === null) {

@@ -50,6 +50,7 @@ export async function openBackbone(config: Config, deps: AppDeps): Promise<Impor
       dir,
       root: folders(config).backbones,
       bits: weightBits,
+      ...(source === 'starter' ? { name: 'starter' } : {}),
       onProgress: (done, total) => step.update(done, total, 'bytes'),
     }),
   );

@@ -26,6 +26,8 @@ export interface ImportOptions {
   readonly root: string;
   /** 32 keeps full precision; 8 and 4 quantize the linears. */
   readonly bits: WeightBits;
+  /** What to call it; the folder's name when absent. */
+  readonly name?: string;
   /** How much of the checkpoint has been read, in bytes. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -94,7 +96,7 @@ async function build(
   const manifest: BackboneManifest = {
     format: 1,
     digest: digest.hex(),
-    name: basename(resolve(options.dir)),
+    name: options.name ?? basename(resolve(options.dir)),
     bits: options.bits,
     shape,
     eosTokenIds,

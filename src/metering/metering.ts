@@ -103,6 +103,7 @@ export class Metering {
   private async maintain(): Promise<void> {
     await this.attempt('create partitions', () => ensurePartitions(this.deps.database));
     await this.attempt('forget old instances', () => this.sweeper.forgetOldInstances());
+    await this.attempt('forget old idempotency keys', () => this.sweeper.forgetOldKeys());
   }
 
   private async attempt(task: string, work: () => Promise<unknown>): Promise<boolean> {

@@ -36,6 +36,14 @@ UPDATE instance SET fenced_at = now(), fence_reason = 'expired'
 WHERE fenced_at IS NULL AND lease_expires_at < now() AND id IS DISTINCT FROM $1::uuid
 RETURNING id`;
 
+/** How long a request's idempotency key keeps a retry from running again. */
+export const IDEMPOTENCY_KEPT_DAYS = 30;
+
+const FORGET_KEYS = `
+DELETE FROM inference_idempotency i
+WHERE i.created_at < now() - make_interval(days => $1)
+  AND NOT EXISTS (SELECT FROM inference_request r WHERE r.id = i.request_id)`;
+
 const FORGET = `
 DELETE FROM instance i
 WHERE fenced_at < now() - make_interval(days => $1)
@@ -79,5 +87,10 @@ export class Sweeper {
   /** Removes rows of instances that ended long ago and left nothing. */
   async forgetOldInstances(): Promise<void> {
     await this.database.querySystem(FORGET, [FENCED_INSTANCE_KEPT_DAYS]);
+  }
+
+  /** Forgets idempotency keys of requests that ended long ago: a retry after that is a new request. */
+  async forgetOldKeys(): Promise<void> {
+    await this.database.querySystem(FORGET_KEYS, [IDEMPOTENCY_KEPT_DAYS]);
   }
 }

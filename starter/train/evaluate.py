@@ -5,26 +5,12 @@ model stopped by itself. The result is written to eval/table.md.
 """
 import json
 import time
-from pathlib import Path
 
 import torch
 
 import data
-import safetensors
-from adapter import ROOT, backbone, exact
+from adapter import ROOT, backbone, exact, load_adapter
 from tokenizer import Tokenizer
-
-
-def load_adapter(model, folder):
-    config = json.loads((folder / "adapter_config.json").read_text())
-    model.add_lora(config["r"], config["lora_alpha"], seed=0)
-    tensors = safetensors.load(folder / "adapter_model.safetensors")
-    with torch.no_grad():
-        for name, m in model.linears():
-            m.lora_A.copy_(tensors.pop(f"base_model.model.{name}.lora_A.weight"))
-            m.lora_B.copy_(tensors.pop(f"base_model.model.{name}.lora_B.weight"))
-    assert not tensors, list(tensors)
-    return model
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Database } from '../../../src/db/client.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
-import type { Recovery } from '../../../src/metering/sweeper.ts';
+import { IDEMPOTENCY_KEPT_DAYS, type Recovery } from '../../../src/metering/sweeper.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { waitFor } from '../../kit/wait.ts';
 import {
@@ -27,6 +27,39 @@ function metering(database: Database, onRecovery: (recovery: Recovery) => void =
 }
 
 describe('metering in the background', () => {
+  it('forgets idempotency keys after their time, and never those of running requests', async () => {
+    const tenantId = testCaller().tenantId;
+    const insert = async (name: string, days: number): Promise<void> => {
+      await db.admin(
+        `INSERT INTO inference_idempotency (tenant_id, key_hash, request_id, salt, request_hash, created_at)
+         VALUES ($1, sha256($2::bytea), uuidv7(), sha256('s'), sha256('r'), now() - make_interval(days => $3))`,
+        [tenantId, name, days],
+      );
+    };
+    await insert('old', IDEMPOTENCY_KEPT_DAYS + 1);
+    await insert('young', IDEMPOTENCY_KEPT_DAYS - 1);
+    const running = await startProcess(db);
+    const stream = await running.service.infer(
+      { ...testCaller(), tenantId },
+      { ...plainInput(1), idempotencyKey: 'running' },
+    );
+    await take(stream);
+    await db.admin(
+      `UPDATE inference_idempotency SET created_at = now() - interval '90 days'
+       WHERE request_id IN (SELECT id FROM inference_request WHERE tenant_id = $1)`,
+      [tenantId],
+    );
+    const background = metering(db.database);
+    await background.sweeper.forgetOldKeys();
+    const left = await db.admin<{ age: number }>(
+      `SELECT extract(day FROM now() - created_at)::int AS age FROM inference_idempotency WHERE tenant_id = $1 ORDER BY age`,
+      [tenantId],
+    );
+    expect(left.map(({ age }) => age)).toEqual([IDEMPOTENCY_KEPT_DAYS - 1, 90]);
+    await stream.return?.();
+    await running.close();
+  });
+
   it('keeps its own lease, and settles by itself what a process left that stopped renewing', async () => {
     const silent = await startProcess(db);
     const caller = testCaller();
