@@ -73,8 +73,9 @@ async function build(
   digest.text(JSON.stringify({ bits: options.bits, eosTokenIds, ...shape }));
   for (const { name, required } of CARRIED_FILES) {
     const bytes = await carry(options.dir, name, required, building);
-    // config.json is represented by the shape: how a checkpoint was saved does not change what it computes.
-    if (name !== BACKBONE_FILES.config && bytes !== null) {
+    // These two are represented by the shape and the ids above; how a checkpoint was saved does not change it.
+    const represented = name === BACKBONE_FILES.config || name === BACKBONE_FILES.generationConfig;
+    if (!represented && bytes !== null) {
       digest.text(name);
       digest.text(bytes.toString('base64'));
     }

@@ -132,6 +132,7 @@ export class AdapterCache {
 
   /** Moves everything as far as it can go: landed adapters into room, leases to their owners, loads into slots. */
   #pump(): void {
+    this.#refuseTooLarge();
     for (const digest of this.#wantedOrder(this.#landed.keys())) this.#settle(digest);
     this.#grant();
     this.#startLoads();
@@ -190,9 +191,16 @@ export class AdapterCache {
     const payer = cause !== undefined && this.#tickets.has(cause) ? cause : this.#wanting(digest)[0];
     if (payer !== undefined) payer.bytesLoaded += adapter.bytes;
     this.#landed.set(digest, adapter);
-    for (const ticket of this.#wanting(digest)) {
+  }
+
+  /**
+   * Refuses leases whose adapters exceed the cache together. Looked at on every change and not only after a load:
+   * the sizes may be known from other leases, and a head that keeps a part of what cannot fit would wait for ever.
+   */
+  #refuseTooLarge(): void {
+    for (const ticket of this.#tickets) {
       let bytes = 0;
-      for (const wanted of ticket.digests) bytes += this.#known(wanted)?.bytes ?? 0;
+      for (const digest of ticket.digests) bytes += this.#known(digest)?.bytes ?? 0;
       if (bytes <= this.#options.hostCacheBytes) continue;
       this.#tickets.delete(ticket);
       ticket.reject(

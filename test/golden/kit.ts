@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { afterAll } from 'vitest';
 
 /** A line of a golden folder's `cases.jsonl`, in the format of `run-batch`. */
 export interface GoldenCase {
@@ -40,10 +40,15 @@ export async function readLines<T>(path: string): Promise<readonly T[]> {
     .map((line) => JSON.parse(line) as T);
 }
 
-/** A folder that is gone when the running test is over. */
+const temporaryFolders: string[] = [];
+afterAll(async () => {
+  for (const folder of temporaryFolders.splice(0)) await rm(folder, { recursive: true, force: true });
+});
+
+/** A folder that is gone when the test file that asked for it is done. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'patchbay-test-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  temporaryFolders.push(folder);
   return folder;
 }
 

@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withProgress } from '../../observability/progress.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -41,9 +40,8 @@ export async function backboneImport(
 /** Lists what is imported in the data folder. */
 export async function backboneList(io: CliIo, flags: { readonly json: boolean }): Promise<number> {
   const root = backboneRoot(io.loadConfig().config.data.dir);
-  const { readManifest } = await import('../../backbone/manifest.ts');
-  const names = (await readdir(root).catch(() => [])).filter((name) => /^[0-9a-f]{64}$/.test(name));
-  const manifests = await Promise.all(names.sort().map((name) => readManifest(join(root, name))));
+  const { listImported } = await import('../../backbone/imported.ts');
+  const manifests = (await listImported(root)).map(({ manifest }) => manifest);
   if (flags.json) {
     io.out(`${JSON.stringify({ backbones: manifests })}\n`);
     return EXIT.ok;

@@ -78,6 +78,19 @@ test('an adapter, and a blend, larger than the whole cache are refused', async (
   expect(await ready(next)).toBe(true);
 });
 
+test('a blend that is too large is refused even if others had its parts loaded', async () => {
+  const { cache: made } = cache({ big: { bytes: 250 }, part: { bytes: 60 } });
+  const part = made.acquire(['part']);
+  await part.ready;
+  const big = made.acquire(['big']);
+  expect(await ready(big)).toBe(false);
+  // `part` is pinned and `big` is loaded but has no room: no load will ever tell the blend its size.
+  const blend = made.acquire(['big', 'part']);
+  big.release();
+  part.release();
+  await expect(blend.ready).rejects.toEqual(expect.objectContaining({ code: 'ENGINE_TOO_LARGE' }));
+});
+
 test('a failed load ends everyone who waits for it, and is tried again for the next one', async () => {
   const { cache: made, loader } = cache({ bad: { fails: true, turns: 1 } });
   const code = expect.objectContaining({ code: 'ADAPTER_LOAD_FAILED' });
