@@ -43,7 +43,9 @@ function keyNote(report: StartReport, keyFile: string): string {
 function examples(report: StartReport): string[] {
   const shellKey = report.demoKey.kind === 'new' ? report.demoKey.key : '$(npx patchbay key demo)';
   const authorization = `authorization: Bearer ${shellKey}`;
+  // The address is spelled out: another port or data folder than the usual must not break a printed example.
   const keyFlag = report.demoKey.kind === 'new' ? ` --key ${report.demoKey.key}` : '';
+  const flags = `${keyFlag} --url ${report.graphqlUrl}`;
   const query = JSON.stringify({
     query:
       '{ adapters(first: 10, includePublic: true) { edges { node { name latestVersion { number state } } } } }',
@@ -58,10 +60,10 @@ function examples(report: StartReport): string[] {
   return [
     ...lines,
     '  Upload an adapter:',
-    `    npx patchbay adapter push ${shellWord(example.folder)} --name my-adapter --wait${keyFlag}`,
+    `    npx patchbay adapter push ${shellWord(example.folder)} --name my-adapter --wait${flags}`,
     '',
     '  Stream an inference:',
-    `    npx patchbay infer --adapter ${shellWord(example.adapter)} --prompt ${singleQuote(example.prompt)}${keyFlag}`,
+    `    npx patchbay infer --adapter ${shellWord(example.adapter)} --prompt ${singleQuote(example.prompt)}${flags}`,
     '',
     '  The same from a program (run it in this folder):',
     ...streamingProgram(report.graphqlUrl, shellKey, example.adapter, example.prompt).map(

@@ -45,6 +45,8 @@ test('the first time, both keys are shown, and every example carries the key as 
     '--wait',
     '--key',
     'pb_demo_1',
+    '--url',
+    REPORT.graphqlUrl,
   ]);
   expect(words(exampleAfter(text, 'Stream an inference'))).toEqual([
     'patchbay',
@@ -55,6 +57,8 @@ test('the first time, both keys are shown, and every example carries the key as 
     'it\'s a "lovely" day',
     '--key',
     'pb_demo_1',
+    '--url',
+    REPORT.graphqlUrl,
   ]);
 });
 

@@ -16,7 +16,7 @@ import {
 import { adapterSignature, fakeAdapter, fakeLogits } from '../../kit/fake-runner.ts';
 
 /** fast-check prints seed and path of a failure; with the same seed it fails again. */
-const SEED = 3;
+const SEED = 2;
 const VOCAB = 32;
 const EOS = 31;
 /** The prompt's first token that makes the fake model give NaN. */
