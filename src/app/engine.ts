@@ -88,6 +88,7 @@ export async function startEngine(
   const started = await withProgress(deps.progress, 'Starting the engine', () =>
     createThreadEngine(worker, data, {
       report: (err) => deps.logger.error({ err }, 'The engine reported a failure'),
+      onDeath: deps.onFatal,
     }),
   );
   lifecycle.add('engine', () => started.close({ graceMs: 0 }));

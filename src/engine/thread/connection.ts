@@ -8,9 +8,15 @@ export interface ThreadEngineOptions {
   readonly closeMarginMs: number;
   /** Told of internal failures, for the log. */
   readonly report: (error: unknown) => void;
+  /** Told when the thread has died without having been closed: every later call fails. */
+  readonly onDeath: (error: PatchbayError) => void;
 }
 
-export const DEFAULT_THREAD_ENGINE_OPTIONS: ThreadEngineOptions = { closeMarginMs: 5_000, report: () => {} };
+export const DEFAULT_THREAD_ENGINE_OPTIONS: ThreadEngineOptions = {
+  closeMarginMs: 5_000,
+  report: () => {},
+  onDeath: () => {},
+};
 
 /** The thread behind a port. */
 export interface EngineThread {
@@ -156,7 +162,10 @@ export class Connection {
     if (this.#dead !== null) return;
     const error = new PatchbayError('ENGINE_FAILED', 'The thread of the engine has ended.', { cause });
     this.#dead = error;
-    if (this.#closed === null) this.#options.report(cause);
+    if (this.#closed === null) {
+      this.#options.report(cause);
+      this.#options.onDeath(error);
+    }
     this.#ready.reject(error);
     for (const { answer } of this.#calls.values()) answer.reject(error);
     for (const [id, stream] of [...this.#streams]) {

