@@ -49,10 +49,11 @@ interface Ticket {
 /**
  * Packed adapters in memory, within a byte budget, shared by everyone who uses the same digest.
  *
- * Leases are granted whole or not at all, so a blend never holds one adapter while it waits for another; only
- * the oldest ungranted lease (the *head*) keeps what it has gathered from eviction. So two blends cannot wait for
- * each other, and since leases that are granted end by themselves, the head always gets its room: after `maxBypass`
- * younger leases were granted past a head that waits for room, no more are until it is.
+ * Leases are granted whole or not at all, so a blend never holds one adapter while it waits for another; what an
+ * ungranted lease has gathered can be evicted for an older one, never for a younger one. So two blends can neither wait
+ * for each other nor rob each other in turn, and since leases that are granted end by themselves, the oldest
+ * ungranted one (the *head*) always gets its room: after `maxBypass` younger leases were granted past a head that
+ * waits for room, no more are until it is.
  */
 export class AdapterCache {
   readonly #options: AdapterCacheOptions;
@@ -217,7 +218,7 @@ export class AdapterCache {
     if (adapter === undefined) return;
     const wanted = this.#wanting(digest).length > 0;
     const missing = this.#residentBytes + adapter.bytes - this.#options.hostCacheBytes;
-    const victims = wanted || missing <= 0 ? chooseEvictions(this.#evictable(), missing) : null;
+    const victims = wanted || missing <= 0 ? chooseEvictions(this.#evictable(digest), missing) : null;
     if (victims === null) {
       if (!wanted) this.#landed.delete(digest);
       return;
@@ -231,8 +232,16 @@ export class AdapterCache {
     this.#residentBytes += adapter.bytes;
   }
 
-  #evictable(): { digest: string; bytes: number; lastUsed: number }[] {
-    const kept = new Set(this.#head()?.digests);
+  /**
+   * What may leave for an adapter: nothing that the oldest lease wanting it, or a lease older than that, waits for.
+   * Without this order two blends could evict each other's parts in turn and load them again without end.
+   */
+  #evictable(incoming: string): { digest: string; bytes: number; lastUsed: number }[] {
+    const kept = new Set<string>();
+    for (const ticket of this.#tickets) {
+      for (const digest of ticket.digests) kept.add(digest);
+      if (ticket.digests.includes(incoming)) break;
+    }
     return [...this.#resident.values()]
       .filter(({ adapter, pins }) => pins === 0 && !kept.has(adapter.digest))
       .map(({ adapter, lastUsed }) => ({ digest: adapter.digest, bytes: adapter.bytes, lastUsed }));

@@ -119,6 +119,24 @@ test('blends that want more than fits together do not wait for each other', asyn
   expect(await ready(second)).toBe(true);
 });
 
+test('blends that wait do not evict and load parts of each other in turn', async () => {
+  const { cache: made, loader } = cache({}, { maxConcurrentLoads: 4, hostCacheBytes: 400 });
+  const held = made.acquire(['x', 'y']);
+  await held.ready;
+  const blends = [
+    made.acquire(['a', 'b', 'c', 'd']),
+    made.acquire(['e', 'f', 'g']),
+    made.acquire(['g', 'h', 'i']),
+  ];
+  for (const blend of blends) expect(await ready(blend)).toBe(false);
+  expect(loader.loads.length).toBeLessThan(20);
+  held.release();
+  for (const blend of blends) {
+    expect(await ready(blend)).toBe(true);
+    blend.release();
+  }
+});
+
 test('no more loads than allowed run at once, and a waiting head is not shut out by adapters without room', async () => {
   const { cache: made, loader } = cache({ x: { turns: 5 }, y: { turns: 5 }, z: { turns: 5 } });
   const leases = ['x', 'y', 'z'].map((digest) => made.acquire([digest]));
