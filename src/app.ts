@@ -63,13 +63,13 @@ class PatchbayApp implements App {
     this.#proceed();
     const engine = await startEngine(config, backbone, this.#deps, this.#lifecycle);
     this.#proceed();
-    let baseUrl = config.server.publicUrl;
+    let baseUrl = config.server.publicUrl?.replace(/\/+$/, '') ?? null;
     const uploadUrl = (): string => `${baseUrl ?? ''}${UPLOAD_PATH}`;
     const { systemUrl } = roleUrls;
     const parts = { config, secret, database, systemUrl, engine, backbone, uploadUrl };
     const services = await startServices(parts, this.#deps, this.#lifecycle);
     this.#proceed();
-    const keys = await ensureFirstKeys(dir, services.tenants, services.apiKeys);
+    const keys = await ensureFirstKeys(dir, services);
     const isStarter = config.backbone.source === 'starter';
     if (isStarter) {
       const datastore = new IncomingDataStore({ database, incoming: services.incoming });

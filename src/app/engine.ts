@@ -83,6 +83,7 @@ export async function startEngine(
       maxBlend: adapters.maxBlend,
       maxRank: adapters.maxRank,
     },
+    log: config.log,
   };
   const worker = new URL('../serving/engine-worker.js', import.meta.url);
   const started = await withProgress(deps.progress, 'Starting the engine', () =>

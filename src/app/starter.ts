@@ -40,7 +40,10 @@ export async function registerStarterAdapters(
 ): Promise<void> {
   const missing: string[] = [];
   for (const name of await starterAdapters()) {
-    if ((await deps.adapters.getByName(tenantId, null, name)) === null) missing.push(name);
+    // An adapter whose registration was interrupted, or that belongs to an earlier starter backbone, counts as missing.
+    const adapter = await deps.adapters.getByName(tenantId, null, name);
+    const version = adapter === null ? null : await deps.adapters.latestVersion(tenantId, adapter.id);
+    if (version?.backboneDigest !== backboneDigest) missing.push(name);
   }
   if (missing.length === 0) return;
   await withProgress(deps.progress, 'Registering the starter adapters', async (step) => {

@@ -1,5 +1,4 @@
-import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { readAdapterFolder } from '../adapter/folder.ts';
@@ -43,10 +42,60 @@ type OutputLine =
 
 /**
  * Runs every line of a file through an engine of its own in mixed batches and writes the answers in input order. A
- * line that is refused or fails becomes an error in its place; the others do not notice.
+ * line that is refused or fails becomes an error in its place; the others do not notice. The output is not touched
+ * before the input is open and the engine stands.
+ *
+ * Rejects with `FILE_MISSING` or `BAD_INPUT` (field `input` or `output`) for files that cannot be used.
  */
 export const runBatch: RunBatch = async (options) => {
   const started = systemClock.monotonicMs();
+  const input = await openInput(options.input);
+  try {
+    await requireOutputFolder(options.output);
+    return { ...(await runInput(options, input)), elapsedMs: systemClock.monotonicMs() - started };
+  } finally {
+    await input.close();
+  }
+};
+
+async function openInput(path: string): Promise<FileHandle> {
+  const input = await open(path).catch((cause: unknown) => {
+    if (isMissing(cause)) {
+      throw new PatchbayError('FILE_MISSING', `There is no file ${path}.`, { field: 'input', cause });
+    }
+    throw new PatchbayError('BAD_INPUT', `${path} cannot be read.`, { field: 'input', cause });
+  });
+  if ((await input.stat()).isDirectory()) {
+    await input.close();
+    throw new PatchbayError('BAD_INPUT', `${path} is a folder.`, { field: 'input' });
+  }
+  return input;
+}
+
+async function openOutput(path: string): Promise<FileHandle> {
+  return open(path, 'w').catch((cause: unknown) => {
+    throw new PatchbayError('BAD_INPUT', `${path} cannot be written.`, { field: 'output', cause });
+  });
+}
+
+/** Refuses at once what would otherwise fail after a long import. */
+async function requireOutputFolder(path: string): Promise<void> {
+  const folder = dirname(resolve(path));
+  const found = await stat(folder).catch(() => null);
+  if (found?.isDirectory() === true) return;
+  throw new PatchbayError('FILE_MISSING', `There is no folder ${folder} for the output.`, {
+    field: 'output',
+    fix: 'Make the folder, or name another.',
+  });
+}
+
+function isMissing(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR');
+}
+
+type Totals = Omit<RunBatchReport, 'elapsedMs'>;
+
+async function runInput(options: RunBatchOptions, input: FileHandle): Promise<Totals> {
   const backbone = await withProgress(options.progress, `Importing ${options.backboneDir}`, (step) =>
     importOnce({
       dir: options.backboneDir,
@@ -64,12 +113,11 @@ export const runBatch: RunBatch = async (options) => {
   const folders = new AdapterFolders(dirname(resolve(options.input)), context);
   const engine = await openEngine(options, backbone, text, folders);
   try {
-    const totals = await runLines(options, engine, text, folders);
-    return { ...totals, elapsedMs: systemClock.monotonicMs() - started };
+    return await runLines(options, input, engine, text, folders);
   } finally {
     await engine.close({ graceMs: 0 });
   }
-};
+}
 
 async function openEngine(
   options: RunBatchOptions,
@@ -138,12 +186,13 @@ class AdapterFolders implements AdapterLoader {
 
 async function runLines(
   options: RunBatchOptions,
+  input: FileHandle,
   engine: Engine,
   text: BackboneText,
   folders: AdapterFolders,
-): Promise<Omit<RunBatchReport, 'elapsedMs'>> {
-  const totals = { lines: 0, succeeded: 0, failed: 0, promptTokens: 0, completionTokens: 0 };
-  const output = await open(options.output, 'w');
+): Promise<Totals> {
+  const totals = { lines: 0, succeeded: 0, cancelled: 0, failed: 0, promptTokens: 0, completionTokens: 0 };
+  const output = await openOutput(options.output);
   const progress = options.progress.start('Running');
   const queue: Promise<OutputLine>[] = [];
   const running = new Set<string>();
@@ -159,18 +208,19 @@ async function runLines(
     totals.lines += 1;
     if ('error' in line) totals.failed += 1;
     else {
-      totals.succeeded += 1;
+      if (line.finish_reason === 'cancelled') totals.cancelled += 1;
+      else totals.succeeded += 1;
       totals.promptTokens += line.usage.prompt_tokens;
       totals.completionTokens += line.usage.completion_tokens;
     }
     progress.update(totals.lines, totals.lines + queue.length, 'items');
   };
   try {
-    const input = createInterface({
-      input: createReadStream(options.input),
+    const lines = createInterface({
+      input: input.createReadStream(),
       crlfDelay: Number.POSITIVE_INFINITY,
     });
-    for await (const line of input) {
+    for await (const line of lines) {
       if (line.trim() === '') continue;
       if (options.signal.aborted) break;
       if (queue.length >= options.maxBatch * READ_AHEAD) await writeOldest();

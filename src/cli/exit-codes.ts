@@ -13,6 +13,7 @@ export const EXIT = {
   busy: 7,
   taken: 8,
   interrupted: 130,
+  terminated: 143,
 } as const;
 
 /** The table that `--help` prints and the documentation repeats. */
@@ -27,6 +28,7 @@ export const EXIT_TABLE: readonly (readonly [number, string])[] = [
   [EXIT.busy, 'The server is full or stopping; try again later.'],
   [EXIT.taken, 'The port or the data folder is in use.'],
   [EXIT.interrupted, 'Interrupted by Ctrl-C.'],
+  [EXIT.terminated, 'A server was ended by a second SIGTERM, without draining.'],
 ];
 
 const SPECIAL: Partial<Record<ErrorCode, number>> = {

@@ -22,7 +22,10 @@ export interface RunBatchOptions {
 
 export interface RunBatchReport {
   readonly lines: number;
+  /** Lines that were answered to their end. */
   readonly succeeded: number;
+  /** Lines that Ctrl-C ended early; what they had until then is in the output. */
+  readonly cancelled: number;
   /** Lines whose output is an error. */
   readonly failed: number;
   readonly promptTokens: number;

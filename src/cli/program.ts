@@ -53,8 +53,8 @@ function mainHelp(): string {
   return `
 Examples:
   npx patchbay serve
-  npx patchbay adapter push starter/adapters/sentiment --name mood --wait
-  npx patchbay infer --adapter mood --prompt "what a lovely day"
+  npx patchbay adapter push starter/adapters/reverse --name backwards --wait
+  npx patchbay infer --adapter backwards --message "jungle bridge garden zebra"
   npx patchbay run-batch --backbone DIR --input in.jsonl --output out.jsonl
 
 Exit codes:
@@ -177,7 +177,7 @@ function addInference(program: Command, io: CliIo, run: Run): void {
       'after',
       `
 Examples:
-  npx patchbay infer --adapter sentiment --prompt "what a lovely day"
+  npx patchbay infer --adapter reverse --message "jungle bridge garden zebra"
   npx patchbay infer --adapter formal:0.7 --adapter legal:0.5 --message "system:Be brief." --message "Write to my landlord."
   echo "Once upon a time" | npx patchbay infer --plain --max-tokens 50`,
     )

@@ -94,7 +94,7 @@ function stopRequest(env: ServerProcess): StopRequest {
       request(signal);
     } else if (nowMs - signalledAtMs >= SAME_SIGNAL_MS) {
       env.logger.warn({ signal }, 'Second signal: ending at once, without draining');
-      env.exitNow(signal === 'SIGINT' ? EXIT.interrupted : 143);
+      env.exitNow(signal === 'SIGINT' ? EXIT.interrupted : EXIT.terminated);
     }
   };
   const listeners = new Map<string, (...args: unknown[]) => void>([

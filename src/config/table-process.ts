@@ -79,7 +79,7 @@ export function processTable(read: Read) {
           {
             env: 'DATABASE_URL',
             secrecy: 'url',
-            doc: 'Postgres 15 or newer to use in place of the embedded one. Its role must be able to create roles and schemas for the migrations. Several processes may share it.',
+            doc: 'Postgres 16 or newer to use in place of the embedded one. Its role must be able to create roles and schemas for the migrations. Several processes may share it.',
           },
           { schema: postgresUrl, expected: 'a postgres:// or postgresql:// URL' },
         ),

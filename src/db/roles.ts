@@ -92,7 +92,7 @@ async function setPassword(options: RoleOptions, role: string): Promise<void> {
       'DATABASE_UNAVAILABLE',
       `The role of DATABASE_URL may not set the password of ${role}.`,
       {
-        fix: `Give it CREATEROLE and ADMIN on ${role}, or configure the URLs of both roles.`,
+        fix: `As a superuser, run \`ALTER ROLE owner CREATEROLE; GRANT ${Object.values(LOGIN_ROLES).join(', ')} TO owner WITH ADMIN OPTION;\` with the user of DATABASE_URL for owner.`,
         cause: error,
       },
     );

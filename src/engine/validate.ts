@@ -7,7 +7,7 @@ import type { EngineInfo, SamplingParams, SequenceRequest, StopRules } from './p
 /** Bounds of a request; feeds the reference documentation. */
 export const REQUEST_LIMITS = {
   idLength: 128,
-  temperature: 100,
+  temperature: 2,
   repetitionPenalty: 100,
   topLogprobs: 20,
   stopStrings: 16,

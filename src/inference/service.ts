@@ -21,7 +21,7 @@ export interface InferenceOptions extends RunOptions, IntakeOptions {
   readonly recentOutputs: RecentOutputsOptions;
 }
 
-/** Bounds that suit a server; the configuration overrides them. */
+/** Bounds that suit a server; tests override them. */
 export const INFERENCE_DEFAULTS: Omit<InferenceOptions, 'maxBlendWeight'> = {
   liveRequestsMax: 4_096,
   pendingTokensMax: 1_024,
@@ -29,6 +29,9 @@ export const INFERENCE_DEFAULTS: Omit<InferenceOptions, 'maxBlendWeight'> = {
   engineEndMs: 10_000,
   recentOutputs: { keepMs: 120_000, outputsMax: 1_000, tokensMax: 500_000 },
 };
+
+/** Advice to who is refused for the number of live requests: about the time in which some of so many end. */
+const RETRY_AFTER_MS = 1_000;
 
 /** What the service works with. */
 export interface InferenceDeps extends IntakeDeps {
@@ -166,7 +169,7 @@ export class InferenceService {
     if (earlier !== null) return earlier;
     if (this.runs.size + this.admitting.size > this.options.liveRequestsMax) {
       throw new PatchbayError('ENGINE_FULL', 'Too many requests are running.', {
-        meta: { liveRequestsMax: this.options.liveRequestsMax },
+        meta: { liveRequestsMax: this.options.liveRequestsMax, retryAfterMs: RETRY_AFTER_MS },
       });
     }
     const prepared = await intake.prepare(caller, normal, keyHash);

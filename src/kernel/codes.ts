@@ -253,7 +253,7 @@ export const ERROR_CODES = {
   ENGINE_FAILED: {
     status: 500,
     meaning: 'The engine failed while it ran the request.',
-    fix: 'Retry with the same idempotency key; tell the operator if it persists.',
+    fix: 'Retry: with the same idempotency key when nothing was metered, otherwise with a new one. Tell the operator if it persists.',
   },
   SLOW_CONSUMER: {
     status: 408,

@@ -22,7 +22,7 @@ export interface RecorderOptions extends GroupCommitOptions {
   readonly patienceMs: number;
 }
 
-/** Bounds that suit a server; tests and the configuration override them. */
+/** Bounds that suit a server; tests override them. */
 export const RECORDER_DEFAULTS: RecorderOptions = {
   queueMax: 10_000,
   batchMax: 500,

@@ -2,12 +2,14 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { AdapterLimits } from '../adapter/limits.ts';
 import { readManifest } from '../backbone/manifest.ts';
 import { openText } from '../backbone/text/open.ts';
+import type { Config } from '../config/index.ts';
 import { createInlineEngine } from '../engine/loop.ts';
 import type { EngineOptions } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
 import { reportStartFailure, serveEngine } from '../engine/thread/serve.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { invariant } from '../kernel/errors.ts';
+import { createLogger } from '../observability/logger.ts';
 import { createThreadLoader } from './loader-thread.ts';
 import { openRunner, PAGE_RANK, type RunnerSettings } from './open-runner.ts';
 
@@ -19,15 +21,20 @@ export interface EngineWorkerData {
   readonly limits: AdapterLimits;
   readonly runner: RunnerSettings;
   readonly engine: Partial<EngineOptions>;
+  readonly log: Config['log'];
 }
 
 const data: EngineWorkerData = workerData;
 const port = parentPort;
 invariant(port !== null, 'the engine runs as a worker thread');
 
+const logger = createLogger(data.log, { name: 'engine' });
+const report = (err: unknown): void => logger.error({ err }, 'The engine reported a failure');
+
 try {
   serveEngine(await openEngine(), port);
 } catch (error) {
+  report(error);
   reportStartFailure(port, error);
 }
 
@@ -41,6 +48,7 @@ async function openEngine(): Promise<Engine> {
     backboneDigest: manifest.digest,
     limits: data.limits,
     pageRank: PAGE_RANK,
+    log: data.log,
   });
   return createInlineEngine(data.engine, {
     runner,
@@ -49,5 +57,6 @@ async function openEngine(): Promise<Engine> {
     clock: systemClock,
     backboneDigest: manifest.digest,
     eosTokenIds: manifest.eosTokenIds,
+    report,
   });
 }

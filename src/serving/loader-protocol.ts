@@ -1,4 +1,5 @@
 import type { AdapterLimits } from '../adapter/limits.ts';
+import type { Config } from '../config/index.ts';
 import type { PackedAdapter } from '../engine/runner.ts';
 import type { PublicError } from '../kernel/errors.ts';
 import type { ModelShape } from '../kernel/model.ts';
@@ -11,6 +12,7 @@ export interface LoaderWorkerData {
   readonly backboneDigest: string;
   readonly limits: AdapterLimits;
   readonly pageRank: number;
+  readonly log: Config['log'];
 }
 
 export interface LoadRequest {

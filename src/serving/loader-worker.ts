@@ -3,12 +3,14 @@ import { loadLoraWeights } from '../adapter/loader.ts';
 import { FsBlobStore } from '../adapter/store/fs.ts';
 import { packAdapter } from '../engine/runner/pack.ts';
 import { invariant, toPatchbayError } from '../kernel/errors.ts';
+import { createLogger } from '../observability/logger.ts';
 import type { LoaderWorkerData, LoadReply, LoadRequest } from './loader-protocol.ts';
 
 /** Reads, verifies and packs adapters, so that neither steps nor the API wait for any of it. */
 const data: LoaderWorkerData = workerData;
 const port = parentPort;
 invariant(port !== null, 'the loader runs as a worker thread');
+const logger = createLogger(data.log, { name: 'loader' });
 const store = new FsBlobStore({ root: data.storeRoot });
 const context = { shape: data.shape, backboneDigest: data.backboneDigest, limits: data.limits };
 
@@ -20,6 +22,7 @@ port.on('message', async ({ id, digest }: LoadRequest) => {
     const buffers = adapter.pages.flatMap(({ buffer }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
     port.postMessage({ id, adapter } satisfies LoadReply, buffers);
   } catch (error) {
+    logger.error({ err: error, digest }, 'An adapter could not be loaded');
     port.postMessage({ id, error: toPatchbayError(error).toPublic() } satisfies LoadReply);
   }
 });

@@ -77,6 +77,15 @@ export class TenantService {
     }
   }
 
+  /** The tenant of a slug, or null. For operators. */
+  async getBySlug(actor: Actor, slug: string): Promise<Tenant | null> {
+    requireOperator(actor);
+    const row = await this.dependencies.database.withSystem((tx) =>
+      tx.tenant.findUnique({ where: { slug } }),
+    );
+    return row === null ? null : toTenant(row);
+  }
+
   /** One tenant; null when there is none or the actor may not see it, which must look the same. */
   async get(actor: Actor, id: Uuid): Promise<Tenant | null> {
     if (!reaches(actor, id)) return null;

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 import data
 import safetensors
-from model import CONFIG, PROJECTIONS, Llama
+from model import PROJECTIONS, Llama
 from tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,7 @@ def backbone():
 
 
 def load_adapter(model, folder):
+    """Attach a written adapter to the model, with its float16 values."""
     config = json.loads((folder / "adapter_config.json").read_text())
     model.add_lora(config["r"], config["lora_alpha"], seed=0)
     tensors = safetensors.load(folder / "adapter_model.safetensors")

@@ -204,12 +204,11 @@ class Llama(nn.Module):
             m.add_lora(rank, alpha, generator)
         return [p for n, p in self.named_parameters() if "lora_" in n]
 
-    def hidden(self, ids, start=None, pad=None, caches=None, past=0):
-        """Run the layers.
+    def hidden(self, ids, pad=None, caches=None, past=0):
+        """Run the layers on the tokens after the first `past` ones.
 
-        `start` gives each row the position of its first token (negative values
-        never occur: left padding is clamped to position zero and masked by `pad`,
-        which counts the padded tokens in front of each row).
+        `pad` counts the padding tokens in front of each row. They are masked, and the
+        positions of the row start after them.
         """
         b, t = ids.shape
         pos = torch.arange(past, past + t)

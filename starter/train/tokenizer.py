@@ -51,7 +51,6 @@ def split_gpt2(text):
         k = kind(text[j])
         if k == "s":
             j = i
-            k = "s"
             while j < n and kind(text[j]) == "s":
                 j += 1
             # The last whitespace character belongs to the word that follows.

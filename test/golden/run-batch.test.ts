@@ -1,8 +1,9 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runBatch } from '../../src/batch/run-batch.ts';
+import type { RunBatchOptions } from '../../src/cli/ports.ts';
 import { silentProgress } from '../../src/observability/progress.ts';
 import { comparableSteps, GOLDEN_FOLDERS, GOLDEN_ROOT, type GoldenExpectation, readLines } from './kit.ts';
 
@@ -14,6 +15,15 @@ interface OutputLine {
   readonly error?: { readonly code: string; readonly message: string };
 }
 
+/** What these tests have in common. */
+const DEFAULTS = {
+  maxBatch: 4,
+  bits: 32,
+  threads: 1,
+  progress: silentProgress,
+  signal: new AbortController().signal,
+} as const;
+
 let work: string;
 beforeAll(async () => {
   work = await mkdtemp(join(tmpdir(), 'patchbay-batch-'));
@@ -22,17 +32,7 @@ afterAll(() => rm(work, { recursive: true }));
 
 async function run(backboneDir: string, input: string, maxBatch: number): Promise<readonly OutputLine[]> {
   const output = join(work, `out-${maxBatch}.jsonl`);
-  await runBatch({
-    backboneDir,
-    input,
-    output,
-    dataDir: join(work, 'data'),
-    maxBatch,
-    bits: 32,
-    threads: 1,
-    progress: silentProgress,
-    signal: new AbortController().signal,
-  });
+  await runBatch({ ...DEFAULTS, backboneDir, input, output, dataDir: join(work, 'data'), maxBatch });
   return readLines<OutputLine>(output);
 }
 
@@ -84,4 +84,78 @@ test('a bad line becomes an error in its place and the others do not notice', as
   expect(lines.slice(1, -1).map((line) => line.error?.code)).toEqual(bad.map(([, code]) => code));
   expect(lines.at(0)?.token_ids?.length).toBe(24);
   expect(lines.at(-1)?.token_ids).toEqual(lines.at(0)?.token_ids);
+});
+
+describe('files that cannot be used', () => {
+  const folder = join(GOLDEN_ROOT, 'llama-tied');
+  const cases = join(folder, 'cases.jsonl');
+
+  test('a missing input is named, and the output stays as it was', async () => {
+    const output = join(work, 'precious.jsonl');
+    await writeFile(output, 'kept\n');
+    const attempt = runBatch(batch({ input: join(work, 'none.jsonl'), output }));
+    await expect(attempt).rejects.toMatchObject({
+      code: 'FILE_MISSING',
+      field: 'input',
+      message: expect.stringContaining('none.jsonl'),
+    });
+    await expect(runBatch(batch({ input: work, output }))).rejects.toMatchObject({ field: 'input' });
+    expect(await readFile(output, 'utf8')).toBe('kept\n');
+  });
+
+  test('a missing folder of the output is named before anything is imported', async () => {
+    const dataDir = join(work, 'untouched');
+    const output = join(work, 'none', 'out.jsonl');
+    await expect(runBatch(batch({ input: cases, output, dataDir }))).rejects.toMatchObject({
+      code: 'FILE_MISSING',
+      field: 'output',
+      message: expect.stringContaining(join(work, 'none')),
+    });
+    await expect(access(dataDir)).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(runBatch(batch({ input: cases, output: work }))).rejects.toMatchObject({ field: 'output' });
+  });
+
+  function batch(
+    more: Pick<RunBatchOptions, 'input' | 'output'> & Partial<RunBatchOptions>,
+  ): RunBatchOptions {
+    return { ...DEFAULTS, backboneDir: folder, dataDir: join(work, 'data'), ...more };
+  }
+});
+
+test('a line that is cancelled is written, and counted neither as answered nor as failed', async () => {
+  const input = join(work, 'long.jsonl');
+  const output = join(work, 'cancelled.jsonl');
+  const lines = [1, 400, 400, 400].map((max_tokens, index) =>
+    JSON.stringify({ custom_id: `${index}`, prompt_ids: [1], max_tokens, ignore_eos: true }),
+  );
+  await writeFile(input, lines.join('\n'));
+  const controller = new AbortController();
+  const report = await runBatch({
+    ...DEFAULTS,
+    backboneDir: join(GOLDEN_ROOT, 'llama-tied'),
+    dataDir: join(work, 'data'),
+    input,
+    output,
+    maxBatch: 2,
+    // The first line that is written ends the rest.
+    progress: {
+      start: (label) => ({
+        ...silentProgress.start(label),
+        update: () => {
+          if (label === 'Running') controller.abort();
+        },
+      }),
+    },
+    signal: controller.signal,
+  });
+  const written = await readLines<OutputLine>(output);
+  expect(written[0]?.finish_reason).toBe('length');
+  const reasons = written.map((row) => row.finish_reason);
+  expect(reasons).toContain('cancelled');
+  expect(report).toMatchObject({
+    lines: written.length,
+    succeeded: reasons.filter((reason) => reason !== 'cancelled').length,
+    cancelled: reasons.filter((reason) => reason === 'cancelled').length,
+    failed: 0,
+  });
 });

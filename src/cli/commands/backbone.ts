@@ -10,16 +10,16 @@ export function backboneRoot(dataDir: string): string {
   return join(dataDir, 'backbones');
 }
 
-/** Imports a checkpoint folder. */
+/** Imports a checkpoint folder, unless it is imported already. */
 export async function backboneImport(
   io: CliIo,
   dir: string,
   flags: { readonly bits: 32 | 8 | 4; readonly json: boolean },
 ): Promise<number> {
   const { config } = io.loadConfig();
-  const { importBackbone } = await import('../../backbone/import.ts');
+  const { importOnce } = await import('../../backbone/imported.ts');
   const imported = await withProgress(progressFor(io, flags.json), `Importing ${dir}`, (step) =>
-    importBackbone({
+    importOnce({
       dir,
       root: backboneRoot(config.data.dir),
       bits: flags.bits,
@@ -29,9 +29,10 @@ export async function backboneImport(
   const { manifest } = imported;
   if (flags.json) io.out(`${JSON.stringify({ dir: imported.dir, manifest })}\n`);
   else {
+    const bits = flags.bits === 32 ? '' : ` PATCHBAY_WEIGHT_BITS=${flags.bits}`;
     io.out(
       `${manifest.name}: ${manifest.shape.family}, ${millions(manifest.parameters)} parameters, ${manifest.bits} bits\n` +
-        `digest  ${manifest.digest}\nfolder  ${imported.dir}\n\nServe it with: PATCHBAY_BACKBONE=${dir} npm start\n`,
+        `digest  ${manifest.digest}\nfolder  ${imported.dir}\n\nServe it with: PATCHBAY_BACKBONE=${dir}${bits} npm start\n`,
     );
   }
   return EXIT.ok;

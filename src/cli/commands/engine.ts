@@ -37,8 +37,9 @@ export async function runBatchCommand(io: CliIo, flags: RunBatchFlags): Promise<
     if (flags.json) io.out(`${JSON.stringify(report)}\n`);
     else {
       const rate = report.elapsedMs > 0 ? Math.round((report.completionTokens / report.elapsedMs) * 1000) : 0;
+      const cancelled = report.cancelled > 0 ? `${report.cancelled} cancelled, ` : '';
       io.err(
-        `${report.succeeded} of ${report.lines} lines answered, ${report.failed} refused or failed; ` +
+        `${report.succeeded} of ${report.lines} lines answered, ${cancelled}${report.failed} refused or failed; ` +
           `${report.completionTokens} tokens, ${rate} tokens/s. Written to ${flags.output}\n`,
       );
     }

@@ -43,7 +43,7 @@ export async function adapterPush(io: CliIo, dir: string, flags: PushFlags): Pro
           ? ''
           : `\n${result.rejection.code}: ${result.rejection.message}\nFix: ${result.rejection.fix}`;
       const next =
-        result.state === 'READY' ? `\nTry it: npx patchbay infer --adapter ${name} --prompt "…"` : '';
+        result.state === 'READY' ? `\nTry it: npx patchbay infer --adapter ${name} --message "…"` : '';
       io.out(`${name} version ${result.number}: ${result.state}${rejected}${next}\n`);
     }
     return result.state === 'REJECTED' ? EXIT.refused : EXIT.ok;

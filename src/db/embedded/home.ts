@@ -53,7 +53,8 @@ export function writableBase(): string {
 /**
  * Decides where the database lives and as whom it runs. It is `<dataDir>/postgres`, unless this process is root and
  * the account cannot enter that folder; then it is a folder named after the data folder's path, and
- * `<dataDir>/postgres.location` remembers it.
+ * `<dataDir>/postgres.location` remembers it. A remembered folder that is gone is refused: beginning anew in its place
+ * would look like a loss of all data.
  */
 export function chooseHome(dataDir: string): { readonly home: Home; readonly account: Account } {
   mkdirSync(dataDir, { recursive: true });
@@ -61,7 +62,7 @@ export function chooseHome(dataDir: string): { readonly home: Home; readonly acc
   const note = join(real, 'postgres.location');
   const inside = homeAt(join(real, 'postgres'), false);
   const noted = existsSync(note) ? readFileSync(note, 'utf8').trim() : '';
-  if (noted === '' || !existsSync(noted)) {
+  if (noted === '') {
     const account = chooseAccount(inside.cluster);
     if (claim(inside, account)) return { home: inside, account };
     const hash = createHash('sha256').update(real).digest('hex').slice(0, 12);
@@ -71,6 +72,13 @@ export function chooseHome(dataDir: string): { readonly home: Home; readonly acc
       return { home: outside, account };
     }
     throw unusable(inside);
+  }
+  if (!existsSync(noted)) {
+    throw new PatchbayError(
+      'DATABASE_UNAVAILABLE',
+      `The embedded database lives in ${noted}, as ${note} says, but there is no such folder.`,
+      { fix: `Restore the folder, or delete ${note} to begin with an empty database.` },
+    );
   }
   const outside = homeAt(noted, true);
   const account = chooseAccount(outside.cluster);

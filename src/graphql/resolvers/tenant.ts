@@ -45,7 +45,7 @@ export const tenantQueries = {
   apiKeys: async (_root, args, context) => {
     const request = toPageRequest(args);
     const tenantId = args.tenant == null ? null : requireGlobalId('Tenant', args.tenant, 'tenant');
-    const page = await context.services.apiKeys.list(requirePrincipal(context), tenantId, request);
+    const page = await context.services.apiKeys.list(requirePrincipal(context), tenantId, request, context);
     return toConnection(page, request, ({ id }) => id);
   },
 } satisfies QueryResolvers;

@@ -9,6 +9,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -254,6 +255,23 @@ describe('embedded Postgres', () => {
       }
     },
   );
+
+  test('a remembered folder that is gone is refused; without the note the database begins empty', async () => {
+    const note = join(dataDir, 'postgres.location');
+    const gone = join(base, 'gone');
+    mkdirSync(dataDir);
+    writeFileSync(note, `${gone}\n`);
+    await expect(startEmbeddedPostgres({ dataDir, durable: false })).rejects.toMatchObject({
+      code: 'DATABASE_UNAVAILABLE',
+      message: expect.stringContaining(gone),
+      fix: `Restore the folder, or delete ${note} to begin with an empty database.`,
+    });
+    expect(readdirSync(dataDir)).toEqual(['postgres.location']);
+    rmSync(note);
+    const server = await startEmbeddedPostgres({ dataDir, durable: false });
+    expect(server.relocated).toBe(false);
+    await server.stop();
+  });
 
   test.runIf(isRoot)('a user who is not root runs it as themselves, and root then as the owner', async () => {
     const [uid = 0, gid = 0] = ['-u', '-g'].map((flag) =>

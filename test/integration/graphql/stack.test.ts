@@ -156,6 +156,22 @@ describe('tenants and keys', () => {
   });
 });
 
+describe('a denied list of keys', () => {
+  test('is audited with the request id that the answer carries', async () => {
+    const { tenant } = await stack.tenant('lister');
+    const key = await stack.tenancy.createKey(tenant.id, ['infer']);
+    const refused = await stack.query(key.header, '{ apiKeys { edges { cursor } } }');
+    const { code, requestId } = refused.errors?.[0]?.extensions ?? {};
+    expect(code).toBe('FORBIDDEN');
+    expect(requestId).toEqual(expect.any(String));
+    const rows = await stack.registry.db.admin<object>(
+      'SELECT action, outcome::text, request_id FROM audit_log WHERE tenant_id = $1 AND actor_key_id = $2',
+      [tenant.id, key.principal.keyId],
+    );
+    expect(rows).toEqual([{ action: 'apiKey.list', outcome: 'DENIED', request_id: requestId }]);
+  });
+});
+
 describe('an adapter', () => {
   test('goes from its files to READY, is found by name and id, and only by who may see it', async () => {
     const owner = await stack.tenant('owner-a');

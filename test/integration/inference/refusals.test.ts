@@ -19,12 +19,12 @@ afterEach(async () => {
 });
 
 describe('a refusal', () => {
-  it('by the limit of live requests names the limit', async () => {
+  it('by the limit of live requests names the limit and when to retry', async () => {
     const small = await startProcess(db, { inference: { liveRequestsMax: 1 } });
     const stream = await small.service.infer(testCaller(), plainInput());
     await expect(small.service.infer(testCaller(), plainInput())).rejects.toMatchObject({
       code: 'ENGINE_FULL',
-      meta: { liveRequestsMax: 1 },
+      meta: { liveRequestsMax: 1, retryAfterMs: 1_000 },
     });
     await stream.return?.();
     await small.close();

@@ -33,7 +33,7 @@ const samplingArb = fc.oneof(
     seed: fc.constant(0),
   }),
   fc.record({
-    temperature: fc.constantFrom(0.5, 1, 3),
+    temperature: fc.constantFrom(0.5, 1, 2),
     topP: fc.constantFrom(1, 0.7, 0.95),
     topK: fc.constantFrom(0, 3, 20),
     minP: fc.constantFrom(0, 0.05),

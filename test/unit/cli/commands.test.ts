@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -86,9 +86,25 @@ describe('backbone', () => {
     expect(JSON.parse((await cli(['backbone', 'list', '--json'], { environment })).out)).toMatchObject({
       backbones: [{ digest }],
     });
+    const notes = (await readdir(join(dir, 'backbones'))).filter((name) => name.startsWith('source-'));
+    expect(notes).toHaveLength(1);
     const refused = await cli(['backbone', 'import', dir], { environment });
     expect(refused.code).toBe(3);
     expect(refused.err).toContain('FILE_MISSING');
+  });
+});
+
+describe('backbone import', () => {
+  test.each([
+    ['32', ''],
+    ['8', ' PATCHBAY_WEIGHT_BITS=8'],
+  ])('with %s bits prints how to serve what was imported', async (bits, setting) => {
+    const folder = 'test/fixtures/golden/stories260K';
+    const { code, out } = await cli(['backbone', 'import', folder, '--bits', bits], {
+      environment: { PATCHBAY_DATA_DIR: dir },
+    });
+    expect(code).toBe(0);
+    expect(out).toContain(`PATCHBAY_BACKBONE=${folder}${setting} npm start\n`);
   });
 });
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { EXIT_TABLE } from '../../../src/cli/exit-codes.ts';
+import { EXIT, EXIT_TABLE } from '../../../src/cli/exit-codes.ts';
 import { cli } from './fake-io.ts';
 
 const COMMANDS = [
@@ -22,6 +22,7 @@ test('--help names every command, documents every exit code and succeeds', async
   expect(err).toBe('');
   for (const [name] of COMMANDS) expect(out).toMatch(new RegExp(`^  ${name}\\b`, 'm'));
   for (const [number, meaning] of EXIT_TABLE) expect(out).toContain(`${String(number).padEnd(4)}${meaning}`);
+  expect(EXIT_TABLE.map(([number]) => number)).toEqual(Object.values(EXIT));
 });
 
 test.each(COMMANDS)('%s %s: its help describes every argument, and offers --json', async (...words) => {

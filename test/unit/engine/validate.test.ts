@@ -47,6 +47,7 @@ describe('a request is refused with the code and the field to blame', () => {
     ['17 stop strings', stop({ strings: Array(17).fill('x') }), 'SAMPLING_INVALID', 'stop.strings.length'],
     ['stop token', stop({ tokenIds: [40] }), 'SAMPLING_INVALID', 'stop.tokenIds.0'],
     ['temperature', sampling({ temperature: -0.1 }), 'SAMPLING_INVALID', 'sampling.temperature'],
+    ['temperature over 2', sampling({ temperature: 2.01 }), 'SAMPLING_INVALID', 'sampling.temperature'],
     ['NaN temperature', sampling({ temperature: Number.NaN }), 'SAMPLING_INVALID', 'sampling.temperature'],
     ['topP of 0', sampling({ topP: 0 }), 'SAMPLING_INVALID', 'sampling.topP'],
     ['topP over 1', sampling({ topP: 1.01 }), 'SAMPLING_INVALID', 'sampling.topP'],
@@ -68,6 +69,7 @@ describe('a request is refused with the code and the field to blame', () => {
 test('the bounds themselves are accepted', () => {
   expect(refusal({ promptIds: Array(60).fill(31), stop: { maxTokens: 4 } })).toBeNull();
   expect(refusal({ adapters: [use('a', 16), use('b', -16), use('c', 1e-9)] })).toBeNull();
+  expect(refusal({ sampling: { temperature: 2 } })).toBeNull();
   expect(refusal({ sampling: { seed: Number.MAX_SAFE_INTEGER, topP: 1, topK: 0, minP: 0 } })).toBeNull();
 });
 
