@@ -1,6 +1,17 @@
 import { PatchbayError } from '../kernel/errors.ts';
 import { FAMILIES, type Family, type Llama3RopeScaling, type ModelShape } from '../kernel/model.ts';
 
+/** Keys of rotary settings that are read. */
+const ROPE_KEYS = new Set([
+  'rope_type',
+  'type',
+  'rope_theta',
+  'factor',
+  'low_freq_factor',
+  'high_freq_factor',
+  'original_max_position_embeddings',
+]);
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** Keys that say how a checkpoint was trained or saved; they do not change the forward pass. */
@@ -183,6 +194,10 @@ function ropeOf(config: Json): { theta: number; scaling: Llama3RopeScaling | nul
 function scalingOf(scaling: Json | null): Llama3RopeScaling | null {
   if (scaling === null) return null;
   const type = scaling['rope_type'] ?? scaling['type'] ?? 'default';
+  for (const [key, value] of Object.entries(scaling)) {
+    const off = value === null || (key === 'partial_rotary_factor' && value === 1);
+    if (!ROPE_KEYS.has(key) && !off) throw unsupported('rope_scaling', `the key ${key} is not known`);
+  }
   if (type === 'default') return null;
   if (type !== 'llama3') throw unsupported('rope_scaling', `the type ${JSON.stringify(type)} is not llama3`);
   return {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { ModelShape } from '../kernel/model.ts';
@@ -12,9 +12,13 @@ import { BACKBONE_FILES, type BackboneManifest, CARRIED_FILES, readManifest } fr
 import { buildGraph, WEIGHTS, type WeightBits } from './onnx/graph.ts';
 import { encodeModel } from './onnx/proto.ts';
 import { inverseFrequencies, rotaryTable } from './rope.ts';
+import { configuredEosIds } from './text/framing.ts';
+import { openText } from './text/open.ts';
 import { writeWeights } from './weight-writer.ts';
 import { storedWeights } from './weights.ts';
 
+/** Prefix of a folder under construction; the process that writes it follows. */
+const BUILDING = '.import-';
 /** Positions of the rotary table computed at a time. */
 const ROPE_CHUNK = 4096;
 
@@ -48,7 +52,8 @@ export async function importBackbone(options: ImportOptions): Promise<ImportedBa
   const config = await readJson(options.dir, BACKBONE_FILES.config);
   const shape = parseModelConfig(config);
   const checkpoint = await openCheckpoint(options.dir, BACKBONE_HEADER_LIMITS);
-  const building = join(options.root, `.import-${randomUUID()}`);
+  await removeAbandoned(options.root);
+  const building = join(options.root, `${BUILDING}${process.pid}-${randomUUID()}`);
   try {
     await verifyTensors(checkpoint, shape);
     await mkdir(building, { recursive: true });
@@ -67,7 +72,7 @@ async function build(
   config: Readonly<Record<string, unknown>>,
   building: string,
 ): Promise<BackboneManifest> {
-  const eosTokenIds = await readEosTokenIds(options.dir, config);
+  const eosTokenIds = await readEosTokenIds(options.dir, config, shape);
   const digest = new DigestBuilder();
   digest.text('patchbay-backbone-1');
   digest.text(JSON.stringify({ bits: options.bits, eosTokenIds, ...shape }));
@@ -90,10 +95,8 @@ async function build(
   } finally {
     await data.close();
   }
-  await writeFile(
-    join(building, BACKBONE_FILES.model),
-    encodeModel(buildGraph(shape, options.bits, data.initializers)),
-  );
+  const model = encodeModel(buildGraph(shape, options.bits, data.initializers));
+  await writeDurably(join(building, BACKBONE_FILES.model), model);
   const manifest: BackboneManifest = {
     format: 1,
     digest: digest.hex(),
@@ -104,7 +107,7 @@ async function build(
     parameters,
     dataBytes: data.bytes,
   };
-  await writeFile(join(building, BACKBONE_FILES.manifest), `${JSON.stringify(manifest, null, 2)}\n`);
+  await writeDurably(join(building, BACKBONE_FILES.manifest), `${JSON.stringify(manifest, null, 2)}\n`);
   return manifest;
 }
 
@@ -114,14 +117,46 @@ async function publish(
   manifest: BackboneManifest,
 ): Promise<ImportedBackbone> {
   const dir = join(root, manifest.digest);
+  const existing = await readManifest(dir).catch(() => null);
+  // Another import of the same content was first; its folder is as good as ours.
+  if (existing !== null) return { dir, manifest: existing };
+  // What is there without a readable manifest is damaged, and of no use to anybody.
+  await rm(dir, { recursive: true, force: true });
   try {
     await rename(building, dir);
   } catch (error) {
-    // Another import of the same content was first; its folder is as good as ours.
-    const existing = await stat(dir).catch(() => null);
-    if (existing === null) throw error;
+    const other = await readManifest(dir).catch(() => null);
+    if (other === null) throw error;
   }
   return { dir, manifest: await readManifest(dir) };
+}
+
+/** Removes what imports of processes that are gone have left half-written. */
+async function removeAbandoned(root: string): Promise<void> {
+  for (const name of await readdir(root).catch(() => [])) {
+    const pid = name.startsWith(BUILDING) ? Number.parseInt(name.slice(BUILDING.length), 10) : Number.NaN;
+    if (Number.isNaN(pid) || isAlive(pid)) continue;
+    await rm(join(root, name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+}
+
+async function writeDurably(path: string, content: string | Uint8Array): Promise<void> {
+  const file = await open(path, 'w');
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 async function writeRotaryTables(shape: ModelShape, data: DataFile): Promise<void> {
@@ -147,24 +182,20 @@ async function carry(dir: string, name: string, required: boolean, building: str
   return bytes;
 }
 
-/** End-of-sequence ids: of `generation_config.json`, which chat models extend, else of `config.json`. */
-async function readEosTokenIds(dir: string, config: Readonly<Record<string, unknown>>): Promise<number[]> {
-  const generation = await readJson(dir, BACKBONE_FILES.generationConfig).catch(
-    (error: unknown): Record<string, unknown> => {
-      if (error instanceof PatchbayError && error.code === 'FILE_MISSING') return {};
-      throw error;
-    },
-  );
-  const value = generation['eos_token_id'] ?? config['eos_token_id'] ?? [];
-  const ids = Array.isArray(value) ? value : [value];
-  return ids.map((id: unknown) => {
-    if (typeof id !== 'number' || !Number.isSafeInteger(id) || id < 0) {
-      throw new PatchbayError('BACKBONE_INVALID', 'eos_token_id is not a token id or a list of them.', {
-        field: 'eos_token_id',
-      });
-    }
-    return id;
+/** End-of-sequence ids as the tokenizer knows them; a checkpoint without one has those of its configurations. */
+async function readEosTokenIds(
+  dir: string,
+  config: Readonly<Record<string, unknown>>,
+  shape: ModelShape,
+): Promise<number[]> {
+  // A tokenizer that cannot be served exactly is refused here, and not when the first request needs it.
+  const { tokenizer } = openText(dir, { shape });
+  if (tokenizer !== null) return [...tokenizer.eosIds];
+  const generation = await readJson(dir, BACKBONE_FILES.generationConfig).catch((error: unknown) => {
+    if (error instanceof PatchbayError && error.code === 'FILE_MISSING') return null;
+    throw error;
   });
+  return [...configuredEosIds(generation, config, shape.vocabSize)];
 }
 
 /** Reads a JSON file of a checkpoint; `FILE_MISSING` or `BACKBONE_INVALID` name it. */

@@ -115,7 +115,8 @@ function validateBlend(info: EngineInfo, { adapters }: SequenceRequest, maxWeigh
     require(digest.length > 0, 'BLEND_INVALID', `${field}.digest`, 'An adapter has no digest.');
     require(!digests.has(digest), 'BLEND_INVALID', `${field}.digest`, 'The blend names an adapter twice.');
     digests.add(digest);
-    if (!Number.isFinite(weight) || weight === 0 || Math.abs(weight) > maxWeight) {
+    // The runner computes in float32, where a weight this small would silently be no weight at all.
+    if (!Number.isFinite(weight) || Math.fround(weight) === 0 || Math.abs(weight) > maxWeight) {
       throw new PatchbayError(
         'BLEND_INVALID',
         `A blend weight is not finite, non-zero and within ±${maxWeight}.`,

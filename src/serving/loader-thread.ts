@@ -16,7 +16,9 @@ export function createThreadLoader(data: LoaderWorkerData): AdapterLoader {
   let closed = false;
   let worker: Worker | null = null;
 
-  const failAll = (cause: unknown): void => {
+  const failAll = (ended: Worker, cause: unknown): void => {
+    // A thread that fails reports it twice, as an error and as its exit; by then another may have taken its place.
+    if (worker !== ended) return;
     worker = null;
     for (const { digest, reject } of pending.values()) reject(failed(digest, cause));
     pending.clear();
@@ -30,8 +32,8 @@ export function createThreadLoader(data: LoaderWorkerData): AdapterLoader {
   const spawn = (): Worker => {
     const started = new Worker(new URL('./loader-worker.js', import.meta.url), { workerData: data });
     started.on('message', settle);
-    started.on('error', failAll);
-    started.on('exit', () => failAll(new Error('the loader thread ended')));
+    started.on('error', (cause) => failAll(started, cause));
+    started.on('exit', () => failAll(started, new Error('the loader thread ended')));
     return started;
   };
 

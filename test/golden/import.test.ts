@@ -100,9 +100,37 @@ describe('importing a checkpoint', () => {
     await expect(run()).rejects.toMatchObject({ code: 'FILE_MISSING', field: 'config.json' });
     await checkpoint();
     await writeFile(join(dir, 'generation_config.json'), '{"eos_token_id": "two"}');
-    await expect(run()).rejects.toMatchObject({ code: 'BACKBONE_INVALID', field: 'eos_token_id' });
+    await expect(run()).rejects.toMatchObject({
+      code: 'BACKBONE_INVALID',
+      field: expect.stringContaining('eos_token_id'),
+    });
     await writeFile(join(dir, 'config.json'), '{');
     await expect(run()).rejects.toMatchObject({ code: 'BACKBONE_INVALID', field: 'config.json' });
+  });
+
+  test('replaces a damaged import and removes what a dead process left', async () => {
+    await checkpoint();
+    const first = await run();
+    await writeFile(join(first.dir, 'manifest.json'), '{');
+    const abandoned = join(root, '.import-999999999-x');
+    await mkdir(abandoned);
+    expect((await run()).manifest).toEqual(first.manifest);
+    expect(await readdir(root)).toEqual([first.manifest.digest]);
+  });
+
+  test('ends sequences at the token that only the tokenizer names as the end', async () => {
+    await checkpoint();
+    await rm(join(dir, 'generation_config.json'));
+    const config: unknown = JSON.parse(await readFile(join(dir, 'config.json'), 'utf8'));
+    await writeFile(
+      join(dir, 'config.json'),
+      JSON.stringify(config, (key, value) => (key === 'eos_token_id' ? null : value)),
+    );
+    expect((await run()).manifest.eosTokenIds).toEqual([257]);
+    await rm(join(dir, 'tokenizer.json'));
+    expect((await run()).manifest.eosTokenIds).toEqual([]);
+    await writeFile(join(dir, 'generation_config.json'), '{"eos_token_id": [3, 320]}');
+    await expect(run()).rejects.toMatchObject({ code: 'BACKBONE_INVALID' });
   });
 
   test('a folder that did not change is not read again, and one that did is', async () => {

@@ -94,6 +94,16 @@ export function namedId(
   return id;
 }
 
+/** The ids that end a generation of a checkpoint without a tokenizer, by its configurations alone. */
+export function configuredEosIds(
+  generationConfig: Json | null,
+  config: Json | null,
+  vocabSize: number,
+): readonly number[] {
+  const generation = eosList(generationConfig, 'generation_config.json', vocabSize);
+  return generation.length > 0 ? generation : eosList(config, 'config.json', vocabSize);
+}
+
 function eosList(source: Json | null, file: string, vocabSize: number): readonly number[] {
   const value = source?.['eos_token_id'];
   if (isAbsent(value)) return [];

@@ -24,10 +24,8 @@ export class AdapterBank {
   readonly #maxPages: number;
   readonly #slots: (Slot | null)[] = [null];
   readonly #slotOf = new Map<string, number>();
-  #arrays: Float32Array[];
+  readonly #arrays: Float32Array[];
   #capacity = 0;
-  /** Changes whenever the arrays are replaced, so that views on them can be cached. */
-  generation = 0;
 
   /** @param maxPages most pages that may be active at once; the zero slot comes on top */
   constructor(shape: ModelShape, pageRank: number, maxPages: number) {
@@ -104,13 +102,12 @@ export class AdapterBank {
 
   #grow(atLeast: number): void {
     const capacity = Math.min(this.#maxPages + 1, Math.max(atLeast, this.#capacity * 2));
-    this.#arrays = this.tensors.map((tensor, index) => {
+    this.tensors.forEach((tensor, index) => {
       const grown = new Float32Array(capacity * tensor.rows * tensor.columns);
-      grown.set(this.#arrays[index] ?? new Float32Array(0));
-      return grown;
+      grown.set(this.array(index));
+      this.#arrays[index] = grown;
     });
     this.#capacity = capacity;
-    this.generation += 1;
   }
 }
 

@@ -78,7 +78,7 @@ function clusterByBank(rows: readonly IndexedWork[], bank: AdapterBank): readonl
 }
 
 /** Bank slots of all pages of a row's adapters. */
-export function pageSlots(row: RowWork, bank: AdapterBank): readonly number[] {
+function pageSlots(row: RowWork, bank: AdapterBank): readonly number[] {
   return row.adapters.flatMap(({ adapter }) =>
     adapter.pages.map((_, page) => bank.slot(adapter.digest, page)),
   );

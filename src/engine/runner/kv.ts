@@ -4,8 +4,10 @@ import type { ModelShape } from '../../kernel/model.ts';
 /** Capacities grow by this factor: attention reads a row's whole capacity, and each class in use costs a model run. */
 const CLASS_FACTOR = 4;
 const FIRST_CAPACITY = 128;
-/** Rows are added to a class this many at a time. */
+/** Rows are added to a class this many at a time, or fewer when that would exceed {@link GROW_BYTES_MAX}. */
 const GROW_ROWS = 4;
+/** Most bytes by which a class grows at once: what it may hold beyond the rows that are booked, twice at most. */
+const GROW_BYTES_MAX = 32 * 1024 * 1024;
 
 /** Where a row's keys and values are. */
 export interface RowPlace {
@@ -22,44 +24,50 @@ interface Row {
 /** Rows of one capacity, packed without holes: slots `0 … rows - 1` are all in use. */
 export class KvClass {
   readonly capacity: number;
-  readonly #shape: ModelShape;
   /** Row ids by slot. */
   readonly slots: number[] = [];
   /** Keys and values by turns, layer by layer: `[rows, kvHeads, capacity, headDim]`. */
-  arrays: Float32Array[];
-  /** Changes whenever the arrays are replaced. */
-  generation = 0;
+  readonly arrays: Float32Array[];
+  /** Elements of one row in one array. */
+  readonly stride: number;
+  /** Rows by which the class grows. */
+  readonly #quantum: number;
+  #allocated = 0;
 
   constructor(shape: ModelShape, capacity: number) {
-    this.#shape = shape;
     this.capacity = capacity;
+    this.stride = shape.kvHeads * capacity * shape.headDim;
     this.arrays = Array.from({ length: 2 * shape.layers }, () => new Float32Array(0));
+    this.#quantum = Math.max(1, Math.min(GROW_ROWS, Math.floor(GROW_BYTES_MAX / this.rowBytes)));
   }
 
-  /** Elements of one row in one array. */
-  get stride(): number {
-    return this.#shape.kvHeads * this.capacity * this.#shape.headDim;
+  /** Bytes of one row over all layers. */
+  get rowBytes(): number {
+    return this.arrays.length * this.stride * Float32Array.BYTES_PER_ELEMENT;
   }
 
   append(id: number): number {
     const slot = this.slots.push(id) - 1;
-    if ((slot + 1) * this.stride > (this.arrays[0]?.length ?? 0)) this.#resize(slot + GROW_ROWS);
+    if (slot >= this.#allocated) this.#resize(slot + this.#quantum);
     return slot;
   }
 
-  /** Takes the last row out; an empty class gives its memory back. */
+  /** Takes the last row out and gives memory back that a burst has left. */
   pop(): void {
     this.slots.pop();
-    if (this.slots.length === 0) this.#resize(0);
+    const rows = this.slots.length;
+    if (rows === 0) this.#resize(0);
+    else if (rows <= this.#allocated - 2 * this.#quantum) this.#resize(rows + this.#quantum);
   }
 
+  /** Array by array, so that old and new stand side by side for one of them only. */
   #resize(rows: number): void {
-    this.arrays = this.arrays.map((array) => {
+    this.arrays.forEach((array, index) => {
       const resized = new Float32Array(rows * this.stride);
       resized.set(array.subarray(0, Math.min(array.length, resized.length)));
-      return resized;
+      this.arrays[index] = resized;
     });
-    this.generation += 1;
+    this.#allocated = rows;
   }
 }
 
@@ -77,7 +85,7 @@ export class KvCache {
 
   /** Bytes of a row that may grow to this many tokens. */
   bytes(tokens: number): number {
-    return 2 * this.#shape.layers * this.#classFor(tokens).stride * Float32Array.BYTES_PER_ELEMENT;
+    return this.#classFor(tokens).rowBytes;
   }
 
   open(): number {
@@ -194,7 +202,7 @@ export class KvCache {
 }
 
 /** Capacity classes up to a context length; the last is the context itself. */
-export function capacities(maxContext: number): readonly number[] {
+function capacities(maxContext: number): readonly number[] {
   const classes: number[] = [];
   for (let capacity = FIRST_CAPACITY; capacity < maxContext; capacity *= CLASS_FACTOR) classes.push(capacity);
   return [...classes, maxContext];

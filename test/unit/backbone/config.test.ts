@@ -51,6 +51,7 @@ describe('reading config.json', () => {
     ['rope_scaling', { rope_scaling: { type: 'linear', factor: 2 } }],
     ['rope_scaling', { rope_scaling: { rope_type: 'yarn', factor: 4 } }],
     ['rope_scaling', { rope_parameters: { rope_type: 'dynamic', rope_theta: 1e4, factor: 2 } }],
+    ['rope_scaling', { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.25 } }],
     ['partial_rotary_factor', { partial_rotary_factor: 0.5 }],
     ['num_local_experts', { num_local_experts: 8 }],
     ['num_experts', { num_experts: 64 }],

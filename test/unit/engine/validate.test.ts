@@ -56,6 +56,12 @@ describe('a request is refused with the code and the field to blame', () => {
     ['penalty of 0', sampling({ repetitionPenalty: 0 }), 'SAMPLING_INVALID', 'sampling.repetitionPenalty'],
     ['seed over 53 bits', sampling({ seed: 2 ** 53 }), 'SAMPLING_INVALID', 'sampling.seed'],
     ['weight of 0', { adapters: [use('a', 0)] }, 'BLEND_INVALID', 'adapters.0.weight'],
+    [
+      'weight that float32 cannot tell from 0',
+      { adapters: [use('a', 1e-50)] },
+      'BLEND_INVALID',
+      'adapters.0.weight',
+    ],
     ['infinite weight', { adapters: [use('a', 1 / 0)] }, 'BLEND_INVALID', 'adapters.0.weight'],
     ['weight over 16', { adapters: [use('a', -16.5)] }, 'BLEND_INVALID', 'adapters.0.weight'],
     ['one adapter twice', { adapters: [use('a'), use('a', 2)] }, 'BLEND_INVALID', 'adapters.1.digest'],
