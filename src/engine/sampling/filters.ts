@@ -1,5 +1,4 @@
 import type { SamplingParams } from '../port.ts';
-import { expNonPositive } from './exp.ts';
 import { largest } from './select.ts';
 
 /**
@@ -50,7 +49,7 @@ export function candidates(
   const max = logits[best] ?? 0;
   const { temperature, topK, topP, minP } = params;
   for (let i = 0; i < logits.length; i++) {
-    scratch[i] = expNonPositive(((logits[i] ?? 0) - max) / temperature);
+    scratch[i] = Math.exp(((logits[i] ?? 0) - max) / temperature);
   }
   let kept: number[] | null = null;
   if (topK > 0 && topK < logits.length) {

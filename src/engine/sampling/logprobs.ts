@@ -1,5 +1,3 @@
-import { expNonPositive } from './exp.ts';
-
 /** What one pass over a row of logits tells. */
 export interface LogitStats {
   /** Index of the largest logit; the lowest wins ties. */
@@ -29,7 +27,7 @@ export function logitStats(logits: Float32Array): LogitStats | null {
   }
   if (check !== 0 || logits.length === 0) return null;
   let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += expNonPositive((logits[i] ?? 0) - max);
+  for (let i = 0; i < logits.length; i++) sum += Math.exp((logits[i] ?? 0) - max);
   return { best, max, logSum: Math.log(sum) };
 }
 
