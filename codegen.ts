@@ -26,6 +26,7 @@ const config: CodegenConfig = {
           AdapterVersion: '../../adapter/types.ts#AdapterVersionModel',
           AdapterUpload: '../../adapter/types.ts#AdapterUploadModel',
           UsageRecord: '../../usage/records.ts#UsageRecord as UsageRecordModel',
+          OwnedUsage: '../../usage/records.ts#OwnedShare',
           UsageRow: '../access/usage.ts#UsageRow as UsageRowModel',
           UsageTotals: '../../usage/service.ts#UsageTotals as UsageTotalsModel',
           InferenceRequest: '../../usage/service.ts#RequestView',

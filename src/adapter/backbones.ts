@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Database, Tx } from '../db/client.ts';
+import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
@@ -60,12 +61,16 @@ export async function registerBackbone(
   });
 }
 
-/** All backbones that are not retired, by name. */
-export async function listBackbones(tx: Tx): Promise<readonly BackboneModel[]> {
-  const rows = await tx.backbone.findMany({
-    where: { state: 'ACTIVE' },
-    orderBy: [{ name: 'asc' }, { id: 'asc' }],
-  });
+/** The backbones that are not retired, oldest first. */
+export async function listBackbones(tx: Tx, page: PageRequest): Promise<Page<BackboneModel>> {
+  const { where, ...order } = keyset(page);
+  const rows = await tx.backbone.findMany({ where: { ...where, state: 'ACTIVE' }, ...order });
+  return toPage(rows, page, toBackbone);
+}
+
+/** Those with these digests that are not retired, in no order. */
+export async function findBackbones(tx: Tx, digests: readonly string[]): Promise<readonly BackboneModel[]> {
+  const rows = await tx.backbone.findMany({ where: { state: 'ACTIVE', digest: { in: [...digests] } } });
   return rows.map(toBackbone);
 }
 

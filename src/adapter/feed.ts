@@ -1,13 +1,12 @@
-import pg from 'pg';
 import { z } from 'zod';
+import { type Listener, listen } from '../db/listen.ts';
 import type { Uuid } from '../kernel/ids.ts';
 
 const CHANNEL = 'patchbay_adapter_state';
-const RECONNECT_MS = 1_000;
 const payload = z.object({ tenantId: z.string(), versionId: z.string() });
 
 /** One watcher's interest in one tenant. It holds a flag, not a queue: a slow watcher sees the newest state. */
-export interface FeedSubscription {
+interface FeedSubscription {
   readonly closed: boolean;
   /** Resolves when something of the tenant changed since the last call, the time is over, or it is closed. */
   wait(timeoutMs: number): Promise<void>;
@@ -60,9 +59,7 @@ export class AdapterStateFeed {
   readonly #onError: (error: unknown) => void;
   readonly #subscriptions = new Map<Uuid, Set<Subscription>>();
   readonly #anyListeners = new Set<() => void>();
-  #client: pg.Client | undefined;
-  #retry: NodeJS.Timeout | undefined;
-  #closed = false;
+  #listener: Listener | undefined;
 
   constructor(
     options: { readonly connectionString: string },
@@ -74,23 +71,15 @@ export class AdapterStateFeed {
 
   /** Connects. A connection that breaks later is made again by itself; meanwhile watchers poll. */
   async start(): Promise<void> {
-    const client = new pg.Client({
-      connectionString: this.#connectionString,
-      application_name: 'patchbay-adapter-feed',
-      keepAlive: true,
-    });
-    client.on('error', (error) => {
-      this.#onError(error);
-      this.#reconnect(client);
-    });
-    client.on('end', () => this.#reconnect(client));
-    client.on('notification', ({ payload: text }) => this.#receive(text ?? ''));
-    this.#client = client;
-    await client.connect();
-    await client.query(`LISTEN ${CHANNEL}`);
-    // What was sent while nobody listened is unknown, so everybody looks again.
-    for (const set of this.#subscriptions.values()) for (const subscription of set) subscription.signal();
-    for (const listener of this.#anyListeners) listener();
+    this.#listener = await listen(
+      { url: this.#connectionString, channels: [CHANNEL] },
+      {
+        notified: (_channel, text) => this.#receive(text),
+        reconnected: () => this.#signalAll(),
+        failed: this.#onError,
+      },
+    );
+    this.#signalAll();
   }
 
   /** Follows the changes of one tenant. */
@@ -113,11 +102,15 @@ export class AdapterStateFeed {
 
   /** Ends the connection and every subscription. */
   async close(): Promise<void> {
-    this.#closed = true;
-    clearTimeout(this.#retry);
     for (const set of [...this.#subscriptions.values()])
       for (const subscription of [...set]) subscription.close();
-    await this.#client?.end().catch(() => {});
+    await this.#listener?.close();
+  }
+
+  /** What was sent while nobody listened is unknown, so everybody looks again. */
+  #signalAll(): void {
+    for (const set of this.#subscriptions.values()) for (const subscription of set) subscription.signal();
+    for (const listener of this.#anyListeners) listener();
   }
 
   #receive(text: string): void {
@@ -130,23 +123,5 @@ export class AdapterStateFeed {
     }
     for (const subscription of this.#subscriptions.get(tenantId) ?? []) subscription.signal();
     for (const listener of this.#anyListeners) listener();
-  }
-
-  #reconnect(broken: pg.Client): void {
-    if (this.#closed || this.#client !== broken) return;
-    this.#client = undefined;
-    broken.end().catch(() => {});
-    this.#schedule();
-  }
-
-  #schedule(): void {
-    this.#retry = setTimeout(() => {
-      this.start().catch((error: unknown) => {
-        this.#onError(error);
-        this.#client = undefined;
-        if (!this.#closed) this.#schedule();
-      });
-    }, RECONNECT_MS);
-    this.#retry.unref();
   }
 }

@@ -17,6 +17,18 @@ export const DEFAULT_ADAPTER_LIMITS: AdapterLimits = {
   header: ADAPTER_HEADER_LIMITS,
 };
 
+/** Bounds on what a tenant may have under way at once: uploads that are open, or whose version is being validated. */
+export interface UploadQuota {
+  readonly maxOpenUploads: number;
+  /** Declared bytes of these uploads together. One upload alone is bound by {@link AdapterLimits} instead. */
+  readonly maxOpenBytes: number;
+}
+
+export const DEFAULT_UPLOAD_QUOTA: UploadQuota = {
+  maxOpenUploads: 100,
+  maxOpenBytes: 16 * 1024 ** 3,
+};
+
 /** The two files of an adapter, by the names that PEFT gives them. */
 export const CONFIG_FILE = 'adapter_config.json';
 export const TENSORS_FILE = 'adapter_model.safetensors';

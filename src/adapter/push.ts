@@ -4,13 +4,13 @@ import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Upload } from 'tus-js-client';
 import { z } from 'zod';
-import { ERROR_CODES, type ErrorCode } from '../kernel/codes.ts';
+import { isErrorCode } from '../kernel/codes.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { adapterFolderFiles } from './folder.ts';
 import { ADAPTER_FILES } from './limits.ts';
 
 /** What to push and where to. */
-export interface PushOptions {
+interface PushOptions {
   /** Folder in PEFT's layout. */
   readonly dir: string;
   /** Name of the adapter under the caller's tenant. */
@@ -30,7 +30,7 @@ export interface PushOptions {
 }
 
 /** Shows steps to a person; the part of `Progress` of src/observability that a push needs. */
-export interface PushProgress {
+interface PushProgress {
   start(label: string): {
     update(done: number, total: number, unit: 'bytes'): void;
     done(note?: string): void;
@@ -39,7 +39,7 @@ export interface PushProgress {
 }
 
 /** What became of a push. */
-export interface PushedVersion {
+interface PushedVersion {
   /** Global id. */
   readonly versionId: string;
   readonly number: number;
@@ -53,7 +53,12 @@ const POLL_MS = 300;
 const CHUNK_BYTES = 8 * 1024 * 1024;
 
 const userErrors = z.array(
-  z.object({ code: z.string(), message: z.string(), field: z.string().nullable().optional() }),
+  z.object({
+    code: z.string(),
+    message: z.string(),
+    fix: z.string().optional(),
+    field: z.string().nullable().optional(),
+  }),
 );
 const version = z.object({
   id: z.string(),
@@ -80,7 +85,7 @@ export async function pushAdapter(options: PushOptions): Promise<PushedVersion> 
     options,
     `mutation Open($input: OpenAdapterUploadInput!) {
       openAdapterUpload(input: $input) {
-        upload { id } targets { name url token } userErrors { code message field }
+        upload { id } targets { name url token } userErrors { code message fix field }
       }
     }`,
     {
@@ -112,7 +117,7 @@ export async function pushAdapter(options: PushOptions): Promise<PushedVersion> 
   const end = await call(
     options,
     `mutation Finalize($input: FinalizeAdapterUploadInput!) {
-      finalizeAdapterUpload(input: $input) { version { ${VERSION_FIELDS} } userErrors { code message field } }
+      finalizeAdapterUpload(input: $input) { version { ${VERSION_FIELDS} } userErrors { code message fix field } }
     }`,
     { input: { idempotencyKey: `${key}/finalize`, upload: upload.id } },
     finalized,
@@ -203,7 +208,9 @@ function sendError(name: string, error: unknown): PatchbayError {
   if (answer.success) {
     try {
       const { errors } = z
-        .object({ errors: z.array(z.object({ code: z.string(), message: z.string() })).min(1) })
+        .object({
+          errors: z.array(z.object({ code: z.string(), message: z.string(), fix: z.string() })).min(1),
+        })
         .parse(JSON.parse(answer.data.originalResponse.getBody()));
       const [first] = errors;
       if (first !== undefined) return remoteError(first);
@@ -249,14 +256,19 @@ async function call<T>(
     .object({
       data: z.unknown().optional(),
       errors: z
-        .array(z.object({ message: z.string(), extensions: z.object({ code: z.string() }).optional() }))
+        .array(
+          z.object({
+            message: z.string(),
+            extensions: z.object({ code: z.string(), fix: z.string().optional() }).optional(),
+          }),
+        )
         .optional(),
     })
     .safeParse(await response.json().catch(() => null));
   if (!body.success) throw malformed();
   const [error] = body.data.errors ?? [];
   if (error !== undefined)
-    throw remoteError({ code: error.extensions?.code ?? 'INTERNAL', message: error.message });
+    throw remoteError({ code: 'INTERNAL', message: error.message, ...error.extensions });
   const data = shape.safeParse(body.data.data);
   if (!data.success) throw malformed();
   return data.data;
@@ -269,14 +281,14 @@ function failOn([first]: z.infer<typeof userErrors>): void {
 function remoteError(error: {
   readonly code: string;
   readonly message: string;
+  readonly fix?: string | undefined;
   readonly field?: string | null | undefined;
-}) {
-  const code: ErrorCode = isErrorCode(error.code) ? error.code : 'INTERNAL';
-  return new PatchbayError(code, error.message, error.field == null ? {} : { field: error.field });
-}
-
-function isErrorCode(code: string): code is ErrorCode {
-  return Object.hasOwn(ERROR_CODES, code);
+}): PatchbayError {
+  const code = isErrorCode(error.code) ? error.code : 'INTERNAL';
+  return new PatchbayError(code, error.message, {
+    ...(error.fix === undefined ? {} : { fix: error.fix }),
+    ...(error.field == null ? {} : { field: error.field }),
+  });
 }
 
 function malformed(): PatchbayError {

@@ -19,7 +19,7 @@ export interface ReadAdapter extends LoraWeights {
 }
 
 /** The two files as sources of bytes; the reader closes both. */
-export interface AdapterSources {
+interface AdapterSources {
   readonly config: ByteSource;
   readonly tensors: ByteSource;
 }

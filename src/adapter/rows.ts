@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Tx } from '../db/client.ts';
-import { ERROR_CODES, type ErrorCode } from '../kernel/codes.ts';
+import { type ErrorCode, isErrorCode } from '../kernel/codes.ts';
 import { PatchbayError, type PublicError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { isAdapterFileName } from './limits.ts';
@@ -16,7 +16,7 @@ const adapterRow = z.object({
 });
 
 const rejection = z.object({
-  code: z.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value)),
+  code: z.custom<ErrorCode>(isErrorCode),
   message: z.string(),
   fix: z.string(),
   field: z.string().optional(),
@@ -84,6 +84,11 @@ export async function findAdapter(tx: Tx, id: Uuid): Promise<AdapterModel | null
   return found ?? null;
 }
 
+/** Those of the adapters that the transaction's tenant may see, in no order. */
+export async function findAdapters(tx: Tx, ids: readonly Uuid[]): Promise<readonly AdapterModel[]> {
+  return toAdapters(await tx.$queryRaw`SELECT * FROM patchbay.find_adapters(${[...ids]}::uuid[])`);
+}
+
 /** The adapter of the name, when the transaction's tenant may see it. */
 export async function findAdapterNamed(
   tx: Tx,
@@ -100,6 +105,21 @@ export async function findAdapterNamed(
 export async function findVersion(tx: Tx, id: Uuid): Promise<AdapterVersionModel | null> {
   const [found] = toVersions(await tx.$queryRaw`SELECT * FROM patchbay.find_version(${id}::uuid)`);
   return found ?? null;
+}
+
+/** Those of the versions that the transaction's tenant may see, in no order. */
+export async function findVersions(tx: Tx, ids: readonly Uuid[]): Promise<readonly AdapterVersionModel[]> {
+  return toVersions(await tx.$queryRaw`SELECT * FROM patchbay.find_versions(${[...ids]}::uuid[])`);
+}
+
+/** The newest ready version, on any backbone, of each adapter that has one to see, in no order. */
+export async function findLatestVersions(
+  tx: Tx,
+  adapterIds: readonly Uuid[],
+): Promise<readonly AdapterVersionModel[]> {
+  return toVersions(
+    await tx.$queryRaw`SELECT * FROM patchbay.find_versions_latest(${[...adapterIds]}::uuid[])`,
+  );
 }
 
 /** {@link findVersion}, or an error that does not tell what is hidden from what does not exist. */

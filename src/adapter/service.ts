@@ -1,16 +1,20 @@
 import type { Database, Tx } from '../db/client.ts';
+import { badCursor, type Page, type PageRequest, requirePageSize, toPage } from '../db/page.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import { listBackbones } from './backbones.ts';
+import { findBackbones, listBackbones } from './backbones.ts';
 import type { AdapterStateFeed } from './feed.ts';
 import { resolveForInference } from './resolve.ts';
 import {
   adapterNotFound,
   findAdapter,
   findAdapterNamed,
+  findAdapters,
+  findLatestVersions,
   findUpload,
   findVersion,
+  findVersions,
   requireVersion,
   toAdapters,
   toVersions,
@@ -22,8 +26,6 @@ import type {
   AdapterVersionModel,
   AdapterVisibility,
   BackboneModel,
-  Page,
-  PageRequest,
   ResolvedAdapter,
   UploadTarget,
   VersionState,
@@ -36,12 +38,11 @@ import {
   uploadTargets,
 } from './uploads.ts';
 
-const PAGE_ITEMS_MAX = 100;
 // Only what a lost notification costs; the feed normally wakes watchers at once.
 const WATCH_POLL_MS = 5_000;
 
 /** What the service needs. */
-export interface AdapterServiceDependencies {
+interface AdapterServiceDependencies {
   readonly database: Database;
   readonly clock: Clock;
   readonly feed: AdapterStateFeed;
@@ -50,7 +51,7 @@ export interface AdapterServiceDependencies {
 }
 
 /** One state of a version, or of the upload that it comes from. */
-export interface VersionStateEvent {
+interface VersionStateEvent {
   readonly state: VersionState;
   readonly version: AdapterVersionModel | null;
 }
@@ -75,6 +76,11 @@ export class AdapterService {
     return this.#read(tenantId, (tx) => findAdapter(tx, id));
   }
 
+  /** Those of the adapters that the tenant may see, in no order. */
+  getMany(tenantId: Uuid, ids: readonly Uuid[]): Promise<readonly AdapterModel[]> {
+    return this.#read(tenantId, (tx) => findAdapters(tx, ids));
+  }
+
   /** An adapter by name; no owner means the tenant's own. */
   getByName(tenantId: Uuid, owner: string | null, name: string): Promise<AdapterModel | null> {
     return this.#read(tenantId, (tx) => findAdapterNamed(tx, owner, name));
@@ -82,7 +88,7 @@ export class AdapterService {
 
   /** The tenant's adapters, and the public ones of others if asked for, by name. */
   list(tenantId: Uuid, includePublic: boolean, page: PageRequest): Promise<Page<AdapterModel>> {
-    checkPage(page);
+    requirePageSize(page.first);
     return this.#read(tenantId, async (tx) => {
       const after = page.after === null ? null : await findAdapter(tx, page.after);
       if (page.after !== null && after === null) throw badCursor();
@@ -91,7 +97,7 @@ export class AdapterService {
           SELECT * FROM patchbay.list_adapters(
             ${includePublic}::boolean, ${after?.name ?? null}::text, ${after?.id ?? null}::uuid, ${page.first + 1}::integer)`,
       );
-      return toPage(rows, page);
+      return toPage(rows, page, (row) => row);
     });
   }
 
@@ -100,19 +106,25 @@ export class AdapterService {
     return this.#read(tenantId, (tx) => findVersion(tx, id));
   }
 
+  /** Those of the versions that the tenant may see, in no order. */
+  getVersions(tenantId: Uuid, ids: readonly Uuid[]): Promise<readonly AdapterVersionModel[]> {
+    return this.#read(tenantId, (tx) => findVersions(tx, ids));
+  }
+
   /** The newest version of an adapter that is ready, on any backbone. */
-  latestVersion(tenantId: Uuid, adapterId: Uuid): Promise<AdapterVersionModel | null> {
-    return this.#read(tenantId, async (tx) => {
-      const [found] = toVersions(
-        await tx.$queryRaw`SELECT * FROM patchbay.find_version_latest(${adapterId}::uuid, NULL::text)`,
-      );
-      return found ?? null;
-    });
+  async latestVersion(tenantId: Uuid, adapterId: Uuid): Promise<AdapterVersionModel | null> {
+    const [found] = await this.latestVersions(tenantId, [adapterId]);
+    return found ?? null;
+  }
+
+  /** {@link latestVersion} of each adapter that has one to see, in no order. */
+  latestVersions(tenantId: Uuid, adapterIds: readonly Uuid[]): Promise<readonly AdapterVersionModel[]> {
+    return this.#read(tenantId, (tx) => findLatestVersions(tx, adapterIds));
   }
 
   /** Versions of an adapter, newest first. */
   listVersions(tenantId: Uuid, adapterId: Uuid, page: PageRequest): Promise<Page<AdapterVersionModel>> {
-    checkPage(page);
+    requirePageSize(page.first);
     return this.#read(tenantId, async (tx) => {
       const after = page.after === null ? null : await findVersion(tx, page.after);
       if (page.after !== null && after?.adapterId !== adapterId) throw badCursor();
@@ -121,7 +133,7 @@ export class AdapterService {
           SELECT * FROM patchbay.list_versions(
             ${adapterId}::uuid, ${after?.number ?? null}::integer, ${page.first + 1}::integer)`,
       );
-      return toPage(rows, page);
+      return toPage(rows, page, (row) => row);
     });
   }
 
@@ -130,9 +142,14 @@ export class AdapterService {
     return this.#read(tenantId, (tx) => findUpload(tx, id));
   }
 
-  /** The registry's active backbones. */
-  backbones(tenantId: Uuid): Promise<readonly BackboneModel[]> {
-    return this.#read(tenantId, listBackbones);
+  /** The registry's active backbones, oldest first. */
+  backbones(tenantId: Uuid, page: PageRequest): Promise<Page<BackboneModel>> {
+    return this.#read(tenantId, (tx) => listBackbones(tx, page));
+  }
+
+  /** The active ones of the backbones with these digests, in no order. */
+  backbonesOf(tenantId: Uuid, digests: readonly string[]): Promise<readonly BackboneModel[]> {
+    return this.#read(tenantId, (tx) => findBackbones(tx, digests));
   }
 
   /** The versions that a request runs; see `resolveForInference` in resolve.ts. */
@@ -259,17 +276,4 @@ async function readState(
   }
   const version = await requireVersion(tx, versionId);
   return { state: version.state, version };
-}
-
-function checkPage({ first }: PageRequest): void {
-  if (Number.isInteger(first) && first >= 1 && first <= PAGE_ITEMS_MAX) return;
-  throw new PatchbayError('BAD_INPUT', `\`first\` must be 1 to ${PAGE_ITEMS_MAX}.`, { field: 'first' });
-}
-
-function badCursor(): PatchbayError {
-  return new PatchbayError('BAD_INPUT', '`after` is not a cursor of this list.', { field: 'after' });
-}
-
-function toPage<T>(rows: readonly T[], { first }: PageRequest): Page<T> {
-  return { items: rows.slice(0, first), hasNextPage: rows.length > first };
 }

@@ -50,7 +50,7 @@ export interface AdapterVersionModel {
 }
 
 /** One file of an upload and how far it is. */
-export interface UploadFileModel {
+interface UploadFileModel {
   readonly id: Uuid;
   readonly name: AdapterFileName;
   readonly size: bigint;
@@ -103,18 +103,6 @@ export interface ResolvedAdapter {
   readonly ownerTenantId: Uuid;
   readonly digest: string;
   readonly weight: number;
-}
-
-/** A page that is asked for: items after the one with this id, in the list's order. */
-export interface PageRequest {
-  readonly first: number;
-  readonly after: Uuid | null;
-}
-
-/** A page of items, in order. */
-export interface Page<T> {
-  readonly items: readonly T[];
-  readonly hasNextPage: boolean;
 }
 
 /** The outcome of running a canary prompt with and without an adapter. */

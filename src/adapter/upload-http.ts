@@ -1,15 +1,16 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { Server } from '@tus/server';
 import type { FastifyInstance } from 'fastify';
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { toPatchbayError } from '../kernel/errors.ts';
+import { PatchbayError, toPatchbayError } from '../kernel/errors.ts';
 import { isUuid } from '../kernel/ids.ts';
 import type { IncomingFiles } from './incoming.ts';
 import { tokenMatches, uploadToken } from './tokens.ts';
 import { findUploadFile, IncomingDataStore, uploadNotFound } from './upload-store.ts';
 
 /** What the upload endpoint needs. */
-export interface UploadRouteDependencies {
+interface UploadRouteDependencies {
   readonly database: Database;
   readonly clock: Clock;
   readonly incoming: IncomingFiles;
@@ -20,6 +21,8 @@ export interface UploadRouteDependencies {
   readonly onError?: (error: unknown) => void;
 }
 
+/** Response header that names the request, for the log. */
+const REQUEST_ID_HEADER = 'x-request-id';
 /** tus: the checksum of what was sent does not match. */
 const STATUS_CHECKSUM_MISMATCH = 460;
 
@@ -33,6 +36,8 @@ export async function registerUploadRoutes(
 ): Promise<void> {
   const { path = '/uploads', clock, database, secret } = dependencies;
   const datastore = new IncomingDataStore(dependencies);
+  // tus's callbacks are told of its own kind of request, which does not know the id.
+  const requestIds = new AsyncLocalStorage<string>();
 
   const authorise = async (request: { readonly headers: Headers }, fileId: string): Promise<void> => {
     const given =
@@ -47,6 +52,7 @@ export async function registerUploadRoutes(
     path,
     datastore,
     allowedHeaders: ['Authorization'],
+    exposedHeaders: ['X-Request-Id'],
     relativeLocation: true,
     getFileIdFromRequest: (_request, last) => (last !== undefined && isUuid(last) ? last : undefined),
     onIncomingRequest: authorise,
@@ -56,12 +62,13 @@ export async function registerUploadRoutes(
     },
     onResponseError: (_request, error) => {
       // tus's own refusals (a wrong offset, a missing header) carry their status; the rest is this program's.
-      if ('status_code' in error) return undefined;
-      const known = toPatchbayError(error);
+      const known = 'status_code' in error ? fromTus(error) : toPatchbayError(error);
       if (known.code === 'INTERNAL') dependencies.onError?.(error);
+      const ownStatus = known.code === 'UPLOAD_CHECKSUM' ? STATUS_CHECKSUM_MISMATCH : known.status;
+      const requestId = requestIds.getStore();
       return {
-        status_code: known.code === 'UPLOAD_CHECKSUM' ? STATUS_CHECKSUM_MISMATCH : known.status,
-        body: `${JSON.stringify({ errors: [known.toPublic()] })}\n`,
+        status_code: 'status_code' in error ? error.status_code : ownStatus,
+        body: `${JSON.stringify({ errors: [{ ...known.toPublic(), requestId }] })}\n`,
       };
     },
   });
@@ -74,8 +81,10 @@ export async function registerUploadRoutes(
       url: `${path}/:fileId`,
       handler: async (request, reply) => {
         reply.hijack();
+        // A hijacked reply sends none of the headers that hooks gave it.
+        reply.raw.setHeader(REQUEST_ID_HEADER, request.id);
         try {
-          await tus.handle(request.raw, reply.raw);
+          await requestIds.run(request.id, () => tus.handle(request.raw, reply.raw));
         } catch (error) {
           dependencies.onError?.(error);
           reply.raw.destroy();
@@ -83,4 +92,21 @@ export async function registerUploadRoutes(
       },
     });
   });
+}
+
+/** A refusal of tus itself, such as a wrong offset, in the registry's terms. */
+function fromTus({
+  status_code,
+  body,
+}: {
+  readonly status_code: number;
+  readonly body: string;
+}): PatchbayError {
+  const message = body.trim();
+  if (status_code === 409) return new PatchbayError('UPLOAD_STATE', message);
+  if (status_code === 413) return new PatchbayError('FILE_TOO_LARGE', message);
+  if (status_code === 404 || status_code === 410) return uploadNotFound();
+  return status_code < 500
+    ? new PatchbayError('BAD_INPUT', message)
+    : new PatchbayError('INTERNAL', 'The upload failed.', { cause: message });
 }

@@ -16,7 +16,7 @@ const fileRow = z.object({
 });
 
 /** A declared file as the upload endpoint needs it. */
-export type UploadFileRow = z.infer<typeof fileRow>;
+type UploadFileRow = z.infer<typeof fileRow>;
 
 /** Finds a file before its tenant is known; the caller checks the token before it does anything with it. */
 export async function findUploadFile(database: Database, fileId: string): Promise<UploadFileRow | null> {

@@ -1,6 +1,7 @@
+import { z } from 'zod';
 import type { Tx } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { PatchbayError } from '../kernel/errors.ts';
+import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { requireBackbone } from './backbones.ts';
 import {
@@ -8,7 +9,9 @@ import {
   type AdapterFileName,
   type AdapterLimits,
   CONFIG_FILE,
+  DEFAULT_UPLOAD_QUOTA,
   isAdapterFileName,
+  type UploadQuota,
 } from './limits.ts';
 import { findUpload, requireVersion } from './rows.ts';
 import { uploadToken } from './tokens.ts';
@@ -20,6 +23,7 @@ const SHA256 = /^[0-9a-f]{64}$/;
 /** How uploads are opened. */
 export interface UploadOptions {
   readonly limits: AdapterLimits;
+  readonly quota?: UploadQuota;
   /** How long an upload accepts bytes. */
   readonly ttlMs: number;
   /** Server-side secret that tokens are derived from. */
@@ -52,17 +56,12 @@ export async function openUpload(
   const files = checkFiles(input.files, options.limits);
   const backbone = await requireBackbone(tx, input.backboneDigest);
   const now = new Date(clock.nowMs());
-  await tx.$executeRaw`
-    INSERT INTO adapter (id, tenant_id, name, created_at)
-    VALUES (${newId(clock)}::uuid, ${tenantId}::uuid, ${input.name}, ${now})
-    ON CONFLICT (tenant_id, name) DO NOTHING`;
-  const adapter = await tx.adapter.findUniqueOrThrow({
-    where: { tenantId_name: { tenantId, name: input.name } },
-  });
+  await requireQuota(tx, options.quota ?? DEFAULT_UPLOAD_QUOTA, tenantId, files, now);
+  const adapterId = await touchAdapter(tx, clock, tenantId, input.name);
   const id = newId(clock);
   const expiresAt = new Date(now.getTime() + options.ttlMs);
   await tx.upload.create({
-    data: { id, tenantId, adapterId: adapter.id, backboneId: backbone.id, createdAt: now, expiresAt },
+    data: { id, tenantId, adapterId, backboneId: backbone.id, createdAt: now, expiresAt },
   });
   await tx.uploadFile.createMany({
     data: files.map(({ name, size, sha256 }) => ({
@@ -75,6 +74,56 @@ export async function openUpload(
     })),
   });
   return requireUpload(tx, id);
+}
+
+/** Throws `UPLOAD_LIMIT` when the tenant has too much under way to open another upload of these files. */
+async function requireQuota(
+  tx: Tx,
+  quota: UploadQuota,
+  tenantId: Uuid,
+  files: readonly DeclaredFile[],
+  now: Date,
+): Promise<void> {
+  // Openings of one tenant queue here, or several at once would each find room for one more.
+  await tx.$queryRaw`SELECT pg_advisory_xact_lock(hashtextextended(${`upload/${tenantId}`}, 0))::text`;
+  const [open] = z.array(z.object({ uploads: z.bigint(), bytes: z.bigint() })).parse(
+    await tx.$queryRaw`
+      SELECT count(DISTINCT f.upload_id) AS uploads, coalesce(sum(f.size), 0)::bigint AS bytes
+      FROM upload_file f WHERE f.upload_id IN (
+        SELECT id FROM upload
+        WHERE tenant_id = ${tenantId}::uuid AND version_id IS NULL AND expires_at > ${now}
+        UNION ALL
+        SELECT u.id FROM adapter_version v JOIN upload u ON u.version_id = v.id
+        WHERE v.tenant_id = ${tenantId}::uuid AND v.state = 'VALIDATING')`,
+  );
+  if (open === undefined || open.uploads === 0n) return;
+  if (open.uploads >= BigInt(quota.maxOpenUploads)) {
+    throw new PatchbayError(
+      'UPLOAD_LIMIT',
+      `${open.uploads} uploads are open or being validated, and ${quota.maxOpenUploads} may be.`,
+      { meta: { openUploads: Number(open.uploads), maxOpenUploads: quota.maxOpenUploads } },
+    );
+  }
+  const bytes = files.reduce((sum, { size }) => sum + size, open.bytes);
+  if (bytes <= BigInt(quota.maxOpenBytes)) return;
+  throw new PatchbayError(
+    'UPLOAD_LIMIT',
+    `With this upload ${bytes} bytes would be under way, and ${quota.maxOpenBytes} may be.`,
+    { field: 'files', meta: { openBytes: Number(open.bytes), maxOpenBytes: quota.maxOpenBytes } },
+  );
+}
+
+/** Id of the tenant's adapter of the name, made when it is new. The row is locked, so no sweep takes it away. */
+async function touchAdapter(tx: Tx, clock: Clock, tenantId: Uuid, name: string): Promise<Uuid> {
+  const [adapter] = z.array(z.object({ id: z.string() })).parse(
+    await tx.$queryRaw`
+      INSERT INTO adapter (id, tenant_id, name, created_at)
+      VALUES (${newId(clock)}::uuid, ${tenantId}::uuid, ${name}, ${new Date(clock.nowMs())})
+      ON CONFLICT (tenant_id, name) DO UPDATE SET last_number = adapter.last_number
+      RETURNING id`,
+  );
+  invariant(adapter, 'an upsert answers with its row');
+  return adapter.id;
 }
 
 function checkFiles(

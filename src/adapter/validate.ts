@@ -67,7 +67,9 @@ export async function unstore(
 export async function proveEffect(tools: ValidationTools, digest: string): Promise<void> {
   let changed = false;
   for (const canary of tools.canaries) {
-    const { finite, maxAbsDifference } = await tools.probe.probe(digest, canary);
+    const { finite, maxAbsDifference } = await tools.probe.probe(digest, canary).catch((error: unknown) => {
+      throw neverFits(error);
+    });
     if (!finite || Number.isNaN(maxAbsDifference)) {
       throw new PatchbayError('ADAPTER_BREAKS_OUTPUT', 'A canary prompt gives logits that are not finite.');
     }
@@ -76,6 +78,16 @@ export async function proveEffect(tools: ValidationTools, digest: string): Promi
   if (!changed) {
     throw new PatchbayError('ADAPTER_NO_EFFECT', 'No canary prompt changes its logits with this adapter.');
   }
+}
+
+/** The engine speaks of requests; whoever uploads an adapter needs to know what to do about the adapter. */
+function neverFits(error: unknown): unknown {
+  if (!(error instanceof PatchbayError) || error.code !== 'ENGINE_TOO_LARGE') return error;
+  return new PatchbayError('ENGINE_TOO_LARGE', 'The adapter is too large for the engine, even alone.', {
+    fix: 'Train it with a lower rank or fewer target modules, or ask the operator for larger adapter memory.',
+    meta: error.meta,
+    cause: error,
+  });
 }
 
 /**
@@ -88,7 +100,16 @@ export function isVerdict(error: unknown): error is PatchbayError {
   return (
     error.code.startsWith('SAFETENSORS_') ||
     error.code.startsWith('ADAPTER_') ||
+    error.code === 'ENGINE_TOO_LARGE' ||
     error.code === 'FILE_TOO_LARGE' ||
     error.code === 'UPLOAD_CHECKSUM'
+  );
+}
+
+/** Whether an error says only that validating was not possible now: it is nobody's failure, and passes by itself. */
+export function isTransient(error: unknown): boolean {
+  return (
+    error instanceof PatchbayError &&
+    (error.code === 'ENGINE_FULL' || error.code === 'SHUTTING_DOWN' || error.code === 'DATABASE_UNAVAILABLE')
   );
 }

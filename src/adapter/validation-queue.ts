@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -5,6 +6,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import {
   checkReceived,
+  isTransient,
   isVerdict,
   proveEffect,
   storeReceived,
@@ -30,7 +32,10 @@ export interface ValidationOptions {
   readonly concurrency: number;
   /** How long a claim lasts without being renewed. */
   readonly leaseMs: number;
-  /** Claims after which a version whose validation never ends is rejected. */
+  /**
+   * Claims after which a version whose validation never ends is rejected: those whose process died or that failed for
+   * an unknown reason. A full or stopping engine and a database that does not answer cost no attempt.
+   */
   readonly maxAttempts: number;
   /** How often to look for work that no notification announced. */
   readonly pollMs: number;
@@ -44,7 +49,7 @@ export const DEFAULT_VALIDATION: Omit<ValidationOptions, 'instanceId'> = {
 };
 
 /** What validation needs besides {@link ValidationTools}. */
-export interface ValidationDependencies extends ValidationTools {
+interface ValidationDependencies extends ValidationTools {
   readonly database: Database;
   readonly clock: Clock;
   readonly onError?: (error: unknown, versionId: Uuid | null) => void;
@@ -59,7 +64,7 @@ export class ValidationQueue {
   readonly #deps: ValidationDependencies;
   readonly #running = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
-  #closing = false;
+  readonly #closing = new AbortController();
   #looking = false;
   #lookAgain = false;
 
@@ -76,7 +81,7 @@ export class ValidationQueue {
 
   /** Looks for work now. */
   wake(): void {
-    if (this.#closing) return;
+    if (this.#closing.signal.aborted) return;
     if (this.#looking) {
       this.#lookAgain = true;
       return;
@@ -94,13 +99,13 @@ export class ValidationQueue {
 
   /** Stops claiming and waits for what is running. */
   async close(): Promise<void> {
-    this.#closing = true;
+    this.#closing.abort();
     clearInterval(this.#timer);
     await Promise.all(this.#running);
   }
 
   async #look(): Promise<void> {
-    while (!this.#closing && this.#running.size < this.#options.concurrency) {
+    while (!this.#closing.signal.aborted && this.#running.size < this.#options.concurrency) {
       const claim = await claimVersion(this.#deps.database, this.#options, this.#deps.context.backboneDigest);
       if (claim === null) return;
       const work: Promise<void> = this.#validate(claim)
@@ -123,16 +128,29 @@ export class ValidationQueue {
     try {
       await this.#judge(claim);
     } catch (error) {
-      if (isVerdict(error)) {
-        await finishRejected(database, claim, error);
-        return;
-      }
-      onError?.(error, claim.versionId);
-      if (claim.attempts < this.#options.maxAttempts)
-        await releaseClaim(database, claim, this.#options.pollMs);
-      else await finishRejected(database, claim, gaveUp(claim.attempts));
+      await this.#conclude(claim, error);
     } finally {
       clearInterval(renewal);
+    }
+  }
+
+  /** Writes down how a claim ended that did not make its version ready. */
+  async #conclude(claim: Claim, error: unknown): Promise<void> {
+    const { database, onError } = this.#deps;
+    const { pollMs: delayMs, maxAttempts } = this.#options;
+    if (!isVerdict(error)) onError?.(error, claim.versionId);
+    for (;;) {
+      try {
+        if (isVerdict(error)) await finishRejected(database, claim, error);
+        else if (isTransient(error)) await releaseClaim(database, claim, { delayMs, counts: false });
+        else if (claim.attempts < maxAttempts) await releaseClaim(database, claim, { delayMs, counts: true });
+        else await finishRejected(database, claim, gaveUp(claim.attempts));
+        return;
+      } catch (failure) {
+        // What is not written counts as the death of this process, so it is worth waiting for the database.
+        if (!isTransient(failure) || this.#closing.signal.aborted) throw failure;
+        await delay(delayMs, undefined, { signal: this.#closing.signal }).catch(() => {});
+      }
     }
   }
 

@@ -11,7 +11,7 @@ export interface Claim {
   readonly versionId: Uuid;
   readonly tenantId: Uuid;
   readonly adapterId: Uuid;
-  /** How often the version was claimed, this time included. */
+  /** How often the version was claimed, this time included and without the claims that were given back. */
   readonly attempts: number;
   readonly instanceId: Uuid;
   readonly files: Readonly<Record<AdapterFileName, ReceivedFile>>;
@@ -75,12 +75,17 @@ export async function renewClaim(database: Database, claim: Claim, leaseMs: numb
   );
 }
 
-/** Gives a claim back, to be taken up again after the delay. */
-export async function releaseClaim(database: Database, claim: Claim, delayMs: number): Promise<void> {
+/** Ends a claim, to be taken up again after the delay. One that does not count as an attempt is as if it never was. */
+export async function releaseClaim(
+  database: Database,
+  claim: Claim,
+  { delayMs, counts }: { readonly delayMs: number; readonly counts: boolean },
+): Promise<void> {
   await database.querySystem(
-    `UPDATE adapter_version SET lease_owner = NULL, lease_until = now() + $3 * interval '1 millisecond'
+    `UPDATE adapter_version SET lease_owner = NULL, lease_until = now() + $3 * interval '1 millisecond',
+       attempts = attempts - $5::integer
      WHERE id = $1 AND lease_owner = $2 AND attempts = $4 AND state = 'VALIDATING'`,
-    [claim.versionId, claim.instanceId, delayMs, claim.attempts],
+    [claim.versionId, claim.instanceId, delayMs, claim.attempts, counts ? 0 : 1],
   );
 }
 

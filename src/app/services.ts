@@ -179,9 +179,19 @@ function canaries(text: BackboneText, vocabSize: number): readonly (readonly num
 
 function encoderOf(text: BackboneText): PromptEncoder {
   return {
+    ...(text.tokenizer === null ? {} : { tokenCharsMax: longestToken(text.tokenizer) }),
     encode: (prompt) => text.encodePrompt(prompt),
     encodeChat: (messages) => text.encodeChat(messages).ids,
   };
+}
+
+/** Length of the longest token as the vocabulary spells it, which no text that it stands for exceeds. */
+function longestToken(tokenizer: NonNullable<BackboneText['tokenizer']>): number {
+  let longest = Math.max(1, ...tokenizer.specialTexts.map((text) => text.length));
+  for (let id = 0; id < tokenizer.vocabSize; id += 1) {
+    longest = Math.max(longest, tokenizer.visibleToken(id)?.text.length ?? 0);
+  }
+  return longest;
 }
 
 function resolverOf(adapters: AdapterService): AdapterResolver {

@@ -142,6 +142,7 @@ async function openEngine(
       clock: systemClock,
       backboneDigest: manifest.digest,
       eosTokenIds: manifest.eosTokenIds,
+      report: options.report,
     },
   );
 }
@@ -224,7 +225,7 @@ async function runLines(
       if (line.trim() === '') continue;
       if (options.signal.aborted) break;
       if (queue.length >= options.maxBatch * READ_AHEAD) await writeOldest();
-      queue.push(runLine(parseLine(line), engine, text, folders, running));
+      queue.push(runLine(parseLine(line), { engine, text, folders, running, signal: options.signal }));
     }
     while (queue.length > 0) await writeOldest();
     progress.done(`${totals.lines} lines`);
@@ -235,31 +236,41 @@ async function runLines(
   return totals;
 }
 
-async function runLine(
-  { customId, line }: ParsedLine,
-  engine: Engine,
-  text: BackboneText,
-  folders: AdapterFolders,
-  running: Set<string>,
-): Promise<OutputLine> {
+/** What every line runs with. */
+interface LineTools {
+  readonly engine: Engine;
+  readonly text: BackboneText;
+  readonly folders: AdapterFolders;
+  /** Ids of the lines that the engine has. */
+  readonly running: Set<string>;
+  readonly signal: AbortSignal;
+}
+
+async function runLine({ customId, line }: ParsedLine, tools: LineTools): Promise<OutputLine> {
   try {
     if (line instanceof PatchbayError) throw line;
-    return await generate(line, engine, text, folders, running);
+    return await generate(line, tools);
   } catch (error) {
     const { code, message } = toPatchbayError(error);
     return { custom_id: customId, error: { code, message } };
   }
 }
 
-async function generate(
-  line: BatchLine,
-  engine: Engine,
-  text: BackboneText,
-  folders: AdapterFolders,
-  running: Set<string>,
-): Promise<OutputLine> {
+async function generate(line: BatchLine, tools: LineTools): Promise<OutputLine> {
+  const { engine, text, folders, running, signal } = tools;
   const adapters: { digest: string; weight: number }[] = [];
   for (const { path, weight } of line.adapters) adapters.push({ digest: await folders.digest(path), weight });
+  // Ctrl-C cancels what the engine has; a line that only now gets there would run on.
+  if (signal.aborted) {
+    return {
+      custom_id: line.custom_id,
+      token_ids: [],
+      logprobs: [],
+      text: '',
+      finish_reason: 'cancelled',
+      usage: { prompt_tokens: 0, completion_tokens: 0 },
+    };
+  }
   const id = newId(systemClock);
   const tokens: GeneratedToken[] = [];
   let answer = '';

@@ -66,6 +66,7 @@ export const benchEngine: BenchEngine = async (options) => {
       clock: systemClock,
       backboneDigest: backbone.manifest.digest,
       eosTokenIds: backbone.manifest.eosTokenIds,
+      report: options.report,
     },
   );
   try {

@@ -1,9 +1,10 @@
 import type { KeyReport, StartReport } from './app-port.ts';
 import { millions } from './commands/backbone.ts';
 import { socketUrl } from './connection.ts';
+import { shellWord, singleQuote } from './shell.ts';
 
 /** What else a banner says. */
-export interface BannerContext {
+interface BannerContext {
   readonly readyMs: number;
   /** Where keys are kept. */
   readonly keyFile: string;
@@ -93,14 +94,6 @@ function streamingProgram(graphqlUrl: string, shellKey: string, adapter: string,
     .split('\n');
 }
 
-function singleQuote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
-}
-
 function doubleQuote(text: string): string {
   return `"${text}"`;
-}
-
-function shellWord(text: string): string {
-  return /^[\w./:@-]+$/.test(text) ? text : singleQuote(text);
 }

@@ -9,7 +9,7 @@ export interface Connection {
 }
 
 /** What the command line may say about it. */
-export interface ConnectionFlags {
+interface ConnectionFlags {
   readonly url?: string;
   readonly key?: string;
 }

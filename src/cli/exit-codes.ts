@@ -40,6 +40,7 @@ const SPECIAL: Partial<Record<ErrorCode, number>> = {
   UNAUTHENTICATED: EXIT.access,
   FORBIDDEN: EXIT.access,
   ENGINE_FULL: EXIT.busy,
+  UPLOAD_LIMIT: EXIT.busy,
   SHUTTING_DOWN: EXIT.busy,
 };
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ERROR_CODES, type ErrorCode } from '../kernel/codes.ts';
+import { isErrorCode } from '../kernel/codes.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Connection } from './connection.ts';
 
@@ -83,10 +83,6 @@ export function remoteError(error: {
       cause: new Error('The server reported this; its log has the details.'),
     },
   );
-}
-
-function isErrorCode(text: string): text is ErrorCode {
-  return Object.hasOwn(ERROR_CODES, text);
 }
 
 /** Nothing answers at the URL. */

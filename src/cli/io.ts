@@ -69,7 +69,8 @@ export function reportError(io: CliIo, thrown: unknown, json: boolean): number {
   return exitCodeOf(error.code);
 }
 
-function describeCause(cause: unknown): string {
+/** Everything there is to say of a failure, for the operator's own terminal. */
+export function describeCause(cause: unknown): string {
   return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
 }
 

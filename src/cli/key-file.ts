@@ -12,7 +12,7 @@ const keyFileSchema = z.object({
 });
 
 /** What a data folder remembers for the commands on the same machine; readable by its owner only. */
-export type KeyFile = z.infer<typeof keyFileSchema>;
+type KeyFile = z.infer<typeof keyFileSchema>;
 
 /** Where the keys of a data folder are kept. */
 export function keyFilePath(dataDir: string): string {

@@ -16,6 +16,8 @@ export interface RunBatchOptions {
   /** 0 lets the runner choose. */
   readonly threads: number;
   readonly progress: Progress;
+  /** Told of failures inside the engine, for the log. */
+  readonly report: (error: unknown) => void;
   /** Aborted by Ctrl-C: running lines end as cancelled, and the output holds every line that ended before. */
   readonly signal: AbortSignal;
 }
@@ -54,6 +56,8 @@ export interface BenchEngineOptions {
   /** Where imported and generated backbones are kept. */
   readonly dataDir: string;
   readonly progress: Progress;
+  /** Told of failures inside the engine, for the log. */
+  readonly report: (error: unknown) => void;
   readonly signal: AbortSignal;
 }
 
@@ -90,7 +94,7 @@ export function byteProgress(step: ProgressStep): (done: number, total: number) 
 /** `pushAdapter` of src/adapter/push.ts: opens an upload, sends the files by tus, finalises, waits when asked. */
 export type PushAdapter = (options: PushAdapterOptions) => Promise<PushAdapterResult>;
 
-export interface PushAdapterOptions {
+interface PushAdapterOptions {
   readonly dir: string;
   readonly name: string;
   /** GraphQL URL. */
@@ -106,7 +110,7 @@ export interface PushAdapterOptions {
   readonly signal: AbortSignal;
 }
 
-export interface PushAdapterResult {
+interface PushAdapterResult {
   readonly versionId: string;
   readonly number: number;
   readonly state: 'UPLOADING' | 'VALIDATING' | 'READY' | 'REJECTED' | 'RETIRED';

@@ -19,7 +19,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
 }
 
 /** The whole command line. Actions import what they need when they run, so that `--help` is quick. */
-export function buildProgram(io: CliIo, finish: (code: number) => void): Command {
+function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   /** Wraps an action: errors become text and an exit code. */
   const run = (json: boolean, action: () => Promise<number>): Promise<void> =>
     runAction(io, json, action).then(finish);

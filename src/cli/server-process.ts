@@ -7,13 +7,13 @@ import type { CreateApp, DrainReason, StartReport } from './app-port.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 
 /** The part of `process` that a server needs; a test gives an `EventEmitter`. */
-export interface ProcessEvents {
+interface ProcessEvents {
   on(event: string, listener: (...args: unknown[]) => void): unknown;
   off(event: string, listener: (...args: unknown[]) => void): unknown;
 }
 
 /** What {@link runServer} needs. */
-export interface ServerProcess {
+interface ServerProcess {
   readonly loaded: LoadedConfig;
   readonly createApp: CreateApp;
   readonly events: ProcessEvents;

@@ -15,6 +15,8 @@ export interface DatabaseOptions extends RoleUrls {
   readonly applicationName?: string;
   readonly appConnectionsMax?: number;
   readonly systemConnectionsMax?: number;
+  /** Connections of the system role that are kept for what must not wait behind reads: leases and metering. */
+  readonly reservedConnectionsMax?: number;
   /** Longest that one statement may run. */
   readonly statementTimeoutMs?: number;
   /** Longest that a transaction may sit idle between statements before the server ends it. */
@@ -35,37 +37,23 @@ const DEFAULTS = {
   applicationName: 'patchbay',
   appConnectionsMax: 12,
   systemConnectionsMax: 6,
+  reservedConnectionsMax: 2,
   statementTimeoutMs: 15_000,
   idleInTransactionTimeoutMs: 15_000,
   connectTimeoutMs: 5_000,
   transactionTimeoutMs: 20_000,
 };
 
-/** One role's connections: a bounded pool that the Prisma client and raw queries share. */
-class RolePool {
+/** A bounded number of connections. */
+class PgPool {
   readonly pool: pg.Pool;
-  readonly prisma: PrismaClient;
-  private readonly limits: { readonly maxWait: number; readonly timeout: number };
 
-  constructor(config: pg.PoolConfig, timeout: number, onError: (error: Error) => void) {
+  constructor(config: pg.PoolConfig, onError: (error: Error) => void) {
     this.pool = new pg.Pool(config);
     // Without listeners a server restart would end the process: the pool's own covers idle connections alone, so
     // each connection gets one for while it is lent out.
     this.pool.on('error', onError);
     this.pool.on('connect', (client) => client.on('error', onError));
-    this.prisma = new PrismaClient({ adapter: new PrismaPg(this.pool, { onConnectionError: onError }) });
-    this.limits = { maxWait: config.connectionTimeoutMillis ?? DEFAULTS.connectTimeoutMs, timeout };
-  }
-
-  async transaction<T>(tenantId: Uuid | null, work: (tx: Tx) => Promise<T>): Promise<T> {
-    try {
-      return await this.prisma.$transaction(async (tx) => {
-        if (tenantId !== null) await tx.$queryRaw`SELECT set_config('app.tenant_id', ${tenantId}, true)`;
-        return work(tx);
-      }, this.limits);
-    } catch (error) {
-      throw mapDatabaseError(error);
-    }
   }
 
   async transactionPg<T>(tenantId: Uuid | null, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
@@ -93,9 +81,44 @@ class RolePool {
     }
   }
 
+  async query<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<R[]> {
+    try {
+      return (await this.pool.query<R>(text, [...values])).rows;
+    } catch (error) {
+      throw mapDatabaseError(error);
+    }
+  }
+
   async close(): Promise<void> {
-    await this.prisma.$disconnect();
     await this.pool.end();
+  }
+}
+
+/** One role's connections: a bounded pool that the Prisma client and raw queries share. */
+class RolePool extends PgPool {
+  readonly prisma: PrismaClient;
+  private readonly limits: { readonly maxWait: number; readonly timeout: number };
+
+  constructor(config: pg.PoolConfig, timeout: number, onError: (error: Error) => void) {
+    super(config, onError);
+    this.prisma = new PrismaClient({ adapter: new PrismaPg(this.pool, { onConnectionError: onError }) });
+    this.limits = { maxWait: config.connectionTimeoutMillis ?? DEFAULTS.connectTimeoutMs, timeout };
+  }
+
+  async transaction<T>(tenantId: Uuid | null, work: (tx: Tx) => Promise<T>): Promise<T> {
+    try {
+      return await this.prisma.$transaction(async (tx) => {
+        if (tenantId !== null) await tx.$queryRaw`SELECT set_config('app.tenant_id', ${tenantId}, true)`;
+        return work(tx);
+      }, this.limits);
+    } catch (error) {
+      throw mapDatabaseError(error);
+    }
+  }
+
+  override async close(): Promise<void> {
+    await this.prisma.$disconnect();
+    await super.close();
   }
 }
 
@@ -106,28 +129,30 @@ class RolePool {
 export class Database {
   private readonly app: RolePool;
   private readonly system: RolePool;
+  private readonly reserved: PgPool;
   private closing: Promise<void> | undefined;
 
   constructor(options: DatabaseOptions, dependencies: DatabaseDependencies = {}) {
     const settings = { ...DEFAULTS, ...options };
     const onError = dependencies.onConnectionError ?? (() => {});
-    const pool = (role: string, connectionString: string, max: number) =>
-      new RolePool(
-        {
-          connectionString,
-          max,
-          application_name: `${settings.applicationName}-${role}`,
-          statement_timeout: settings.statementTimeoutMs,
-          idle_in_transaction_session_timeout: settings.idleInTransactionTimeoutMs,
-          connectionTimeoutMillis: settings.connectTimeoutMs,
-          idleTimeoutMillis: 30_000,
-          keepAlive: true,
-        },
-        settings.transactionTimeoutMs,
-        onError,
-      );
-    this.app = pool('app', settings.appUrl, settings.appConnectionsMax);
-    this.system = pool('system', settings.systemUrl, settings.systemConnectionsMax);
+    const config = (name: string, connectionString: string, max: number): pg.PoolConfig => ({
+      connectionString,
+      max,
+      application_name: `${settings.applicationName}-${name}`,
+      statement_timeout: settings.statementTimeoutMs,
+      idle_in_transaction_session_timeout: settings.idleInTransactionTimeoutMs,
+      connectionTimeoutMillis: settings.connectTimeoutMs,
+      idleTimeoutMillis: 30_000,
+      keepAlive: true,
+    });
+    const { appUrl, systemUrl, transactionTimeoutMs } = settings;
+    this.app = new RolePool(config('app', appUrl, settings.appConnectionsMax), transactionTimeoutMs, onError);
+    this.system = new RolePool(
+      config('system', systemUrl, settings.systemConnectionsMax),
+      transactionTimeoutMs,
+      onError,
+    );
+    this.reserved = new PgPool(config('reserved', systemUrl, settings.reservedConnectionsMax), onError);
   }
 
   /** Runs work as the tenant, in one transaction: its rows are all there is. */
@@ -150,35 +175,34 @@ export class Database {
     return this.system.transactionPg(null, work);
   }
 
+  /** {@link withSystemPg} on a connection that no other work can take. */
+  async withReservedPg<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    return this.reserved.transactionPg(null, work);
+  }
+
   /**
-   * One statement as the app role with no tenant set: only SECURITY DEFINER functions and tables that belong to no
-   * tenant answer.
+   * One statement as the app role with no tenant set: only functions that answer across tenants or set the tenant
+   * themselves, and tables that belong to no tenant, answer.
    */
   async queryApp<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<R[]> {
-    return query<R>(this.app.pool, text, values);
+    return this.app.query<R>(text, values);
   }
 
   /** One statement as the system role, outside of any transaction. */
   async querySystem<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<R[]> {
-    return query<R>(this.system.pool, text, values);
+    return this.system.query<R>(text, values);
+  }
+
+  /** {@link querySystem} on a connection that no other work can take. */
+  async queryReserved<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<R[]> {
+    return this.reserved.query<R>(text, values);
   }
 
   /** Closes every connection once running work has returned its own. May be called again. */
   async close(): Promise<void> {
-    this.closing ??= Promise.all([this.app.close(), this.system.close()]).then(() => {});
+    const pools = [this.app, this.system, this.reserved];
+    this.closing ??= Promise.all(pools.map((pool) => pool.close())).then(() => {});
     return this.closing;
-  }
-}
-
-async function query<R extends pg.QueryResultRow>(
-  pool: pg.Pool,
-  text: string,
-  values: readonly unknown[],
-): Promise<R[]> {
-  try {
-    return (await pool.query<R>(text, [...values])).rows;
-  } catch (error) {
-    throw mapDatabaseError(error);
   }
 }
 

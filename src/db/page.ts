@@ -23,17 +23,24 @@ export function keyset(page: PageRequest): {
   readonly orderBy: { readonly id: 'asc' };
   readonly take: number;
 } {
-  if (!Number.isInteger(page.first) || page.first < 1 || page.first > PAGE_ITEMS_MAX) {
-    throw new PatchbayError('BAD_INPUT', `\`first\` must be 1 to ${PAGE_ITEMS_MAX}.`, { field: 'first' });
-  }
-  if (page.after !== null && !isUuid(page.after)) {
-    throw new PatchbayError('BAD_INPUT', '`after` is not a cursor of this list.', { field: 'after' });
-  }
+  requirePageSize(page.first);
+  if (page.after !== null && !isUuid(page.after)) throw badCursor();
   return {
     where: page.after === null ? {} : { id: { gt: page.after } },
     orderBy: { id: 'asc' },
     take: page.first + 1,
   };
+}
+
+/** Throws `BAD_INPUT` unless a page may hold so many items. */
+export function requirePageSize(first: number): void {
+  if (Number.isInteger(first) && first >= 1 && first <= PAGE_ITEMS_MAX) return;
+  throw new PatchbayError('BAD_INPUT', `\`first\` must be 1 to ${PAGE_ITEMS_MAX}.`, { field: 'first' });
+}
+
+/** The error for an `after` that no page of the list ends with. */
+export function badCursor(): PatchbayError {
+  return new PatchbayError('BAD_INPUT', '`after` is not a cursor of this list.', { field: 'after' });
 }
 
 /** The rows found for {@link keyset} as a page: the extra row only tells that there are more. */

@@ -2,6 +2,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 import { deferred } from './deferred.ts';
 import { chooseEvictions } from './eviction.ts';
 import type { AdapterLoader, PackedAdapter } from './runner.ts';
+import { TenantLoads } from './tenant-loads.ts';
 
 export interface AdapterCacheOptions {
   /** Bound on the bytes of resident adapters. */
@@ -19,7 +20,7 @@ export interface AdapterLease {
    * when the lease is released first.
    */
   readonly ready: Promise<readonly PackedAdapter[]>;
-  /** Bytes read from the store because this lease was the first to want them. */
+  /** Bytes that had to be loaded for this lease as its tenant sees it, see {@link TenantLoads}; 0 until it is ready. */
   readonly bytesLoaded: number;
   /** Gives the claim up, in whatever state it is; further calls do nothing. */
   release(): void;
@@ -39,6 +40,7 @@ interface Resident {
 }
 
 interface Ticket {
+  readonly tenantId: string;
   readonly digests: readonly string[];
   readonly resolve: (adapters: readonly PackedAdapter[]) => void;
   readonly reject: (error: PatchbayError) => void;
@@ -59,25 +61,27 @@ export class AdapterCache {
   readonly #options: AdapterCacheOptions;
   readonly #loader: AdapterLoader;
   readonly #resident = new Map<string, Resident>();
-  /** Loads in flight, with the lease that caused each. */
-  readonly #loading = new Map<string, Ticket>();
+  /** Loads in flight. */
+  readonly #loading = new Set<string>();
   /** Loaded, but without room yet. */
   readonly #landed = new Map<string, PackedAdapter>();
   /** Ungranted leases, oldest first. Bounded by the engine's queue: each belongs to one accepted sequence. */
   readonly #tickets = new Set<Ticket>();
   readonly #granted = new Set<Ticket>();
+  readonly #loads: TenantLoads;
   #tick = 0;
   #residentBytes = 0;
 
   constructor(options: AdapterCacheOptions, deps: { readonly loader: AdapterLoader }) {
     this.#options = options;
     this.#loader = deps.loader;
+    this.#loads = new TenantLoads(options);
   }
 
-  /** Claims adapters by digest (no duplicates) and starts to load those that are missing. */
-  acquire(digests: readonly string[]): AdapterLease {
+  /** Claims adapters by digest (no duplicates) for a tenant and starts to load those that are missing. */
+  acquire(digests: readonly string[], tenantId: string): AdapterLease {
     const { promise, resolve, reject } = deferred<readonly PackedAdapter[]>();
-    const ticket: Ticket = { digests, resolve, reject, bytesLoaded: 0, bypassed: 0 };
+    const ticket: Ticket = { tenantId, digests, resolve, reject, bytesLoaded: 0, bypassed: 0 };
     let released = false;
     this.#tickets.add(ticket);
     // A failure may come after the owner has lost interest; nobody is then left to handle the rejection.
@@ -115,6 +119,7 @@ export class AdapterCache {
     this.#landed.clear();
     this.#resident.clear();
     this.#residentBytes = 0;
+    this.#loads.clear();
     await this.#loader.close();
   }
 
@@ -150,6 +155,8 @@ export class AdapterCache {
       for (const resident of residents) {
         resident.pins += 1;
         resident.lastUsed = ++this.#tick;
+        const { digest, bytes } = resident.adapter;
+        ticket.bytesLoaded += this.#loads.use(ticket.tenantId, digest, bytes);
       }
       this.#tickets.delete(ticket);
       this.#granted.add(ticket);
@@ -164,13 +171,13 @@ export class AdapterCache {
         const busy = this.#loading.size + this.#landed.size >= this.#options.maxConcurrentLoads;
         // The head must be able to load even when the slots hold others' adapters that wait for room.
         if (busy && !(ticket === this.#head() && this.#dropLanded(ticket))) return;
-        this.#startLoad(digest, ticket);
+        this.#startLoad(digest);
       }
     }
   }
 
-  #startLoad(digest: string, ticket: Ticket): void {
-    this.#loading.set(digest, ticket);
+  #startLoad(digest: string): void {
+    this.#loading.add(digest);
     // The loader may throw at once or reject later; both mean the same.
     Promise.resolve()
       .then(() => this.#loader.load(digest))
@@ -186,11 +193,7 @@ export class AdapterCache {
   }
 
   #loaded(digest: string, adapter: PackedAdapter): void {
-    const cause = this.#loading.get(digest);
     this.#loading.delete(digest);
-    // When the one who caused the load has gone, the bytes are those of the oldest who still wants them.
-    const payer = cause !== undefined && this.#tickets.has(cause) ? cause : this.#wanting(digest)[0];
-    if (payer !== undefined) payer.bytesLoaded += adapter.bytes;
     this.#landed.set(digest, adapter);
   }
 

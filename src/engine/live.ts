@@ -90,7 +90,7 @@ export class LiveSet {
    */
   accept({ spec, id, consumer, uses }: Arrival): Live {
     this.#deps.scheduler.enqueue(spec);
-    const lease = uses.length === 0 ? null : this.#deps.cache.acquire(spec.adapters);
+    const lease = uses.length === 0 ? null : this.#deps.cache.acquire(spec.adapters, spec.tenantId);
     const live: Live = {
       spec,
       id,

@@ -77,7 +77,7 @@ export interface SequenceUsage {
   readonly decodeMs: number;
   /** This sequence's share of the time of the steps that it took part in, by its share of their tokens. */
   readonly computeMs: number;
-  /** Adapter bytes read from the store because of this sequence. */
+  /** Adapter bytes that had to be loaded for this sequence, had its tenant the engine to itself. */
   readonly bytesLoaded: number;
 }
 

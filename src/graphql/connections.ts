@@ -1,5 +1,4 @@
-import { PAGE_ITEMS_MAX, type Page, type PageRequest } from '../db/page.ts';
-import { PatchbayError } from '../kernel/errors.ts';
+import { badCursor, type Page, type PageRequest, requirePageSize } from '../db/page.ts';
 
 /** A Relay connection, ready to be resolved. */
 export interface Connection<T> {
@@ -22,9 +21,7 @@ export function toPageRequest(args: {
   readonly after?: string | null | undefined;
 }): PageRequest {
   const first = args.first ?? PAGE_SIZE_DEFAULT;
-  if (first < 1 || first > PAGE_ITEMS_MAX) {
-    throw new PatchbayError('BAD_INPUT', `\`first\` must be 1 to ${PAGE_ITEMS_MAX}.`, { field: 'first' });
-  }
+  requirePageSize(first);
   return { first, after: args.after == null ? null : parseCursor(args.after) };
 }
 
@@ -53,8 +50,6 @@ function toCursor(key: string): string {
 function parseCursor(cursor: string): string {
   const text = cursor.length > CURSOR_CHARS_MAX ? '' : Buffer.from(cursor, 'base64url').toString('utf8');
   const key = text.slice(CURSOR_PREFIX.length);
-  if (!text.startsWith(CURSOR_PREFIX) || toCursor(key) !== cursor) {
-    throw new PatchbayError('BAD_INPUT', '`after` is not a cursor of this list.', { field: 'after' });
-  }
+  if (!text.startsWith(CURSOR_PREFIX) || toCursor(key) !== cursor) throw badCursor();
   return key;
 }

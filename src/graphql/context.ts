@@ -13,6 +13,8 @@ export interface GraphqlContext {
   readonly services: GraphqlServices;
   /** Batch and remember reads as this principal, so they can never leak to another. */
   readonly loaders: Loaders;
+  /** Fires when nobody waits for the answer any more. */
+  readonly signal: AbortSignal;
 }
 
 /** Makes the context of one operation. */
@@ -21,6 +23,7 @@ export function createGraphqlContext(options: {
   readonly log: Logger;
   readonly principal: Principal | undefined;
   readonly services: GraphqlServices;
+  readonly signal: AbortSignal;
 }): GraphqlContext {
   return { ...options, loaders: createLoaders(options.principal, options.services) };
 }

@@ -13,15 +13,19 @@ import {
   isObjectType,
   Kind,
   type SelectionSetNode,
+  type ValueNode,
 } from './graphql-js.ts';
 import { type OperationLimits, tooComplex } from './limits.ts';
 
-/** How many items a list without a page size is taken to have. */
+/** How many items a list without a page size is taken to have, and how many groups a time bucket. */
 const ASSUMED_LIST_ITEMS = 5;
+/** Widths of the time buckets of a field that takes `from`, `to` and `bucket`. */
+const BUCKET_MS: Readonly<Record<string, number>> = { HOUR: 3_600_000, DAY: 86_400_000 };
 
 /**
  * Estimates how many fields an operation's answer can have: each field is one, the fields below a connection
- * count once for every item of its page, those below another list five times.
+ * count once for every item of its page, those below another list five times. A list right below a field that sums up
+ * a period (`usage`) has an item for each time bucket that was asked for, or five when the sums are broken down further.
  *
  * Page sizes are read from literals and from variables alike; a size hidden in a variable is the usual way round
  * a static estimate. The document must be valid, so fragments do not form cycles.
@@ -37,9 +41,7 @@ export function operationCost(
   if (!operation || !root) return 0;
   const defaults: Record<string, unknown> = {};
   for (const definition of operation.variableDefinitions ?? []) {
-    if (definition.defaultValue?.kind === Kind.INT) {
-      defaults[definition.variable.name.value] = Number(definition.defaultValue.value);
-    }
+    defaults[definition.variable.name.value] = plainValue(definition.defaultValue);
   }
   const walk = new CostWalk(schema, document, { ...defaults, ...variables });
   return walk.selection(operation.selectionSet, root);
@@ -63,7 +65,7 @@ class CostWalk {
   readonly #schema: GraphQLSchema;
   readonly #variables: Readonly<Record<string, unknown>>;
   readonly #fragments = new Map<string, FragmentDefinitionNode>();
-  /** A fragment costs the same wherever it is spread, so each is walked once. */
+  /** A fragment costs the same wherever lists are taken to be equally long, so each is then walked once. */
   readonly #fragmentCosts = new Map<string, number>();
 
   constructor(schema: GraphQLSchema, document: DocumentNode, variables: Readonly<Record<string, unknown>>) {
@@ -75,46 +77,71 @@ class CostWalk {
     }
   }
 
-  selection(set: SelectionSetNode, type: GraphQLNamedType): number {
+  /** `listItems` is how many items a list without a page size has here. */
+  selection(set: SelectionSetNode, type: GraphQLNamedType, listItems = ASSUMED_LIST_ITEMS): number {
     let cost = 0;
     for (const node of set.selections) {
-      if (node.kind === Kind.FIELD) cost += this.#field(node, type);
-      else if (node.kind === Kind.FRAGMENT_SPREAD) cost += this.#fragment(node.name.value);
-      else cost += this.selection(node.selectionSet, this.#narrow(node.typeCondition?.name.value, type));
+      if (node.kind === Kind.FIELD) cost += this.#field(node, type, listItems);
+      else if (node.kind === Kind.FRAGMENT_SPREAD) cost += this.#fragment(node.name.value, listItems);
+      else {
+        const narrowed = this.#narrow(node.typeCondition?.name.value, type);
+        cost += this.selection(node.selectionSet, narrowed, listItems);
+      }
     }
     return cost;
   }
 
-  #fragment(name: string): number {
-    const known = this.#fragmentCosts.get(name);
+  #fragment(name: string, listItems: number): number {
+    const key = `${name} ${listItems}`;
+    const known = this.#fragmentCosts.get(key);
     if (known !== undefined) return known;
     const fragment = this.#fragments.get(name);
     const type = fragment && this.#schema.getType(fragment.typeCondition.name.value);
-    const cost = fragment && type ? this.selection(fragment.selectionSet, type) : 0;
-    this.#fragmentCosts.set(name, cost);
+    const cost = fragment && type ? this.selection(fragment.selectionSet, type, listItems) : 0;
+    this.#fragmentCosts.set(key, cost);
     return cost;
   }
 
-  #field(node: FieldNode, parent: GraphQLNamedType): number {
+  #field(node: FieldNode, parent: GraphQLNamedType, listItems: number): number {
     const field = fieldOf(parent, node.name.value);
     if (!field || !node.selectionSet) return 1;
-    return (
-      1 + this.#multiplier(node, field, parent) * this.selection(node.selectionSet, getNamedType(field.type))
-    );
+    const below = this.selection(node.selectionSet, getNamedType(field.type), this.#rowsBelow(node, field));
+    return 1 + this.#multiplier(node, field, parent, listItems) * below;
   }
 
-  #multiplier(node: FieldNode, field: GraphQLField<unknown, unknown>, parent: GraphQLNamedType): number {
-    const paged = field.args.find((arg) => arg.name === 'first');
-    if (paged) {
-      const value = node.arguments?.find((arg) => arg.name.value === 'first')?.value;
-      let size: unknown = paged.defaultValue;
-      if (value?.kind === Kind.INT) size = Number(value.value);
-      if (value?.kind === Kind.VARIABLE) size = this.#variables[value.name.value] ?? size;
+  #multiplier(
+    node: FieldNode,
+    field: GraphQLField<unknown, unknown>,
+    parent: GraphQLNamedType,
+    listItems: number,
+  ): number {
+    if (field.args.some((arg) => arg.name === 'first')) {
+      const size = this.#argument(node, field, 'first');
       return typeof size === 'number' && size > 1 ? size : 1;
     }
     const isList = isListType(getNullableType(field.type));
     // The page size was counted where the connection was selected.
-    return isList && !parent.name.endsWith('Connection') ? ASSUMED_LIST_ITEMS : 1;
+    return isList && !parent.name.endsWith('Connection') ? listItems : 1;
+  }
+
+  /** How many items the lists right below a field have: for a summary of a period its buckets and groups. */
+  #rowsBelow(node: FieldNode, field: GraphQLField<unknown, unknown>): number {
+    if (!field.args.some((arg) => arg.name === 'bucket')) return ASSUMED_LIST_ITEMS;
+    const width = BUCKET_MS[String(this.#argument(node, field, 'bucket') ?? 'DAY')];
+    const [from, to] = ['from', 'to'].map((name) => Date.parse(String(this.#argument(node, field, name))));
+    // What is no period, or ends before it starts, is refused before anything is summed up.
+    if (width === undefined || from === undefined || to === undefined || !(to > from)) return 1;
+    // Both ends are rounded to whole buckets.
+    const buckets = Math.ceil(to / width) - Math.floor(from / width);
+    return this.#argument(node, field, 'groupBy') == null ? buckets : buckets * ASSUMED_LIST_ITEMS;
+  }
+
+  /** What an argument is given as, by a literal or a variable, or its default. */
+  #argument(node: FieldNode, field: GraphQLField<unknown, unknown>, name: string): unknown {
+    const byDefault: unknown = field.args.find((arg) => arg.name === name)?.defaultValue;
+    const value = node.arguments?.find((arg) => arg.name.value === name)?.value;
+    if (value?.kind === Kind.VARIABLE) return this.#variables[value.name.value] ?? byDefault;
+    return plainValue(value) ?? byDefault;
   }
 
   #narrow(name: string | undefined, type: GraphQLNamedType): GraphQLNamedType {
@@ -125,4 +152,10 @@ class CostWalk {
 /** Introspection fields are absent from the type's own fields and cost one each: their depth is bounded elsewhere. */
 function fieldOf(type: GraphQLNamedType, name: string): GraphQLField<unknown, unknown> | undefined {
   return isObjectType(type) || isInterfaceType(type) ? type.getFields()[name] : undefined;
+}
+
+/** A literal number, text or enum value; anything else says nothing about how long a list is. */
+function plainValue(node: ValueNode | undefined): unknown {
+  if (node?.kind === Kind.INT) return Number(node.value);
+  return node?.kind === Kind.STRING || node?.kind === Kind.ENUM ? node.value : undefined;
 }

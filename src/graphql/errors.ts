@@ -12,7 +12,7 @@ export interface ErrorScope {
 }
 
 /** The part of a pino logger that this module calls. */
-export interface ErrorLog {
+interface ErrorLog {
   error(fields: object, message: string): void;
 }
 

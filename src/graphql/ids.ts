@@ -11,10 +11,10 @@ export const NODE_TYPES = [
   'AdapterUpload',
   'UsageRecord',
 ] as const;
-export type NodeType = (typeof NODE_TYPES)[number];
+type NodeType = (typeof NODE_TYPES)[number];
 
 /** A global id, taken apart. The key is a uuid, or a content digest for backbones. */
-export interface NodeRef {
+interface NodeRef {
   readonly type: NodeType;
   readonly key: string;
 }

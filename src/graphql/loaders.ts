@@ -9,32 +9,51 @@ import type { GraphqlServices } from './services.ts';
 export interface Loaders {
   readonly adapter: DataLoader<string, AdapterModel | null>;
   readonly adapterVersion: DataLoader<string, AdapterVersionModel | null>;
+  /** By the adapter's id: its newest version that is ready. */
+  readonly latestVersion: DataLoader<string, AdapterVersionModel | null>;
   readonly tenant: DataLoader<string, Tenant | null>;
   readonly backbone: DataLoader<string, BackboneModel | null>;
 }
 
-/** Loaders that read as one principal. They live for one operation. */
-export function createLoaders(principal: Principal | undefined, services: GraphqlServices): Loaders {
-  const each = <T>(read: (caller: Principal, key: string) => Promise<T>): DataLoader<string, T> =>
-    new DataLoader<string, T>(async (keys) => {
-      if (!principal)
-        throw new PatchbayError('UNAUTHENTICATED', 'This field needs an API key, and none was sent.');
-      const settled = await Promise.allSettled(keys.map((key) => read(principal, key)));
-      return settled.map((result) => (result.status === 'fulfilled' ? result.value : asError(result.reason)));
-    });
-  return {
-    adapter: each((caller, id) => services.adapters.get(caller, id)),
-    adapterVersion: each((caller, id) => services.adapters.getVersion(caller, id)),
-    tenant: each((caller, id) => services.tenants.get(caller, id)),
-    backbone: new DataLoader<string, BackboneModel | null>(async (digests) => {
-      if (!principal)
-        throw new PatchbayError('UNAUTHENTICATED', 'This field needs an API key, and none was sent.');
-      const known = await services.backbones.list(principal);
-      return digests.map((digest) => known.find((backbone) => backbone.digest === digest) ?? null);
-    }),
-  };
-}
+/** Keys that one query may name. */
+const BATCH_MAX = 1_000;
 
-function asError(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error('A loader failed.', { cause: reason });
+/** Loaders that read as one principal, each batch in one query. They live for one operation. */
+export function createLoaders(principal: Principal | undefined, services: GraphqlServices): Loaders {
+  const batched = <T>(
+    read: (caller: Principal, keys: readonly string[]) => Promise<readonly T[]>,
+    keyOf: (found: T) => string,
+  ): DataLoader<string, T | null> =>
+    new DataLoader<string, T | null>(
+      async (keys) => {
+        if (!principal)
+          throw new PatchbayError('UNAUTHENTICATED', 'This field needs an API key, and none was sent.');
+        const found = new Map((await read(principal, keys)).map((item) => [keyOf(item), item]));
+        return keys.map((key) => found.get(key) ?? null);
+      },
+      { maxBatchSize: BATCH_MAX },
+    );
+  const { adapters, backbones, tenants } = services;
+  return {
+    adapter: batched(
+      (caller, ids) => adapters.getMany(caller, ids),
+      ({ id }) => id,
+    ),
+    adapterVersion: batched(
+      (caller, ids) => adapters.getVersions(caller, ids),
+      ({ id }) => id,
+    ),
+    latestVersion: batched(
+      (caller, ids) => adapters.latestVersions(caller, ids),
+      ({ adapterId }) => adapterId,
+    ),
+    tenant: batched(
+      (caller, ids) => tenants.getMany(caller, ids),
+      ({ id }) => id,
+    ),
+    backbone: batched(
+      (caller, digests) => backbones.getMany(caller, digests),
+      ({ digest }) => digest,
+    ),
+  };
 }

@@ -25,7 +25,7 @@ export interface OperationRequest {
 }
 
 /** An operation that may be executed. */
-export interface PreparedOperation {
+interface PreparedOperation {
   readonly document: DocumentNode;
   readonly operation: OperationDefinitionNode;
 }

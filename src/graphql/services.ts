@@ -2,6 +2,7 @@ import type { AdapterService } from '../adapter/service.ts';
 import type { BackboneModel } from '../adapter/types.ts';
 import type { Principal } from '../auth/principal.ts';
 import type { Database } from '../db/client.ts';
+import type { Page, PageRequest } from '../db/page.ts';
 import type { Engine } from '../engine/port.ts';
 import type { InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -17,10 +18,13 @@ type Face<T> = { readonly [K in keyof T]: T[K] };
 
 /** What resolvers call. Every method takes the principal first and checks what it may do. */
 export interface GraphqlServices {
-  readonly tenants: Pick<TenantService, 'get' | 'list' | 'create'>;
+  readonly tenants: Pick<TenantService, 'getMany' | 'list' | 'create'>;
   readonly apiKeys: Pick<ApiKeyService, 'get' | 'list' | 'create' | 'rotate' | 'revoke'>;
   readonly adapters: Face<AdapterAccess>;
-  readonly backbones: { list(principal: Principal): Promise<readonly BackboneModel[]> };
+  readonly backbones: {
+    list(principal: Principal, page: PageRequest): Promise<Page<BackboneModel>>;
+    getMany(principal: Principal, digests: readonly string[]): Promise<readonly BackboneModel[]>;
+  };
   readonly inference: Pick<InferenceService, 'infer' | 'generate'>;
   readonly usage: Face<UsageAccess>;
   readonly engine: Face<EngineAccess>;
@@ -28,7 +32,7 @@ export interface GraphqlServices {
 }
 
 /** What `Query.health` answers from. */
-export interface Health {
+interface Health {
   readonly version: string;
   /** Whether the process admits work. */
   ready(): boolean;
@@ -36,7 +40,7 @@ export interface Health {
 }
 
 /** The domain services of a process. */
-export interface GraphqlServicesDependencies {
+interface GraphqlServicesDependencies {
   readonly database: Database;
   readonly clock: Clock;
   readonly tenants: TenantService;
@@ -58,7 +62,10 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     tenants: dependencies.tenants,
     apiKeys: dependencies.apiKeys,
     adapters: new AdapterAccess({ ...dependencies, servedBackboneDigest: engine.info.backboneDigest }),
-    backbones: { list: (principal) => adapters.backbones(principal.tenantId) },
+    backbones: {
+      list: (principal, page) => adapters.backbones(principal.tenantId, page),
+      getMany: (principal, digests) => adapters.backbonesOf(principal.tenantId, digests),
+    },
     inference: dependencies.inference,
     usage: new UsageAccess(dependencies),
     engine: new EngineAccess(dependencies),

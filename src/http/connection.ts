@@ -35,6 +35,8 @@ export class Connection implements Session {
   readonly #writer: SocketWriter;
   readonly #limits: ConnectionLimits;
   readonly #deps: { readonly clock: Clock; readonly log: Logger };
+  /** What ends the operations that run, by their ids. */
+  readonly #operations = new Map<string, AbortController>();
   #onProtocolClosed: ProtocolClosed = async () => {};
   #onGone: () => void = () => {};
   /** Messages being worked on; a subscription counts until it has ended. */
@@ -97,6 +99,25 @@ export class Connection implements Session {
     this.close(CLOSE_CODES.KEY_REVOKED);
   }
 
+  /** Notes that an operation begins; the controller fires when the client ends it or the connection ends. */
+  begin(id: string): AbortController {
+    const operation = new AbortController();
+    if (this.#ended) operation.abort();
+    else this.#operations.set(id, operation);
+    return operation;
+  }
+
+  /** Notes that an operation is over. Its id may stand for another by now. */
+  finish(id: string, operation: AbortController): void {
+    if (this.#operations.get(id) === operation) this.#operations.delete(id);
+  }
+
+  /** Ends an operation because the client asks for no more of it. */
+  cancel(id: string): void {
+    this.#operations.get(id)?.abort();
+    this.#operations.delete(id);
+  }
+
   /** Notes that the client did something. */
   touch(): void {
     this.#lastActiveMs = this.#deps.clock.monotonicMs();
@@ -141,6 +162,8 @@ export class Connection implements Session {
     this.#ended = true;
     this.#writer.end();
     this.#onGone();
+    for (const operation of this.#operations.values()) operation.abort();
+    this.#operations.clear();
     this.#onProtocolClosed(code, reason).catch((error: unknown) => {
       this.#deps.log.error({ err: error }, 'Ending the operations of a websocket failed');
     });

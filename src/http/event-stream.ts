@@ -10,11 +10,12 @@ import type { Logger } from '../observability/logger.ts';
 import { EventStreamWriter } from './event-stream-writer.ts';
 import { REQUEST_ID_HEADER } from './request-id.ts';
 import type { Session, Sessions } from './sessions.ts';
+import { closedUnanswered } from './unanswered.ts';
 
-export const MEDIA_TYPE_EVENT_STREAM = 'text/event-stream';
+const MEDIA_TYPE_EVENT_STREAM = 'text/event-stream';
 
 /** Bounds of the event-stream transport; they are those of websockets where both have them. */
-export interface EventStreamLimits {
+interface EventStreamLimits {
   /** Sockets and streams of this process together. */
   readonly socketsMax: number;
   /** How long unsent bytes may make no progress; then the connection is cut. */
@@ -24,7 +25,7 @@ export interface EventStreamLimits {
 }
 
 /** What the event-stream transport needs. */
-export interface EventStreamDependencies {
+interface EventStreamDependencies {
   readonly log: Logger;
   readonly gate: OperationGate;
   readonly sessions: Sessions;
@@ -69,7 +70,7 @@ export class EventStreamTransport {
     let opened: { readonly principal: Principal; readonly results: AsyncIterable<ExecutionResult> };
     try {
       this.#assertRoom();
-      opened = await this.#open(request);
+      opened = await this.#open(request, closedUnanswered(reply.raw));
     } catch (error) {
       const errors = isErrors(error) ? error : [error];
       const status = toDomainError(errors[0]).status;
@@ -102,7 +103,7 @@ export class EventStreamTransport {
     throw new PatchbayError('TOO_MANY_OPERATIONS', 'The server has as many open streams as it may.');
   }
 
-  async #open(request: FastifyRequest) {
+  async #open(request: FastifyRequest, signal: AbortSignal) {
     const { gate, log, services } = this.#deps;
     const principal = await this.#deps.authenticate(request.headers.authorization);
     const payload = toOperation(request.body);
@@ -113,7 +114,7 @@ export class EventStreamTransport {
       document: prepared.document,
       operationName: payload.operationName ?? null,
       variableValues: payload.variables ?? null,
-      contextValue: createGraphqlContext({ principal, requestId: request.id, log, services }),
+      contextValue: createGraphqlContext({ principal, requestId: request.id, log, services, signal }),
     };
     const isStream = prepared.operation.operation === 'subscription';
     const result = await (isStream ? subscribe(args) : execute(args));

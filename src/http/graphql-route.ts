@@ -8,13 +8,14 @@ import { type ErrorScope, formatGraphqlError, toGraphqlError } from '../graphql/
 import type { GraphQLSchema } from '../graphql/graphql-js.ts';
 import { checkSizes, type IntrospectionPolicy, limitRules, type OperationLimits } from '../graphql/limits.ts';
 import type { GraphqlServices } from '../graphql/services.ts';
-import { ERROR_CODES } from '../kernel/codes.ts';
+import { ERROR_CODES, isErrorCode } from '../kernel/codes.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Logger } from '../observability/logger.ts';
 import { EventStreamTransport } from './event-stream.ts';
+import { closedUnanswered } from './unanswered.ts';
 
 /** What the HTTP transport of GraphQL needs. */
-export interface GraphqlRouteDependencies {
+interface GraphqlRouteDependencies {
   readonly schema: GraphQLSchema;
   readonly limits: OperationLimits;
   readonly introspection: IntrospectionPolicy;
@@ -99,7 +100,7 @@ async function answer(
       search: new URL(request.url, 'http://localhost').search,
       body: request.body,
     },
-    context: () => createContext(deps, scope, request),
+    context: () => createContext(deps, scope, request, closedUnanswered(reply.raw)),
   });
   for (const [name, value] of headers) reply.header(name, value);
   const isJson = headers.get('content-type')?.startsWith(MEDIA_TYPE_JSON) ?? false;
@@ -121,6 +122,7 @@ async function createContext(
   deps: GraphqlRouteDependencies,
   scope: RequestScope,
   request: FastifyRequest,
+  signal: AbortSignal,
 ): Promise<GraphqlContext> {
   const { authorization } = request.headers;
   // Apollo has no hook before parsing that may refuse, and a context that fails is answered properly.
@@ -131,6 +133,7 @@ async function createContext(
       requestId: scope.requestId,
       log: deps.log,
       services: deps.services,
+      signal,
       principal: authorization === undefined ? undefined : await deps.authenticate(authorization),
     });
   } catch (error) {
@@ -174,10 +177,6 @@ function operationPlugin(
       };
     },
   };
-}
-
-function isErrorCode(code: unknown): code is keyof typeof ERROR_CODES {
-  return typeof code === 'string' && code in ERROR_CODES;
 }
 
 function toHeaderMap(request: FastifyRequest): HeaderMap {

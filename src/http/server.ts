@@ -21,7 +21,7 @@ import { REQUEST_ID_HEADER, requestIdOf } from './request-id.ts';
 import { Sessions } from './sessions.ts';
 import { DEFAULT_WEBSOCKET_LIMITS, type WebsocketLimits, WebsocketTransport } from './websocket.ts';
 
-export const GRAPHQL_PATH = '/graphql';
+const GRAPHQL_PATH = '/graphql';
 
 /** Settings of the HTTP server. What is left out has the documented default. */
 export interface HttpServerOptions {
@@ -97,8 +97,8 @@ export async function createHttpServer(
   });
   const websocket = new WebsocketTransport(GRAPHQL_PATH, socketLimits, {
     ...shared,
-    createContext: (principal, requestId) =>
-      createGraphqlContext({ principal, requestId, log: deps.log, services: deps.services }),
+    createContext: (principal, requestId, signal) =>
+      createGraphqlContext({ principal, requestId, log: deps.log, services: deps.services, signal }),
   });
   websocket.attach(app.server);
   const closeApp = gracefulClose(app, socketLimits.closeMsMax);

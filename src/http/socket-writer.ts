@@ -1,7 +1,7 @@
 import type { WebSocket } from 'ws';
 
 /** Bounds of one socket's outgoing side. */
-export interface SocketWriterLimits {
+interface SocketWriterLimits {
   /** Unsent bytes above which nothing more is written, so that streams are no longer pulled. */
   readonly bufferedBytesMax: number;
   /** How long unsent data may make no progress. */

@@ -1,6 +1,13 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { type Context, handleProtocols, makeServer, type SubscribePayload } from 'graphql-ws';
+import {
+  type Context,
+  handleProtocols,
+  MessageType,
+  makeServer,
+  parseMessage,
+  type SubscribePayload,
+} from 'graphql-ws';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { Principal } from '../auth/principal.ts';
 import type { GraphqlContext } from '../graphql/context.ts';
@@ -58,7 +65,7 @@ export const DEFAULT_WEBSOCKET_LIMITS: WebsocketLimits = {
 };
 
 /** What the websocket transport needs. */
-export interface WebsocketDependencies {
+interface WebsocketDependencies {
   readonly clock: Clock;
   readonly log: Logger;
   readonly gate: OperationGate;
@@ -66,11 +73,18 @@ export interface WebsocketDependencies {
   readonly hideSuggestions: boolean;
   /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
   readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
-  readonly createContext: (principal: Principal, requestId: string) => GraphqlContext;
+  readonly createContext: (principal: Principal, requestId: string, signal: AbortSignal) => GraphqlContext;
 }
 
 type Extra = { readonly connection: Connection };
 type Payload = Record<string, unknown>;
+interface Operation {
+  readonly requestId: string;
+  /** Ends it; null before it was admitted. */
+  abort: AbortController | null;
+  /** Whether the request id was told to the client yet. */
+  told: boolean;
+}
 /** graphql-ws's result type is graphql-js's, but for exact optional properties. */
 type StreamResult = { readonly [K in keyof ExecutionResult]?: ExecutionResult[K] | undefined };
 
@@ -86,8 +100,7 @@ export class WebsocketTransport {
   readonly #sockets: WebSocketServer;
   readonly #connections = new Set<Connection>();
   readonly #timer: NodeJS.Timeout;
-  /** The request id of each operation, and whether it was told to the client yet. */
-  readonly #operations = new WeakMap<SubscribePayload, { readonly requestId: string; told: boolean }>();
+  readonly #operations = new WeakMap<SubscribePayload, Operation>();
   #draining = false;
 
   constructor(path: string, limits: WebsocketLimits, deps: WebsocketDependencies) {
@@ -102,8 +115,12 @@ export class WebsocketTransport {
     const protocol = makeServer<Payload, Extra>({
       connectionInitWaitTimeout: limits.initMsMax,
       onConnect: (ctx) => this.#connect(ctx),
-      onSubscribe: (ctx, _id, payload) => this.#subscribe(ctx, payload),
+      onSubscribe: (ctx, id, payload) => this.#subscribe(ctx, id, payload),
       onNext: (_ctx, _id, payload, _args, result) => this.#next(payload, result),
+      onComplete: (ctx, id, payload) => {
+        const abort = this.#operations.get(payload)?.abort;
+        if (abort) ctx.extra.connection.finish(id, abort);
+      },
       onError: (_ctx, _id, payload, errors) =>
         errors.map((error) => formatGraphqlError(error, this.#scope(payload))),
     });
@@ -112,7 +129,14 @@ export class WebsocketTransport {
       this.#connections.add(connection);
       this.#deps.sessions.add(connection);
       connection.run(
-        (port) => protocol.opened(port, { connection }),
+        (port) => {
+          const onMessage: typeof port.onMessage = (handle) =>
+            port.onMessage((data) => {
+              cancelCompleted(connection, data);
+              return handle(data);
+            });
+          return protocol.opened({ ...port, onMessage }, { connection });
+        },
         () => {
           this.#connections.delete(connection);
           this.#deps.sessions.delete(connection);
@@ -171,10 +195,12 @@ export class WebsocketTransport {
 
   async #subscribe(
     ctx: Context<Payload, Extra>,
+    id: string,
     payload: SubscribePayload,
   ): Promise<ExecutionArgs | readonly GraphQLError[]> {
     const requestId = newId(this.#deps.clock);
-    this.#operations.set(payload, { requestId, told: false });
+    const operation: Operation = { requestId, abort: null, told: false };
+    this.#operations.set(payload, operation);
     const { connection } = ctx.extra;
     connection.touch();
     const running = Object.keys(ctx.subscriptions).length;
@@ -188,12 +214,13 @@ export class WebsocketTransport {
     if (!principal) return [toGraphqlError(new PatchbayError('UNAUTHENTICATED', 'No API key was given.'))];
     const prepared = this.#deps.gate.prepare(payload);
     if (!('document' in prepared)) return prepared;
+    operation.abort = connection.begin(id);
     return {
       schema: this.#deps.gate.schema,
       document: prepared.document,
       operationName: payload.operationName ?? null,
       variableValues: payload.variables ?? null,
-      contextValue: this.#deps.createContext(principal, requestId),
+      contextValue: this.#deps.createContext(principal, requestId, operation.abort.signal),
     };
   }
 
@@ -219,6 +246,20 @@ export class WebsocketTransport {
 
   #heartbeat(): void {
     for (const connection of this.#connections) connection.beat();
+  }
+}
+
+/**
+ * Ends an operation that the client has completed. The protocol does so only where there is a stream to end, so a
+ * mutation would go on for nobody.
+ */
+function cancelCompleted(connection: Connection, data: string): void {
+  if (!data.includes(MessageType.Complete)) return;
+  try {
+    const message = parseMessage(data);
+    if (message.type === MessageType.Complete) connection.cancel(message.id);
+  } catch {
+    // The protocol's own parser says what is wrong with it.
   }
 }
 

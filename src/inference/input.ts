@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { EngineInfo, SamplingParams, SequenceRequest, StopRules } from '../engine/port.ts';
-import { validateSequenceRequest } from '../engine/validate.ts';
+import { REQUEST_LIMITS, validateSequenceRequest } from '../engine/validate.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { PRIORITY_CLASSES, type PriorityClass } from '../kernel/priority.ts';
@@ -8,7 +8,13 @@ import type { AdapterRef, ChatMessage, ResolvedAdapter } from './ports.ts';
 
 /** Bounds of the input before it is tokenised; feeds the reference documentation. */
 export const INPUT_LIMITS = {
-  promptCharsMax: 4_000_000,
+  /** Of the prompt, or of all messages together. */
+  promptCharsMax: 1_000_000,
+  /**
+   * Characters that a prompt may have for each token of the context, where the vocabulary has longer ones: text of
+   * nothing but the longest tokens does not occur, and encoding blocks the process.
+   */
+  charsPerTokenMax: 16,
   messagesMax: 1_000,
   idempotencyKeyCharsMax: 200,
   adapterRefCharsMax: 300,
@@ -101,6 +107,62 @@ export function normaliseInput(input: InferenceInput): NormalInput {
   };
 }
 
+/**
+ * Refuses what need not be looked at more closely: too many parts, or a prompt that cannot fit into the context. What
+ * it lets pass costs a bounded number of queries and a bounded time to encode.
+ *
+ * @throws PatchbayError `BLEND_INVALID`, `SAMPLING_INVALID` or `PROMPT_TOO_LONG` with the field.
+ */
+export function checkSize(info: EngineInfo, tokenCharsMax: number | undefined, input: NormalInput): void {
+  const { maxBlend, maxContext } = info;
+  const { source, stop } = input;
+  if (input.adapters.length > maxBlend) {
+    tooMany('BLEND_INVALID', 'adapters', input.adapters.length, { maxBlend });
+  }
+  const { stopStrings, stopTokenIds } = REQUEST_LIMITS;
+  if (stop.strings.length > stopStrings) {
+    tooMany('SAMPLING_INVALID', 'stop', stop.strings.length, { stopStrings });
+  }
+  if (stop.tokenIds.length > stopTokenIds) {
+    tooMany('SAMPLING_INVALID', 'stopTokenIds', stop.tokenIds.length, { stopTokenIds });
+  }
+  if (source.kind === 'ids') {
+    if (source.ids.length > maxContext) tooLong('promptIds', source.ids.length, maxContext, { maxContext });
+    return;
+  }
+  const charsPerToken = Math.min(tokenCharsMax ?? Number.POSITIVE_INFINITY, INPUT_LIMITS.charsPerTokenMax);
+  const promptCharsMax = Math.min(INPUT_LIMITS.promptCharsMax, maxContext * charsPerToken);
+  const chars = promptChars(source);
+  if (chars > promptCharsMax) {
+    const field = source.kind === 'text' ? 'prompt' : 'messages';
+    tooLong(field, chars, promptCharsMax, { promptCharsMax, maxContext });
+  }
+}
+
+function promptChars(source: Exclude<PromptSource, { readonly kind: 'ids' }>): number {
+  if (source.kind === 'text') return source.text.length;
+  return source.messages.reduce((sum, { role, content }) => sum + role.length + content.length, 0);
+}
+
+function tooMany(
+  code: 'BLEND_INVALID' | 'SAMPLING_INVALID',
+  field: string,
+  given: number,
+  limit: Readonly<Record<string, number>>,
+): never {
+  const [most = 0] = Object.values(limit);
+  throw new PatchbayError(code, `At most ${most} are possible here, and ${given} were given.`, {
+    field,
+    meta: limit,
+  });
+}
+
+function tooLong(field: string, given: number, most: number, meta: Readonly<Record<string, number>>): never {
+  const unit = field === 'promptIds' ? 'tokens' : 'characters';
+  const message = `The prompt has ${given} ${unit}; with this context it may have ${most}.`;
+  throw new PatchbayError('PROMPT_TOO_LONG', message, { field, meta });
+}
+
 /** Puts the engine's request together and checks it against the engine, before anything is written or queued. */
 export function sequenceRequest(
   info: EngineInfo,
@@ -171,19 +233,7 @@ function promptSource(input: InferenceInput): PromptSource {
     if (source.messages.length === 0) bad('messages', 'A conversation has at least one message.');
     if (source.messages.length > INPUT_LIMITS.messagesMax) bad('messages', 'Too many messages.');
   }
-  if (promptChars(source) > INPUT_LIMITS.promptCharsMax) bad('prompt', 'The prompt is too long.');
   return source;
-}
-
-function promptChars(source: PromptSource): number {
-  switch (source.kind) {
-    case 'text':
-      return source.text.length;
-    case 'ids':
-      return source.ids.length;
-    case 'messages':
-      return source.messages.reduce((sum, message) => sum + message.content.length, 0);
-  }
 }
 
 function bad(field: string, message: string): never {

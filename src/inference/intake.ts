@@ -6,6 +6,7 @@ import { COMMITMENT_SALT_BYTES, OutputCommitment, promptCommitment } from '../me
 import { blendShares } from '../metering/shares.ts';
 import type { Admission, AdmittedAdapter, IdempotencyClaim } from '../metering/types.ts';
 import {
+  checkSize,
   hashRequest,
   type InferenceInput,
   type NormalInput,
@@ -51,7 +52,9 @@ export class Intake {
   /** Checks what needs nobody's help. */
   check(input: InferenceInput): NormalInput {
     const normal = normaliseInput(input);
-    const { backboneDigest } = this.deps.engine.info;
+    const { engine, encoder } = this.deps;
+    checkSize(engine.info, encoder.tokenCharsMax, normal);
+    const { backboneDigest } = engine.info;
     if (input.backboneDigest !== undefined && input.backboneDigest !== backboneDigest) {
       throw new PatchbayError('BACKBONE_NOT_LOADED', 'This server serves another backbone.');
     }

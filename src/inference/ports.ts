@@ -8,6 +8,8 @@ export interface ChatMessage {
 
 /** Turns text into token ids of the served backbone. */
 export interface PromptEncoder {
+  /** Most UTF-16 characters of a text that one token can stand for; bounds what is encoded at all. */
+  readonly tokenCharsMax?: number;
   encode(prompt: string): readonly number[] | Promise<readonly number[]>;
   /** Renders the messages with the backbone's chat template; rejects with `CHAT_TEMPLATE`. */
   encodeChat(messages: readonly ChatMessage[]): readonly number[] | Promise<readonly number[]>;

@@ -1,19 +1,24 @@
 import type { GeneratedToken } from '../engine/port.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import { every, type Periodic } from '../metering/periodic.ts';
 import type { Chunk } from './chunk-buffer.ts';
 
 /** Bounds of {@link RecentOutputs}. */
 export interface RecentOutputsOptions {
   /** How long an output is remembered after its end. */
   readonly keepMs: number;
-  /** Most outputs, and most tokens of all of them together. */
+  /** Most outputs, and most tokens of all of them together; an alternative to a token counts as another token. */
   readonly outputsMax: number;
   readonly tokensMax: number;
 }
 
+/** How often outputs that have been kept long enough are dropped. */
+const TRIM_MS = 1_000;
+
 interface Output {
   readonly chunk: Chunk;
+  readonly weight: number;
   readonly endedMs: number;
 }
 
@@ -25,18 +30,34 @@ export class RecentOutputs {
   private readonly options: RecentOutputsOptions;
   private readonly clock: Clock;
   private readonly outputs = new Map<Uuid, Output>();
-  private tokens = 0;
+  private weight = 0;
+  private trimmer: Periodic | null = null;
 
   constructor(options: RecentOutputsOptions, deps: { readonly clock: Clock }) {
     this.options = options;
     this.clock = deps.clock;
   }
 
+  /** Outputs that are remembered. */
+  get size(): number {
+    return this.outputs.size;
+  }
+
+  /** Starts forgetting in time also while nobody adds or looks for anything. */
+  start(): void {
+    this.trimmer ??= every(TRIM_MS, async () => this.trim());
+  }
+
+  async stop(): Promise<void> {
+    await this.trimmer?.stop();
+  }
+
   /** Remembers what a request delivered. */
   add(requestId: Uuid, text: string, tokens: readonly GeneratedToken[]): void {
-    if (tokens.length > this.options.tokensMax) return;
-    this.outputs.set(requestId, { chunk: { text, tokens }, endedMs: this.clock.monotonicMs() });
-    this.tokens += tokens.length;
+    const weight = tokens.reduce((sum, { top }) => sum + 1 + (top?.length ?? 0), 0);
+    if (weight > this.options.tokensMax) return;
+    this.outputs.set(requestId, { chunk: { text, tokens }, weight, endedMs: this.clock.monotonicMs() });
+    this.weight += weight;
     this.trim();
   }
 
@@ -50,10 +71,10 @@ export class RecentOutputs {
     const oldest = this.clock.monotonicMs() - this.options.keepMs;
     // A map keeps insertion order, so the first entry is the oldest.
     for (const [requestId, output] of this.outputs) {
-      const over = this.outputs.size > this.options.outputsMax || this.tokens > this.options.tokensMax;
+      const over = this.outputs.size > this.options.outputsMax || this.weight > this.options.tokensMax;
       if (!over && output.endedMs > oldest) return;
       this.outputs.delete(requestId);
-      this.tokens -= output.chunk.tokens.length;
+      this.weight -= output.weight;
     }
   }
 }

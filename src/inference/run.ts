@@ -20,7 +20,7 @@ export const CANCELLED: Ending = { reason: 'cancelled' };
 
 /** Bounds of one run. */
 export interface RunOptions {
-  /** Most generated tokens that may wait for the client or the database. */
+  /** Most generated tokens of a stream that may wait for the client or the database. */
   readonly pendingTokensMax: number;
   /** How long to wait for the engine to report the end of a sequence that was cancelled. */
   readonly engineEndMs: number;
@@ -34,7 +34,14 @@ export interface RunFacts {
   readonly commitment: OutputCommitment;
   /** Whether the whole output is kept until the end, to be remembered for retries. */
   readonly keepOutput: boolean;
+  readonly delivery: RunDelivery;
 }
+
+/**
+ * How the answer reaches the client. `stream`: in chunks, each committed before it is handed out. `whole`: as one
+ * chunk behind the settlement that covers it, and nothing is committed before.
+ */
+export type RunDelivery = 'stream' | 'whole';
 
 /** What a run works with. */
 export interface RunDeps {
@@ -59,6 +66,11 @@ interface EngineEnd {
  * and the next chunk is committed only after the client came back for it. So what is metered and what was written
  * differ by at most one chunk, whenever and however this process ends. What the engine generates meanwhile grows the
  * next chunk.
+ *
+ * An answer that is delivered as a whole is one chunk, and its settlement is the only commit. So a process that is
+ * lost before has metered nothing. A client that leaves before is charged for what was generated until then: it was
+ * generated for that client alone, who could otherwise have any amount of work done for nothing, and a retry with the
+ * same key hands it out. A failure delivers nothing, and so meters nothing.
  */
 export class InferenceRun {
   readonly facts: RunFacts;
@@ -105,7 +117,7 @@ export class InferenceRun {
   onEngineEvent(event: SequenceEvent): void {
     if (this.interruption === null) {
       this.buffer.append(event.kind === 'tokens' ? event.tokens : [], event.text);
-      if (this.buffer.size > this.options.pendingTokensMax) this.interrupt(this.overflow());
+      if (!this.isWhole && this.buffer.size > this.options.pendingTokensMax) this.interrupt(this.overflow());
     }
     if (event.kind === 'end') {
       this.engineEnd = { ending: engineEnding(event), usage: event.usage };
@@ -118,7 +130,7 @@ export class InferenceRun {
   interrupt(ending: Ending): void {
     if (this.interruption !== null) return;
     this.interruption = ending;
-    this.buffer.clear();
+    if (!this.isWhole) this.buffer.clear();
     this.deps.engine.cancel(this.facts.request.id);
     this.events.interrupt();
     this.notify();
@@ -136,14 +148,26 @@ export class InferenceRun {
 
   private async run(): Promise<void> {
     try {
-      await this.offer({ kind: 'started', requestId: this.facts.request.id, replayed: false });
-      await this.stream();
+      if (this.isWhole) {
+        await this.endOrInterruption();
+      } else {
+        await this.offer({ kind: 'started', requestId: this.facts.request.id, replayed: false });
+        await this.stream();
+      }
       await this.finish();
     } catch (error) {
       // Only a bug or a database that stays away leads here. The admission row remains, and recovery settles it.
       this.interrupt({ reason: 'error', error: toPatchbayError(error).toPublic() });
       this.events.end(this.endEvent(null));
     }
+  }
+
+  private get isWhole(): boolean {
+    return this.facts.delivery === 'whole';
+  }
+
+  private async endOrInterruption(): Promise<void> {
+    while (this.interruption === null && this.engineEnd === null) await this.activity();
   }
 
   /** Commits and delivers chunks until the engine or something else ends the sequence. */
@@ -166,18 +190,23 @@ export class InferenceRun {
   /** Settles, then delivers what the settlement covers. */
   private async finish(): Promise<void> {
     if (this.engineEnd === null) await this.deps.pause(this.options.engineEndMs, this.ended.signal);
-    // The last chunk needs no commit of its own: the settlement is one. After an interruption there is none, because
-    // the running commitment may hold a chunk whose commit failed.
-    const last = this.interruption === null ? this.buffer.take() : NOTHING;
+    const ending = this.interruption ?? this.engineEnd?.ending ?? CANCELLED;
+    const last = this.lastChunk(ending);
     if (last !== NOTHING)
       this.count(last, this.facts.commitment.append(last.tokens.map((token) => token.id)));
-    const ending = this.interruption ?? this.engineEnd?.ending ?? CANCELLED;
     // Whoever fenced this process settles its requests; writing is neither allowed nor needed.
     const lost = ending.error?.code === 'LEASE_LOST';
     const failure = lost ? null : await this.settle(ending);
     const end = this.endEvent(failure === null ? ending : failure);
     const deliverable = failure === null && (last.tokens.length > 0 || last.text !== '');
     this.events.end(...(deliverable ? [this.tokensEvent(last), end] : [end]));
+  }
+
+  /** The last chunk needs no commit of its own: the settlement is one. */
+  private lastChunk(ending: Ending): Chunk {
+    if (this.isWhole) return ending.reason === 'error' ? NOTHING : this.buffer.take();
+    // After an interruption there is none, because the running commitment may hold a chunk whose commit failed.
+    return this.interruption === null ? this.buffer.take() : NOTHING;
   }
 
   private async settle(ending: Ending): Promise<Ending | null> {

@@ -10,7 +10,7 @@ import { Intake, type IntakeDeps, type IntakeOptions, type PreparedRequest } fro
 import type { Caller } from './ports.ts';
 import { RecentOutputs, type RecentOutputsOptions } from './recent-outputs.ts';
 import { replay } from './replay.ts';
-import { CANCELLED, InferenceRun, type RunOptions } from './run.ts';
+import { CANCELLED, InferenceRun, type RunDelivery, type RunOptions } from './run.ts';
 
 /** Bounds of the service. */
 export interface InferenceOptions extends RunOptions, IntakeOptions {
@@ -37,6 +37,12 @@ const RETRY_AFTER_MS = 1_000;
 export interface InferenceDeps extends IntakeDeps {
   readonly recorder: MeteringRecorder;
   readonly lease: Lease;
+}
+
+interface AdmitOptions {
+  /** Cancels the request. */
+  readonly signal?: AbortSignal;
+  readonly delivery: RunDelivery;
 }
 
 /** Admits requests, runs them on the engine, delivers their tokens and has them metered. The protocol is in src/metering/README.md. */
@@ -69,9 +75,10 @@ export class InferenceService {
     return this.runs.size;
   }
 
-  /** Starts looking for stalled clients. */
+  /** Starts looking for stalled clients, and forgetting answers in time. */
   start(): void {
     this.reaper ??= every(Math.max(100, this.options.stallMs / 4), async () => this.reapStalled());
+    this.recent.start();
   }
 
   /**
@@ -84,20 +91,13 @@ export class InferenceService {
     input: InferenceInput,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
-    if (!caller.scopes.includes('infer')) {
-      throw new PatchbayError('FORBIDDEN', 'The key may not run inferences.', { meta: { scope: 'infer' } });
-    }
-    this.assertServing();
-    const started = this.begin(caller, input, options.signal);
-    this.admitting.add(started);
-    try {
-      return await started;
-    } finally {
-      this.admitting.delete(started);
-    }
+    return this.admit(caller, input, { ...options, delivery: 'stream' });
   }
 
-  /** Runs one inference and collects its answer. A failure after the start is part of the result, as it is metered. */
+  /**
+   * Runs one inference and returns its answer as a whole, once it is settled. Aborting the signal cancels the request,
+   * which is then metered with what was generated until then. A failure after the start is part of the result.
+   */
   async generate(
     caller: Caller,
     input: InferenceInput,
@@ -106,7 +106,7 @@ export class InferenceService {
     const tokens: GeneratedToken[] = [];
     let text = '';
     let end: EndEvent | null = null;
-    for await (const event of await this.infer(caller, input, options)) {
+    for await (const event of await this.admit(caller, input, { ...options, delivery: 'whole' })) {
       if (event.kind === 'tokens') {
         tokens.push(...event.tokens);
         text += event.text;
@@ -143,6 +143,7 @@ export class InferenceService {
   async drain(options: { readonly graceMs: number }): Promise<void> {
     this.draining = true;
     await this.reaper?.stop();
+    await this.recent.stop();
     const settled = this.settleAll();
     const over = new AbortController();
     await Promise.race([settled.finally(() => over.abort()), pause(options.graceMs, over.signal)]);
@@ -156,10 +157,28 @@ export class InferenceService {
     await this.deps.recorder.close();
   }
 
+  private async admit(
+    caller: Caller,
+    input: InferenceInput,
+    options: AdmitOptions,
+  ): Promise<AsyncIterableIterator<InferenceEvent>> {
+    if (!caller.scopes.includes('infer')) {
+      throw new PatchbayError('FORBIDDEN', 'The key may not run inferences.', { meta: { scope: 'infer' } });
+    }
+    this.assertServing();
+    const started = this.begin(caller, input, options);
+    this.admitting.add(started);
+    try {
+      return await started;
+    } finally {
+      this.admitting.delete(started);
+    }
+  }
+
   private async begin(
     caller: Caller,
     input: InferenceInput,
-    signal: AbortSignal | undefined,
+    options: AdmitOptions,
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
     const { intake } = this;
     const normal = intake.check(input);
@@ -174,7 +193,7 @@ export class InferenceService {
     }
     const prepared = await intake.prepare(caller, normal, keyHash);
     const outcome = await this.deps.recorder.admit(prepared.admission);
-    if (outcome.kind === 'admitted') return this.launch(prepared, outcome.instanceId, signal);
+    if (outcome.kind === 'admitted') return this.launch(prepared, outcome.instanceId, options);
     const winner = await this.findEarlier(caller, normal, keyHash);
     if (winner !== null) return winner;
     // The request that held the key was refused in between; the key is free for the next attempt.
@@ -184,13 +203,13 @@ export class InferenceService {
   private async launch(
     { request, keyId, commitment, admission }: PreparedRequest,
     instanceId: Uuid,
-    signal: AbortSignal | undefined,
+    { signal, delivery }: AdmitOptions,
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
     const { engine, recorder, clock } = this.deps;
     const keepOutput = admission.idempotency !== null;
     const run = new InferenceRun(
       this.options,
-      { request, keyId, instanceId, commitment, keepOutput },
+      { request, keyId, instanceId, commitment, keepOutput, delivery },
       { engine, recorder, clock, pause },
     );
     this.runs.set(request.id, run);
@@ -236,7 +255,7 @@ export class InferenceService {
         field: 'idempotencyKey',
       });
     }
-    const outcome = await recorder.findOutcome(caller.tenantId, stored.requestId);
+    const { outcome } = stored;
     if (outcome === null) {
       throw new PatchbayError('IDEMPOTENCY_IN_PROGRESS', 'The request with this key is still running.', {
         meta: { requestId: stored.requestId },

@@ -218,6 +218,11 @@ export const ERROR_CODES = {
     meaning: 'The bytes received do not match the checksum.',
     fix: 'Upload the file again.',
   },
+  UPLOAD_LIMIT: {
+    status: 429,
+    meaning: 'The tenant has as many uploads open, or as many bytes declared in them, as it may.',
+    fix: 'Finalise the uploads that are open and wait for their validation, or wait until they expire.',
+  },
   // Inference
   PROMPT_EMPTY: { status: 400, meaning: 'The prompt has no tokens.', fix: 'Send a prompt or messages.' },
   PROMPT_TOO_LONG: {
@@ -297,3 +302,8 @@ export const ERROR_CODES = {
 
 /** A code of the registry. */
 export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Whether something that came from elsewhere is a code of the registry. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(ERROR_CODES, value);
+}

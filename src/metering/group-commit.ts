@@ -21,6 +21,8 @@ export interface GroupCommitDeps<Item, Result extends object> {
   readonly write: (items: readonly Item[]) => Promise<readonly Result[]>;
   /** Whether a failure says nothing about the items, so that the same write may succeed later. */
   readonly isTransient: (error: unknown) => boolean;
+  /** Whether a transient failure may be due to the size of the round, so that halves of it may succeed. */
+  readonly isTooMuch: (error: unknown) => boolean;
   readonly clock: Clock;
   /** Resolves after the time, or earlier when the signal fires. */
   readonly pause: (ms: number, signal: AbortSignal) => Promise<void>;
@@ -129,15 +131,18 @@ export class GroupCommitter<Item, Result extends object> {
       }
       return null;
     } catch (error) {
-      if (this.deps.isTransient(error)) return { error };
+      const tooMuch = this.deps.isTooMuch(error);
       const [only] = batch;
+      if (this.deps.isTransient(error) && (!tooMuch || batch.length === 1)) return { error };
       if (batch.length === 1 && only !== undefined) {
         this.remove(batch);
         only.reject(error);
         return null;
       }
       const middle = batch.length >> 1;
-      return (await this.round(batch.slice(0, middle))) ?? (await this.round(batch.slice(middle)));
+      const failure = await this.round(batch.slice(0, middle));
+      if (failure !== null && !this.deps.isTooMuch(failure.error)) return failure;
+      return (await this.round(batch.slice(middle))) ?? failure;
     }
   }
 

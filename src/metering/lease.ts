@@ -5,6 +5,9 @@ import { newId, type Uuid } from '../kernel/ids.ts';
 /** The system role's way into the database. */
 export type SystemDatabase = Pick<Database, 'querySystem' | 'withSystemPg'>;
 
+/** Connections of the system role that no other work can take: a lease must not run out behind a flood of reads. */
+export type ReservedDatabase = Pick<Database, 'queryReserved' | 'withReservedPg'>;
+
 /** How this process presents itself, and how long its word holds. */
 export interface LeaseOptions {
   readonly host: string;
@@ -51,13 +54,13 @@ UPDATE instance SET fenced_at = now(), fence_reason = 'stopped' WHERE id = $1 AN
  */
 export class Lease {
   private readonly options: LeaseOptions;
-  private readonly database: SystemDatabase;
+  private readonly database: ReservedDatabase;
   private readonly clock: Clock;
   private readonly listeners = new Set<(instanceId: Uuid) => void>();
   private registration: Registration | null = null;
   private registering: Promise<Registration> | null = null;
 
-  constructor(options: LeaseOptions, deps: { readonly database: SystemDatabase; readonly clock: Clock }) {
+  constructor(options: LeaseOptions, deps: { readonly database: ReservedDatabase; readonly clock: Clock }) {
     this.options = options;
     this.database = deps.database;
     this.clock = deps.clock;
@@ -90,7 +93,7 @@ export class Lease {
       await this.ensure();
       return;
     }
-    const renewed = await this.database.querySystem(RENEW, [held.instanceId, this.options.leaseMs]);
+    const renewed = await this.database.queryReserved(RENEW, [held.instanceId, this.options.leaseMs]);
     if (renewed.length === 0) this.fenced(held.instanceId);
   }
 
@@ -105,14 +108,14 @@ export class Lease {
   async release(): Promise<void> {
     const held = this.registration;
     this.registration = null;
-    if (held !== null) await this.database.querySystem(STOP, [held.instanceId]);
+    if (held !== null) await this.database.queryReserved(STOP, [held.instanceId]);
   }
 
   private async register(): Promise<Registration> {
     const { host, pid, leaseMs, rollupShards } = this.options;
     const instanceId = newId(this.clock);
     const values = [instanceId, host, pid, leaseMs, rollupShards];
-    const [row] = await this.database.querySystem<ShardRow>(REGISTER, values);
+    const [row] = await this.database.queryReserved<ShardRow>(REGISTER, values);
     if (row === undefined) throw new Error('Registering the instance returned no row');
     this.registration = { instanceId, shard: row.shard };
     return this.registration;

@@ -3,7 +3,12 @@ import type { Clock } from '../kernel/clock.ts';
 import { Lease, type SystemDatabase } from './lease.ts';
 import { ensurePartitions } from './partitions.ts';
 import { every, type Periodic } from './periodic.ts';
-import { MeteringRecorder, RECORDER_DEFAULTS, type RecorderOptions } from './recorder.ts';
+import {
+  MeteringRecorder,
+  RECORDER_DEFAULTS,
+  type RecorderDatabase,
+  type RecorderOptions,
+} from './recorder.ts';
 import { type Recovery, Sweeper } from './sweeper.ts';
 
 /** How metering runs in one process. */
@@ -24,7 +29,7 @@ export const METERING_DEFAULTS: MeteringOptions = {
 
 /** What metering works with. */
 export interface MeteringDeps {
-  readonly database: SystemDatabase;
+  readonly database: SystemDatabase & RecorderDatabase;
   readonly clock: Clock;
   /** Told of failures of background work; it is tried again by itself. */
   readonly onBackgroundError?: (task: string, error: unknown) => void;
@@ -44,7 +49,7 @@ export class Metering {
   private readonly options: MeteringOptions;
   private readonly deps: MeteringDeps;
   private readonly tasks: Periodic[] = [];
-  /** Since when renewals have succeeded without a failure in between; null after a failure. */
+  /** Since when renewals have succeeded in good time; null after a failure. */
   private steadySinceMs: number | null = null;
 
   constructor(options: MeteringOptions, deps: MeteringDeps) {
@@ -55,25 +60,27 @@ export class Metering {
     this.sweeper = new Sweeper({ ...deps, lease: this.lease });
   }
 
-  /** Takes a lease, settles what dead processes left, and keeps doing both. */
-  async start(): Promise<Recovery> {
+  /**
+   * Takes a lease, and keeps it; settles what fenced processes left, now and from time to time. Others whose lease has
+   * run out are left alone for a lease's length: the database may have been away from them as well as from this one.
+   */
+  async start(): Promise<void> {
     await ensurePartitions(this.deps.database);
     await this.lease.ensure();
     this.steadySinceMs = this.deps.clock.monotonicMs();
-    const recovery = await this.recoverExpired();
+    this.report(await this.sweeper.recoverFenced());
     const renewMs = this.options.leaseMs / RENEWALS_PER_LEASE;
     this.tasks.push(
       every(renewMs, () => this.renew()),
       every(this.options.leaseMs / 2, () => this.sweep()),
       every(MAINTENANCE_MS, () => this.maintain()),
     );
-    return recovery;
   }
 
   /** Settles, now, everything that expired or fenced processes left. */
   async recoverExpired(): Promise<Recovery> {
     const recovery = await this.sweeper.recoverExpired();
-    if (recovery.settled.length > 0) this.deps.onRecovery?.(recovery);
+    this.report(recovery);
     return recovery;
   }
 
@@ -84,10 +91,20 @@ export class Metering {
     await this.attempt('release the lease', () => this.lease.release());
   }
 
+  private report(recovery: Recovery): void {
+    if (recovery.settled.length > 0) this.deps.onRecovery?.(recovery);
+    for (const { requestId, error } of recovery.failed)
+      this.deps.onBackgroundError?.(`recover request ${requestId}`, error);
+  }
+
   private async renew(): Promise<void> {
+    const startedMs = this.deps.clock.monotonicMs();
     const renewed = await this.attempt('renew the lease', () => this.lease.renew());
+    const endedMs = this.deps.clock.monotonicMs();
+    // A database that only hangs fails nobody's renewal, and delays everybody's.
+    const hung = endedMs - startedMs > this.options.leaseMs / 2;
     if (!renewed) this.steadySinceMs = null;
-    else this.steadySinceMs ??= this.deps.clock.monotonicMs();
+    else if (hung || this.steadySinceMs === null) this.steadySinceMs = endedMs;
   }
 
   /**

@@ -1,4 +1,3 @@
-import type { Uuid } from '../kernel/ids.ts';
 import type { SystemDatabase } from './lease.ts';
 
 /** How many months beyond the current one have partitions waiting for them. */
@@ -15,10 +14,4 @@ export async function ensurePartitions(database: SystemDatabase, from?: Date): P
     [from?.toISOString() ?? null, PARTITION_MONTHS_AHEAD + 1],
   );
   return row?.created ?? 0;
-}
-
-/** The smallest uuid whose time part is the given instant: the lower bound of everything admitted from then on. */
-export function uuidv7Floor(ms: number): Uuid {
-  const time = ms.toString(16).padStart(12, '0');
-  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`;
 }

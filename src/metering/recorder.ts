@@ -1,20 +1,14 @@
+import type { Database } from '../db/client.ts';
 import type { FinishReason } from '../engine/port.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import { isTransientDatabaseError } from './db-errors.ts';
+import { isStatementTimeout, isTransientDatabaseError } from './db-errors.ts';
 import { type GroupCommitOptions, GroupCommitter, type Patience } from './group-commit.ts';
-import type { Lease, SystemDatabase } from './lease.ts';
+import type { Lease, ReservedDatabase } from './lease.ts';
 import { pause } from './periodic.ts';
 import { type MeteringItem, type MeteringResult, writeRound } from './round.ts';
-import type {
-  Admission,
-  AdmitOutcome,
-  IdempotencyRecord,
-  Progress,
-  SettledOutcome,
-  Settlement,
-} from './types.ts';
+import type { Admission, AdmitOutcome, IdempotencyRecord, Progress, Settlement } from './types.ts';
 
 /** Bounds of the recorder. */
 export interface RecorderOptions extends GroupCommitOptions {
@@ -31,9 +25,12 @@ export const RECORDER_DEFAULTS: RecorderOptions = {
   patienceMs: 10_000,
 };
 
+/** The recorder's ways into the database: it writes on connections of its own and reads as the tenant. */
+export type RecorderDatabase = ReservedDatabase & Pick<Database, 'queryApp'>;
+
 /** What the recorder works with. */
 export interface RecorderDeps {
-  readonly database: SystemDatabase;
+  readonly database: RecorderDatabase;
   readonly lease: Lease;
   readonly clock: Clock;
 }
@@ -42,17 +39,16 @@ interface IdempotencyRow {
   readonly request_id: Uuid;
   readonly salt: Buffer;
   readonly request_hash: Buffer;
+  /** Null, like all that follows, while the request runs. */
+  readonly prompt_tokens: number | null;
+  readonly cached_prompt_tokens: number | null;
+  readonly completion_tokens: number | null;
+  readonly finish_reason: FinishReason | null;
+  readonly error_code: string | null;
+  readonly settled_by: 'engine' | 'recovery' | null;
 }
 
-interface OutcomeRow {
-  readonly id: Uuid;
-  readonly prompt_tokens: number;
-  readonly cached_prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly finish_reason: FinishReason;
-  readonly error_code: string | null;
-  readonly settled_by: 'engine' | 'recovery';
-}
+const FIND_INFERENCE = 'SELECT * FROM patchbay.find_inference($1, $2)';
 
 /**
  * Writes the life of requests: admitted, progressing, settled or voided. All of it goes through one group committer,
@@ -60,7 +56,7 @@ interface OutcomeRow {
  */
 export class MeteringRecorder {
   private readonly options: RecorderOptions;
-  private readonly database: SystemDatabase;
+  private readonly database: RecorderDatabase;
   private readonly lease: Lease;
   private readonly committer: GroupCommitter<MeteringItem, MeteringResult>;
 
@@ -71,6 +67,7 @@ export class MeteringRecorder {
     this.committer = new GroupCommitter(options, {
       write: (items) => this.write(items),
       isTransient: isTransientDatabaseError,
+      isTooMuch: isStatementTimeout,
       clock: deps.clock,
       pause,
     });
@@ -123,33 +120,27 @@ export class MeteringRecorder {
     await this.submit({ kind: 'void', instanceId, value: { requestId } }, 'keep');
   }
 
-  /** What an idempotency key of a tenant stands for. */
+  /** What an idempotency key of a tenant stands for, read as the tenant; null for a key that is free. */
   async findIdempotency(tenantId: Uuid, keyHash: Buffer): Promise<IdempotencyRecord | null> {
-    const found = await this.read<IdempotencyRow>(
-      'SELECT request_id, salt, request_hash FROM inference_idempotency WHERE tenant_id = $1 AND key_hash = $2',
-      [tenantId, keyHash],
-    );
-    return found === null
-      ? null
-      : { requestId: found.request_id, salt: found.salt, requestHash: found.request_hash };
-  }
-
-  /** How a request of a tenant ended, or null while it runs. */
-  async findOutcome(tenantId: Uuid, requestId: Uuid): Promise<SettledOutcome | null> {
-    const found = await this.read<OutcomeRow>(
-      `SELECT id, prompt_tokens, cached_prompt_tokens, completion_tokens, finish_reason, error_code, settled_by
-       FROM usage_record WHERE id = $1 AND tenant_id = $2`,
-      [requestId, tenantId],
-    );
-    if (found === null) return null;
+    const [row] = await this.database.queryApp<IdempotencyRow>(FIND_INFERENCE, [tenantId, keyHash]);
+    if (row === undefined) return null;
+    const { request_id: requestId, finish_reason: finishReason, settled_by: settledBy } = row;
+    const settled = finishReason !== null && settledBy !== null;
     return {
-      requestId: found.id,
-      promptTokens: found.prompt_tokens,
-      cachedPromptTokens: found.cached_prompt_tokens,
-      completionTokens: found.completion_tokens,
-      finishReason: found.finish_reason,
-      errorCode: found.error_code,
-      settledBy: found.settled_by,
+      requestId,
+      salt: row.salt,
+      requestHash: row.request_hash,
+      outcome: settled
+        ? {
+            requestId,
+            promptTokens: row.prompt_tokens ?? 0,
+            cachedPromptTokens: row.cached_prompt_tokens ?? 0,
+            completionTokens: row.completion_tokens ?? 0,
+            finishReason,
+            errorCode: row.error_code,
+            settledBy,
+          }
+        : null,
     };
   }
 
@@ -165,7 +156,7 @@ export class MeteringRecorder {
 
   private async write(items: readonly MeteringItem[]): Promise<readonly MeteringResult[]> {
     const shard = this.lease.current?.shard ?? 0;
-    const results = await this.database.withSystemPg((client) => writeRound(client, shard, items));
+    const results = await this.database.withReservedPg((client) => writeRound(client, shard, items));
     for (const [index, result] of results.entries()) {
       const item = items[index];
       if (result.outcome === 'fenced' && item !== undefined) this.lease.fenced(item.instanceId);
@@ -175,10 +166,6 @@ export class MeteringRecorder {
 
   private submit(item: MeteringItem, afterwards: Patience['afterwards']): Promise<MeteringResult> {
     return this.committer.submit(item, { patienceMs: this.options.patienceMs, afterwards });
-  }
-
-  private async read<Row extends object>(text: string, values: readonly unknown[]): Promise<Row | null> {
-    return (await this.database.querySystem<Row>(text, values))[0] ?? null;
   }
 }
 

@@ -170,6 +170,12 @@ WITH input AS (
   FROM gone g JOIN input i ON i.id = g.id LEFT JOIN stopped s ON s.request_id = g.id
 ), ${WRITE_FACTS}`;
 
+/** Requests of fenced instances, in the order of their ids; $1: those behind this one. */
+export const FIND_LOST = `
+SELECT q.id FROM inference_request q JOIN instance i ON i.id = q.instance_id
+WHERE i.fenced_at IS NOT NULL AND ($1::uuid IS NULL OR q.id > $1)
+ORDER BY q.id LIMIT $2`;
+
 /**
  * Settles requests of fenced instances from their last committed progress. Times that only the dead process measured
  * stay null: unknown is not zero. The prompt is metered once a chunk was committed, which proves that it was
@@ -178,8 +184,8 @@ WITH input AS (
 export const RECOVER = `
 WITH picked AS (
   SELECT q.id FROM inference_request q JOIN instance i ON i.id = q.instance_id
-  WHERE i.fenced_at IS NOT NULL
-  ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED
+  WHERE i.fenced_at IS NOT NULL AND q.id = ANY($1::uuid[])
+  ORDER BY q.id FOR UPDATE OF q SKIP LOCKED
 ), gone AS (
   DELETE FROM inference_request q USING picked WHERE q.id = picked.id RETURNING q.*
 ), stopped AS (

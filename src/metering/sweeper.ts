@@ -1,6 +1,7 @@
 import type { Uuid } from '../kernel/ids.ts';
+import { isStatementTimeout, isTransientDatabaseError } from './db-errors.ts';
 import type { Lease, SystemDatabase } from './lease.ts';
-import { RECOVER } from './statements.ts';
+import { FIND_LOST, RECOVER } from './statements.ts';
 
 /** Most requests that one recovery transaction settles. */
 export const RECOVERY_BATCH_MAX = 200;
@@ -21,6 +22,14 @@ export interface Recovery {
   /** Instances whose lease had run out and that this call fenced. */
   readonly fenced: readonly Uuid[];
   readonly settled: readonly RecoveredRequest[];
+  /** Requests that could not be settled, each tried alone; the next recovery tries them again. */
+  readonly failed: readonly FailedRecovery[];
+}
+
+/** A request that recovery could not settle. */
+export interface FailedRecovery {
+  readonly requestId: Uuid;
+  readonly error: unknown;
 }
 
 interface RecoveredRow {
@@ -66,21 +75,47 @@ export class Sweeper {
 
   /** Fences every expired instance but this one, and settles the requests of all fenced instances. */
   async recoverExpired(): Promise<Recovery> {
-    const own = this.lease.current;
-    const fenced = await this.database.querySystem<{ readonly id: Uuid }>(FENCE, [own?.instanceId ?? null]);
+    const own = this.lease.current?.instanceId ?? null;
+    const fenced = await this.database.querySystem<{ readonly id: Uuid }>(FENCE, [own]);
+    return { ...(await this.recoverFenced()), fenced: fenced.map((row) => row.id) };
+  }
+
+  /** Settles the requests of instances that are fenced already, batch by batch. */
+  async recoverFenced(): Promise<Recovery> {
     const settled: RecoveredRequest[] = [];
+    const failed: FailedRecovery[] = [];
+    let after: Uuid | null = null;
     for (;;) {
-      const values = [RECOVERY_BATCH_MAX, own?.shard ?? 0];
-      const batch = await this.database.querySystem<RecoveredRow>(RECOVER, values);
-      settled.push(
-        ...batch.map((row) => ({
-          requestId: row.id,
-          tenantId: row.tenant_id,
-          promptTokens: row.prompt_tokens,
-          completionTokens: row.completion_tokens,
-        })),
-      );
-      if (batch.length === 0) return { fenced: fenced.map((row) => row.id), settled };
+      const values: readonly unknown[] = [after, RECOVERY_BATCH_MAX];
+      const found = await this.database.querySystem<{ readonly id: Uuid }>(FIND_LOST, values);
+      const requestIds = found.map((row) => row.id);
+      await this.settle(requestIds, settled, failed);
+      after = requestIds.at(-1) ?? null;
+      if (requestIds.length < RECOVERY_BATCH_MAX) return { fenced: [], settled, failed };
+    }
+  }
+
+  /** Settles a batch; halves it when it fails, so that a request that cannot be settled keeps no other from it. */
+  private async settle(
+    requestIds: readonly Uuid[],
+    settled: RecoveredRequest[],
+    failed: FailedRecovery[],
+  ): Promise<void> {
+    const [requestId] = requestIds;
+    if (requestId === undefined) return;
+    try {
+      const values = [requestIds, this.lease.current?.shard ?? 0];
+      const rows = await this.database.querySystem<RecoveredRow>(RECOVER, values);
+      settled.push(...rows.map(toRecovered));
+    } catch (error) {
+      if (isTransientDatabaseError(error) && !isStatementTimeout(error)) throw error;
+      if (requestIds.length === 1) {
+        failed.push({ requestId, error });
+        return;
+      }
+      const middle = requestIds.length >> 1;
+      await this.settle(requestIds.slice(0, middle), settled, failed);
+      await this.settle(requestIds.slice(middle), settled, failed);
     }
   }
 
@@ -93,4 +128,13 @@ export class Sweeper {
   async forgetOldKeys(): Promise<void> {
     await this.database.querySystem(FORGET_KEYS, [IDEMPOTENCY_KEPT_DAYS]);
   }
+}
+
+function toRecovered(row: RecoveredRow): RecoveredRequest {
+  return {
+    requestId: row.id,
+    tenantId: row.tenant_id,
+    promptTokens: row.prompt_tokens,
+    completionTokens: row.completion_tokens,
+  };
 }

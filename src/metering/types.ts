@@ -92,6 +92,8 @@ export interface IdempotencyRecord {
   readonly requestId: Uuid;
   readonly salt: Buffer;
   readonly requestHash: Buffer;
+  /** Null while the request runs. */
+  readonly outcome: SettledOutcome | null;
 }
 
 /** How a settled request ended: what a retry with the same idempotency key is told. */

@@ -95,6 +95,18 @@ export class TenantService {
     return row === null ? null : toTenant(row);
   }
 
+  /** Those of the tenants that the actor may see, in no order. */
+  async getMany(actor: Actor, ids: readonly Uuid[]): Promise<readonly Tenant[]> {
+    const visible = ids.filter((id) => reaches(actor, id));
+    if (visible.length === 0) return [];
+    const { database } = this.dependencies;
+    const find = (tx: Tx) => tx.tenant.findMany({ where: { id: { in: visible } } });
+    const rows = await (actor.kind === 'TENANT'
+      ? database.withTenant(actor.tenantId, find)
+      : database.withSystem(find));
+    return rows.map(toTenant);
+  }
+
   /** All tenants but the platform's own, oldest first. For operators. */
   async list(actor: Actor, page: PageRequest, context: RequestContext = {}): Promise<Page<Tenant>> {
     const attempt = { actor, action: 'tenant.list', targetType: 'tenant', targetId: null, context };

@@ -66,7 +66,7 @@ ORDER BY bucket, kind, tenant_id, adapter_version_id`;
 
 /**
  * Recomputes all rollups of a period (whole hours; `to` exclusive) from the records and returns every difference.
- * Reads all records of the period: for tests, audits and the command line, not for dashboards.
+ * Reads all records of the period: for tests and audits, not for dashboards.
  */
 export async function findRollupDifferences(
   database: SystemDatabase,

@@ -21,6 +21,7 @@ const DEFAULTS = {
   bits: 32,
   threads: 1,
   progress: silentProgress,
+  report: () => {},
   signal: new AbortController().signal,
 } as const;
 

@@ -48,9 +48,10 @@ CREATE TABLE adapter (
 );
 CREATE UNIQUE INDEX adapter_tenant_id_id_key ON adapter (tenant_id, id);
 CREATE UNIQUE INDEX adapter_tenant_id_name_key ON adapter (tenant_id, name);
+CREATE INDEX adapter_versionless_idx ON adapter (created_at) WHERE last_number = 0;
 CREATE INDEX adapter_public_idx ON adapter (name, id) WHERE visibility = 'PUBLIC';
 SELECT patchbay.protect_tenant_table(
-  'adapter', 'SELECT, INSERT, UPDATE (visibility, last_number)', 'SELECT');
+  'adapter', 'SELECT, INSERT, UPDATE (visibility, last_number)', 'SELECT, DELETE');
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Versions: what one finalised upload became. Identity is (owner, adapter, digest).
@@ -181,7 +182,7 @@ CREATE TABLE upload (
   expires_at timestamptz(3) NOT NULL,
   -- The version that came of it, set by finalising.
   version_id uuid,
-  -- When its received files were removed, after validation or expiry.
+  -- When its received files were removed, after validation or expiry. The row of an expired one goes later.
   swept_at timestamptz(3),
   CONSTRAINT upload_pkey PRIMARY KEY (id),
   CONSTRAINT upload_tenant_id_adapter_id_fkey FOREIGN KEY (tenant_id, adapter_id)
@@ -194,8 +195,9 @@ CREATE TABLE upload (
 CREATE UNIQUE INDEX upload_tenant_id_id_key ON upload (tenant_id, id);
 CREATE INDEX upload_version_id_idx ON upload (version_id);
 CREATE INDEX upload_unswept_idx ON upload (expires_at) WHERE swept_at IS NULL;
+CREATE INDEX upload_open_idx ON upload (tenant_id, expires_at) WHERE version_id IS NULL;
 SELECT patchbay.protect_tenant_table(
-  'upload', 'SELECT, INSERT, UPDATE (version_id)', 'SELECT, UPDATE (swept_at)');
+  'upload', 'SELECT, INSERT, UPDATE (version_id)', 'SELECT, UPDATE (swept_at), DELETE');
 
 CREATE TABLE upload_file (
   id uuid NOT NULL,
@@ -216,7 +218,8 @@ CREATE TABLE upload_file (
   CONSTRAINT upload_file_complete CHECK (NOT complete OR received = size)
 );
 CREATE UNIQUE INDEX upload_file_upload_id_name_key ON upload_file (upload_id, name);
-SELECT patchbay.protect_tenant_table('upload_file', 'SELECT, INSERT', 'SELECT, UPDATE (received, complete)');
+SELECT patchbay.protect_tenant_table(
+  'upload_file', 'SELECT, INSERT', 'SELECT, UPDATE (received, complete), DELETE');
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What a tenant sees of adapters: its own, and of others only the public ones with their ready versions, without
@@ -247,6 +250,7 @@ DECLARE
 BEGIN
   FOR f IN SELECT * FROM (VALUES
     ('find_adapter', 'wanted uuid', 'uuid', 'a.id = wanted'),
+    ('find_adapters', 'wanted uuid[]', 'uuid[]', 'a.id = ANY (wanted)'),
     -- No owner means the caller's own adapter.
     ('find_adapter_named', 'wanted_owner text, wanted_name text', 'text, text',
      'a.name = wanted_name AND CASE WHEN wanted_owner IS NULL THEN a.tenant_id = patchbay.current_tenant() '
@@ -270,12 +274,17 @@ BEGIN
 
   FOR f IN SELECT * FROM (VALUES
     ('find_version', 'wanted uuid', 'uuid', 'v.id = wanted'),
+    ('find_versions', 'wanted uuid[]', 'uuid[]', 'v.id = ANY (wanted)'),
     ('find_version_numbered', 'wanted_adapter uuid, wanted_number integer', 'uuid, integer',
      'v.adapter_id = wanted_adapter AND v.number = wanted_number'),
     -- No backbone means any.
     ('find_version_latest', 'wanted_adapter uuid, wanted_backbone text', 'uuid, text',
      'v.adapter_id = wanted_adapter AND v.state = ''READY'' '
      'AND (wanted_backbone IS NULL OR b.digest = wanted_backbone) ORDER BY v.number DESC LIMIT 1'),
+    -- Who sees one ready version of an adapter sees all of them, so the newest is the same for everybody.
+    ('find_versions_latest', 'wanted_adapters uuid[]', 'uuid[]',
+     'v.adapter_id = ANY (wanted_adapters) AND v.number = (SELECT max(n.number) FROM public.adapter_version n '
+     'WHERE n.adapter_id = v.adapter_id AND n.state = ''READY'')'),
     ('list_versions', 'wanted_adapter uuid, before_number integer, most integer', 'uuid, integer, integer',
      'v.adapter_id = wanted_adapter AND (before_number IS NULL OR v.number < before_number) '
      'ORDER BY v.number DESC LIMIT most')

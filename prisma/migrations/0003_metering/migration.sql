@@ -111,7 +111,9 @@ CREATE TABLE inference_idempotency (
 
 CREATE INDEX inference_idempotency_created_at_idx ON inference_idempotency (created_at);
 
-SELECT patchbay.protect_tenant_table('inference_idempotency', NULL, 'SELECT, INSERT, DELETE');
+SELECT patchbay.protect_tenant_table(
+  'inference_idempotency', 'SELECT (tenant_id, key_hash, request_id, salt, request_hash)',
+  'SELECT, INSERT, DELETE');
 
 -- Facts -----------------------------------------------------------------------------------------------------------
 
@@ -213,6 +215,28 @@ CREATE TABLE usage_salt_default PARTITION OF usage_salt DEFAULT;
 SELECT patchbay.protect_partition('usage_record_default');
 SELECT patchbay.protect_partition('usage_share_default');
 SELECT patchbay.protect_partition('usage_salt_default');
+
+-- Which request an idempotency key of a tenant stands for, and how it ended: null columns while it runs, no row for a
+-- new key. Every request asks this first. So it runs as whoever calls it, behind row-level security, and sets the
+-- tenant by itself: one statement and one round trip, where a transaction would take four.
+CREATE FUNCTION patchbay.find_inference(of_tenant uuid, of_key bytea) RETURNS TABLE (
+    request_id uuid, salt bytea, request_hash bytea, prompt_tokens integer, cached_prompt_tokens integer,
+    completion_tokens integer, finish_reason text, error_code text, settled_by text)
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  before text := coalesce(current_setting('app.tenant_id', true), '');
+BEGIN
+  PERFORM set_config('app.tenant_id', of_tenant::text, true);
+  RETURN QUERY
+    SELECT i.request_id, i.salt, i.request_hash, u.prompt_tokens, u.cached_prompt_tokens, u.completion_tokens,
+           u.finish_reason, u.error_code, u.settled_by
+    FROM public.inference_idempotency i
+    LEFT JOIN public.usage_record u ON u.id = i.request_id AND u.tenant_id = i.tenant_id
+    WHERE i.tenant_id = of_tenant AND i.key_hash = of_key;
+  PERFORM set_config('app.tenant_id', before, true);
+END
+$$;
+GRANT EXECUTE ON FUNCTION patchbay.find_inference(uuid, bytea) TO patchbay_app;
 
 -- Rollups ---------------------------------------------------------------------------------------------------------
 

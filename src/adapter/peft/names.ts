@@ -1,7 +1,7 @@
 import { LORA_TARGETS, type LoraTarget } from '../../kernel/model.ts';
 
 /** Which matrix of which module a tensor is. */
-export interface TensorRole {
+interface TensorRole {
   readonly layer: number;
   readonly target: LoraTarget;
   readonly matrix: 'A' | 'B';

@@ -32,7 +32,7 @@ export interface AdapterSummary {
 }
 
 /** An adapter's updates, ordered by layer and then by `LORA_TARGETS`, and what they amount to. */
-export interface PeftAdapter {
+interface PeftAdapter {
   readonly modules: readonly LoraModule[];
   readonly summary: AdapterSummary;
 }

@@ -8,7 +8,7 @@ import { type CharTest, parseRegex, type RegexNode, RegexUnsupported } from './r
  * not), alternation, greedy and lazy quantifiers, `^` and `$`. Everything else (look-around, back-references, flags,
  * `\b`) throws {@link RegexUnsupported}; nothing is ever matched differently from Python's `re`.
  */
-export interface LinearRegex {
+interface LinearRegex {
   /** Whether the text's beginning matches (Python's `re.match`). The text must not contain line breaks. */
   matchStart(text: string): boolean;
   /** Size of the automaton; one match costs at most this times the text's length. */

@@ -3,10 +3,11 @@ import { withProgress } from '../../observability/progress.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type CliIo, progressFor } from '../io.ts';
 import { byteProgress } from '../ports.ts';
+import { shellWord } from '../shell.ts';
 import { table } from '../table.ts';
 
 /** Where a data folder keeps its imported backbones. */
-export function backboneRoot(dataDir: string): string {
+function backboneRoot(dataDir: string): string {
   return join(dataDir, 'backbones');
 }
 
@@ -32,7 +33,7 @@ export async function backboneImport(
     const bits = flags.bits === 32 ? '' : ` PATCHBAY_WEIGHT_BITS=${flags.bits}`;
     io.out(
       `${manifest.name}: ${manifest.shape.family}, ${millions(manifest.parameters)} parameters, ${manifest.bits} bits\n` +
-        `digest  ${manifest.digest}\nfolder  ${imported.dir}\n\nServe it with: PATCHBAY_BACKBONE=${dir}${bits} npm start\n`,
+        `digest  ${manifest.digest}\nfolder  ${imported.dir}\n\nServe it with: PATCHBAY_BACKBONE=${shellWord(dir)}${bits} npm start\n`,
     );
   }
   return EXIT.ok;

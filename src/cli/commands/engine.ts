@@ -1,11 +1,13 @@
+import { realpath } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { PatchbayError } from '../../kernel/errors.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type CliIo, interruptible, progressFor, UsageError } from '../io.ts';
+import { type CliIo, describeCause, interruptible, progressFor, UsageError } from '../io.ts';
 import { loadBenchEngine, loadRunBatch } from '../parts.ts';
 import type { BenchEngineReport, Percentiles, Workload } from '../ports.ts';
 
 /** Flags of `patchbay run-batch`. */
-export interface RunBatchFlags {
+interface RunBatchFlags {
   readonly backbone: string;
   readonly input: string;
   readonly output: string;
@@ -17,7 +19,7 @@ export interface RunBatchFlags {
 
 /** Runs a file of requests through the engine, without server and database. */
 export async function runBatchCommand(io: CliIo, flags: RunBatchFlags): Promise<number> {
-  if (flags.input === flags.output) {
+  if ((await realPath(flags.input)) === (await realPath(flags.output))) {
     throw new UsageError('--input and --output name the same file.', 'Write to another file.');
   }
   const { config } = io.loadConfig();
@@ -32,6 +34,7 @@ export async function runBatchCommand(io: CliIo, flags: RunBatchFlags): Promise<
       bits: flags.bits,
       threads: flags.threads,
       progress: progressFor(io, flags.json),
+      report: reportTo(io),
       signal,
     });
     if (flags.json) io.out(`${JSON.stringify(report)}\n`);
@@ -48,8 +51,24 @@ export async function runBatchCommand(io: CliIo, flags: RunBatchFlags): Promise<
   });
 }
 
+/** Where a path leads once every link is followed; what does not exist yet is judged by its folder. */
+async function realPath(path: string): Promise<string> {
+  const absolute = resolve(path);
+  try {
+    return await realpath(absolute);
+  } catch {
+    const folder = dirname(absolute);
+    return folder === absolute ? absolute : join(await realPath(folder), basename(absolute));
+  }
+}
+
+/** Failures inside the engine: their callers only learn that something failed. */
+function reportTo(io: CliIo): (error: unknown) => void {
+  return (error) => io.err(`The engine reported a failure: ${describeCause(error)}\n`);
+}
+
 /** Flags of `patchbay bench engine`. */
-export interface BenchEngineFlags {
+interface BenchEngineFlags {
   readonly backbone: string;
   readonly workload: Workload;
   readonly streams: number;
@@ -87,6 +106,7 @@ export async function benchEngineCommand(io: CliIo, flags: BenchEngineFlags): Pr
       seed: flags.seed,
       dataDir: config.data.dir,
       progress: progressFor(io, flags.json),
+      report: reportTo(io),
       signal,
     });
     if (signal.aborted) return EXIT.interrupted;

@@ -9,7 +9,7 @@ import { fromWireErrors, readResult, remoteError, unreachable } from '../graphql
 import { type CliIo, interruptible, UsageError } from '../io.ts';
 
 /** Flags of `patchbay infer`. */
-export interface InferFlags {
+interface InferFlags {
   readonly adapter: readonly string[];
   readonly plain: boolean;
   readonly prompt?: string;

@@ -7,7 +7,7 @@ import { loadPushAdapter } from '../parts.ts';
 import type { ClientFlags } from './adapter.ts';
 
 /** Flags of `patchbay adapter push`. */
-export interface PushFlags extends ClientFlags {
+interface PushFlags extends ClientFlags {
   readonly name?: string;
   readonly wait: boolean;
   readonly backbone?: string;

@@ -8,7 +8,7 @@ import { loadCreateApp } from '../parts.ts';
 import { runServer } from '../server-process.ts';
 
 /** Flags of `patchbay serve`. */
-export interface ServeFlags {
+interface ServeFlags {
   readonly host?: string;
   readonly port?: string;
   readonly dataDir?: string;

@@ -18,7 +18,7 @@ import type { Uuid } from '../../kernel/ids.ts';
 import { auditDenied, type RequestContext, recordAudit } from '../../tenant/audit.ts';
 
 /** An upload as a caller asks for it. */
-export interface OpenUploadRequest {
+interface OpenUploadRequest {
   readonly idempotencyKey: string;
   readonly name: string;
   /** Null for the backbone that this server serves. */
@@ -27,7 +27,7 @@ export interface OpenUploadRequest {
 }
 
 /** What {@link AdapterAccess} works with. */
-export interface AdapterAccessDependencies {
+interface AdapterAccessDependencies {
   readonly adapters: AdapterService;
   readonly database: Database;
   readonly clock: Clock;
@@ -55,8 +55,8 @@ export class AdapterAccess {
     this.#deps = dependencies;
   }
 
-  get(principal: Principal, id: Uuid): Promise<AdapterModel | null> {
-    return this.#reader(principal).get(principal.tenantId, id);
+  getMany(principal: Principal, ids: readonly Uuid[]): Promise<readonly AdapterModel[]> {
+    return this.#reader(principal).getMany(principal.tenantId, ids);
   }
 
   getByName(principal: Principal, owner: string | null, name: string): Promise<AdapterModel | null> {
@@ -67,12 +67,12 @@ export class AdapterAccess {
     return this.#reader(principal).list(principal.tenantId, includePublic, page);
   }
 
-  getVersion(principal: Principal, id: Uuid): Promise<AdapterVersionModel | null> {
-    return this.#reader(principal).getVersion(principal.tenantId, id);
+  getVersions(principal: Principal, ids: readonly Uuid[]): Promise<readonly AdapterVersionModel[]> {
+    return this.#reader(principal).getVersions(principal.tenantId, ids);
   }
 
-  latestVersion(principal: Principal, adapterId: Uuid): Promise<AdapterVersionModel | null> {
-    return this.#reader(principal).latestVersion(principal.tenantId, adapterId);
+  latestVersions(principal: Principal, adapterIds: readonly Uuid[]): Promise<readonly AdapterVersionModel[]> {
+    return this.#reader(principal).latestVersions(principal.tenantId, adapterIds);
   }
 
   listVersions(principal: Principal, adapterId: Uuid, page: PageRequest): Promise<Page<AdapterVersionModel>> {

@@ -3,7 +3,7 @@ import type { Page, PageRequest } from '../../db/page.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
 import type { Uuid } from '../../kernel/ids.ts';
 import { alignRange, type UsageRange } from '../../usage/range.ts';
-import type { UsageRecord } from '../../usage/records.ts';
+import type { OwnedShare, UsageRecord } from '../../usage/records.ts';
 import {
   type RequestView,
   type RollupKind,
@@ -17,7 +17,7 @@ import {
 export type UsageGroup = 'ADAPTER' | 'ADAPTER_VERSION' | 'TENANT';
 
 /** Which sums a caller asks for. */
-export interface UsageQuery extends UsageRange {
+interface UsageQuery extends UsageRange {
   /** As the tenant that sent the requests, or as the owner of the adapters that they ran on. */
   readonly perspective: 'CALLER' | 'OWNER';
   readonly groupBy: UsageGroup | null;
@@ -43,12 +43,21 @@ export interface UsageSummary {
   readonly rows: readonly UsageRow[];
 }
 
+/** Most rows of one summary; it is not paged. */
+const ROWS_MAX = 5_000;
+
 /** Which records a caller asks for. */
-export interface RecordQuery {
+interface RecordQuery {
   readonly from: Date | null;
   readonly to: Date | null;
   readonly adapterId: Uuid | null;
   readonly tenantId: Uuid | null;
+}
+
+/** A page of {@link UsageAccess.owned}: a request may have used several versions of one owner. */
+export interface OwnedUsagePage {
+  readonly first: number;
+  readonly after: { readonly requestId: Uuid; readonly versionId: Uuid } | null;
 }
 
 /** Usage as a principal may read it: the service below reads as whichever tenant it is told. */
@@ -74,7 +83,18 @@ export class UsageAccess {
       kind === 'caller' && query.adapterId === null
         ? await this.#sums(tenantId, 'tenant', range, null)
         : sums;
-    return { from: range.from, to: range.to, totals: totalOf(whole), rows: group(sums, query.groupBy) };
+    const rows = group(sums, query.groupBy);
+    if (rows.length > ROWS_MAX) {
+      throw new PatchbayError(
+        'QUERY_TOO_COMPLEX',
+        `The summary has ${rows.length} rows; at most ${ROWS_MAX} are answered.`,
+        {
+          fix: 'Ask for a shorter period, for wider buckets, or for one adapter.',
+          meta: { rows: rows.length, rowsMax: ROWS_MAX },
+        },
+      );
+    }
+    return { from: range.from, to: range.to, totals: totalOf(whole), rows };
   }
 
   async records(
@@ -94,6 +114,17 @@ export class UsageAccess {
       },
     );
     return { items, hasNextPage: hasNext };
+  }
+
+  /** What requests of anyone used of the principal's own adapters; {@link OwnedUsagePage.after} continues a page. */
+  async owned(principal: Principal, adapterId: Uuid | null, { first, after }: OwnedUsagePage) {
+    requireScope(principal, 'usage:read');
+    const { items, hasNext } = await this.#usage.ownedShares(
+      principal.tenantId,
+      { first, ...(after === null ? {} : { after }) },
+      adapterId === null ? {} : { adapterId },
+    );
+    return { items, hasNextPage: hasNext } satisfies Page<OwnedShare>;
   }
 
   request(principal: Principal, id: Uuid): Promise<RequestView | null> {

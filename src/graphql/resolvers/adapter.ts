@@ -17,8 +17,7 @@ export const Adapter = {
   id: ({ id }) => toGlobalId('Adapter', id),
   uuid: ({ id }) => id,
   qualifiedName: ({ owner, name }) => `${owner}/${name}`,
-  latestVersion: ({ id }, _args, context) =>
-    context.services.adapters.latestVersion(requirePrincipal(context), id),
+  latestVersion: ({ id }, _args, { loaders }) => loaders.latestVersion.load(id),
   versions: async ({ id }, args, context) => {
     const request = toPageRequest(args);
     const page = await context.services.adapters.listVersions(requirePrincipal(context), id, request);

@@ -1,3 +1,4 @@
+import { toConnection, toPageRequest } from '../connections.ts';
 import { requirePrincipal } from '../context.ts';
 import type { BackboneResolvers, QueryResolvers } from '../generated/types.ts';
 import { parseGlobalId, toGlobalId } from '../ids.ts';
@@ -13,7 +14,11 @@ export const Backbone = {
 } satisfies BackboneResolvers;
 
 export const backboneQueries = {
-  backbones: (_root, _args, context) => context.services.backbones.list(requirePrincipal(context)),
+  backbones: async (_root, args, context) => {
+    const request = toPageRequest(args);
+    const page = await context.services.backbones.list(requirePrincipal(context), request);
+    return toConnection(page, request, ({ id }) => id);
+  },
 
   backbone: (_root, { id }, context) => {
     requirePrincipal(context);

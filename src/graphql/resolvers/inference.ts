@@ -34,7 +34,9 @@ export const inferenceMutations = {
   generate: (_root, { input }, context) => {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
-      const result = await context.services.inference.generate(caller, toInference(input));
+      const result = await context.services.inference.generate(caller, toInference(input), {
+        signal: context.signal,
+      });
       return { generation: { ...result, ...outcome(result) } };
     });
   },
@@ -44,7 +46,10 @@ export const inferenceSubscriptions = {
   infer: {
     subscribe: async (_root, { input }, context) => {
       const caller = requirePrincipal(context);
-      const events = await inInput(async () => context.services.inference.infer(caller, toInference(input)));
+      const { services, signal } = context;
+      const events = await inInput(async () =>
+        services.inference.infer(caller, toInference(input), { signal }),
+      );
       return mapStream(events, (event) => ({ infer: toEvent(event) }));
     },
   },

@@ -1,3 +1,5 @@
+import { badCursor } from '../../db/page.ts';
+import { isUuid } from '../../kernel/ids.ts';
 import { toConnection, toPageRequest } from '../connections.ts';
 import { requirePrincipal } from '../context.ts';
 import type {
@@ -65,5 +67,21 @@ export const usageQueries = {
     return toConnection(page, request, ({ requestId }) => requestId);
   },
 
+  ownedUsage: async (_root, args, context) => {
+    const request = toPageRequest(args);
+    const page = await context.services.usage.owned(
+      requirePrincipal(context),
+      args.adapter == null ? null : requireGlobalId('Adapter', args.adapter, 'adapter'),
+      { first: request.first, after: request.after === null ? null : parseOwnedKey(request.after) },
+    );
+    return toConnection(page, request, ({ requestId, versionId }) => `${requestId}/${versionId}`);
+  },
+
   request: (_root, { id }, context) => context.services.usage.request(requirePrincipal(context), id),
 } satisfies QueryResolvers;
+
+function parseOwnedKey(key: string) {
+  const [requestId = '', versionId = '', ...rest] = key.split('/');
+  if (rest.length === 0 && isUuid(requestId) && isUuid(versionId)) return { requestId, versionId };
+  throw badCursor();
+}

@@ -67,7 +67,12 @@ beforeAll(async () => {
   graphql.post('/graphql', async (request, reply) => {
     if (request.headers.authorization !== 'Bearer key') {
       return {
-        errors: [{ message: 'No valid API key was given.', extensions: { code: 'UNAUTHENTICATED' } }],
+        errors: [
+          {
+            message: 'No valid API key was given.',
+            extensions: { code: 'UNAUTHENTICATED', fix: 'Ask for a key.' },
+          },
+        ],
       };
     }
     const data = await answer(body.parse(request.body));
@@ -130,8 +135,15 @@ describe('pushAdapter', () => {
     const dir = await folder(sampleFiles());
     const push = (changes: { name?: string; key?: string }) =>
       pushAdapter({ dir, name: 'x', url, key: 'key', wait: false, ...changes });
-    await expect(push({ name: 'NOT A NAME' })).rejects.toMatchObject({ code: 'BAD_INPUT', field: 'name' });
-    await expect(push({ key: 'wrong' })).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+    await expect(push({ name: 'NOT A NAME' })).rejects.toMatchObject({
+      code: 'BAD_INPUT',
+      field: 'name',
+      fix: 'Correct the named field.',
+    });
+    await expect(push({ key: 'wrong' })).rejects.toMatchObject({
+      code: 'UNAUTHENTICATED',
+      fix: 'Ask for a key.',
+    });
   });
 
   it('stops when it is aborted', async () => {

@@ -1,6 +1,8 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CONFIG_FILE, TENSORS_FILE } from '../../../src/adapter/limits.ts';
+import { z } from 'zod';
+import { CONFIG_FILE, DEFAULT_ADAPTER_LIMITS, TENSORS_FILE } from '../../../src/adapter/limits.ts';
+import { AdapterService } from '../../../src/adapter/service.ts';
 import { sweepUploads } from '../../../src/adapter/upload-sweep.ts';
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { waitFor } from '../../kit/wait.ts';
@@ -114,7 +116,11 @@ describe('the tus endpoint', () => {
   it('refuses a wrong offset', async () => {
     const files = sampleFiles();
     const { config } = await openTargets('offset', files);
-    expect((await patch(config, files.config.subarray(10), 10)).status).toBe(409);
+    const answer = await patch(config, files.config.subarray(10), 10);
+    expect(answer.status).toBe(409);
+    expect(await answer.json()).toMatchObject({
+      errors: [{ code: 'UPLOAD_STATE', fix: expect.any(String) }],
+    });
     expect(await offsetOf(config)).toBe(0);
   });
 
@@ -192,10 +198,26 @@ describe('the tus endpoint', () => {
     const bodies = new Set<string>();
     for (const answer of answers) {
       expect(answer.status).toBe(404);
-      bodies.add(await answer.text());
+      const { errors } = z
+        .object({ errors: z.array(z.record(z.string(), z.unknown())) })
+        .parse(await answer.json());
+      bodies.add(JSON.stringify(errors.map(({ requestId: _each, ...error }) => error)));
     }
     expect(bodies.size).toBe(1);
     expect([...bodies][0]).toContain('UPLOAD_NOT_FOUND');
+  });
+
+  it('names the request in every answer, and in the bodies of errors', async () => {
+    const files = sampleFiles();
+    const { config } = await openTargets('named', files);
+    const refused = await patch({ url: config.url, token: 'x'.repeat(43) }, files.config);
+    const id = refused.headers.get('x-request-id');
+    expect(id).toMatch(/./);
+    expect(await refused.json()).toMatchObject({ errors: [{ code: 'UPLOAD_NOT_FOUND', requestId: id }] });
+    const taken = await patch(config, files.config);
+    expect(taken.status).toBe(204);
+    expect(taken.headers.get('x-request-id')).toMatch(/./);
+    expect(taken.headers.get('access-control-expose-headers')).toContain('X-Request-Id');
   });
 
   it('creates and deletes nothing', async () => {
@@ -238,7 +260,95 @@ describe('finaliseUpload', () => {
   });
 });
 
+describe('the quota of a tenant', () => {
+  const files = sampleFiles(0.77);
+  const bytesOfOne = files.config.byteLength + files.tensors.byteLength;
+  const opener = (quota: { readonly maxOpenUploads: number; readonly maxOpenBytes: number }) => {
+    const service = new AdapterService(
+      { limits: DEFAULT_ADAPTER_LIMITS, quota, ttlMs: 3_600_000, secret: 's', baseUrl: registry.address },
+      { ...registry, database: registry.db.database, onVersionWaiting: () => {} },
+    );
+    return (tenantId: Uuid, name: string) =>
+      registry.db.database.withTenant(tenantId, (tx) =>
+        service.openUpload(tx, tenantId, {
+          name,
+          backboneDigest: CONTEXT.backboneDigest,
+          files: declare(files),
+        }),
+      );
+  };
+
+  it('bounds uploads that are open or being validated, also when many are opened at once', async () => {
+    const carol = await registry.tenant('carol');
+    const open = opener({ maxOpenUploads: 3, maxOpenBytes: 1e9 });
+    const { state } = await registry.upload(carol, 'waiting', files);
+    expect(state).toBe('VALIDATING');
+    const outcomes = await Promise.allSettled(Array.from({ length: 6 }, (_, i) => open(carol, `many-${i}`)));
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected') {
+        expect(outcome.reason).toMatchObject({
+          code: 'UPLOAD_LIMIT',
+          fix: expect.stringMatching(/Finalise/),
+          meta: { openUploads: 3, maxOpenUploads: 3 },
+        });
+      }
+    }
+    // Neither another tenant nor what is decided or has expired counts.
+    await open(await registry.tenant('dave'), 'free');
+    const queue = registry.validator();
+    queue.start();
+    await waitFor(() =>
+      open(carol, 'later').then(
+        () => true,
+        () => false,
+      ),
+    );
+    await queue.close();
+    await expect(open(carol, 'full')).rejects.toMatchObject({ code: 'UPLOAD_LIMIT' });
+    registry.offset.ms = 2 * 3_600_000;
+    await open(carol, 'full');
+    registry.offset.ms = 0;
+  });
+
+  it('bounds the bytes under way, but lets one upload alone be as large as a file may be', async () => {
+    const erin = await registry.tenant('erin');
+    const open = opener({ maxOpenUploads: 10, maxOpenBytes: 2 * bytesOfOne });
+    await open(erin, 'one');
+    await open(erin, 'two');
+    await expect(open(erin, 'three')).rejects.toMatchObject({ code: 'UPLOAD_LIMIT', field: 'files' });
+    await opener({ maxOpenUploads: 10, maxOpenBytes: 1 })(await registry.tenant('frank'), 'large');
+  });
+});
+
 describe('sweepUploads', () => {
+  it('removes rows of expired uploads, and adapters that never got a version, a day later', async () => {
+    const grace = await registry.tenant('grace');
+    const deps = { database: registry.db.database, clock: registry.clock, incoming: registry.incoming };
+    const kept = await registry.ready(grace, 'kept', sampleFiles(0.91));
+    const abandoned = await registry.open(grace, 'abandoned', sampleFiles(0.92));
+    await registry.open(grace, 'kept', sampleFiles(0.93));
+    const names = async () =>
+      (await registry.service.list(grace, false, { first: 10, after: null })).items.map(({ name }) => name);
+    registry.offset.ms = 2 * 3_600_000;
+    await sweepUploads(deps);
+    expect(await names()).toEqual(['abandoned', 'kept']);
+    expect(await registry.service.getUpload(grace, abandoned.id)).not.toBeNull();
+    registry.offset.ms = 26 * 3_600_000;
+    await sweepUploads(deps);
+    registry.offset.ms = 0;
+    expect(await names()).toEqual(['kept']);
+    expect(await registry.service.getUpload(grace, abandoned.id)).toBeNull();
+    expect((await registry.service.getVersion(grace, kept.id))?.state).toBe('READY');
+    const [left] = await registry.db.admin<{ uploads: string }>(
+      'SELECT count(*) AS uploads FROM upload WHERE tenant_id = $1',
+      [grace],
+    );
+    expect(left?.uploads).toBe('1');
+    // The name can be used again.
+    expect((await registry.open(grace, 'abandoned', sampleFiles(0.92))).state).toBe('UPLOADING');
+  });
+
   it('removes the files of expired uploads once', async () => {
     const files = sampleFiles();
     const { upload, config } = await openTargets('swept', files);

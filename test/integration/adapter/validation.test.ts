@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ADAPTER_FILES } from '../../../src/adapter/limits.ts';
 import { loadLoraWeights } from '../../../src/adapter/loader.ts';
 import { versionKey, versionPrefix } from '../../../src/adapter/store/keys.ts';
@@ -107,6 +107,73 @@ describe('validation', () => {
     const { id } = await registry.upload(alice, 'retry', sampleFiles(0.3));
     expect((await registry.settled(alice, id)).state).toBe('READY');
     expect(calls).toBe(3);
+  });
+
+  it.each(['ENGINE_FULL', 'SHUTTING_DOWN', 'DATABASE_UNAVAILABLE'] as const)(
+    'counts no attempt for %s, however often it happens',
+    async (code) => {
+      let calls = 0;
+      start(
+        { maxAttempts: 2 },
+        {
+          probe: async () => {
+            calls++;
+            if (calls < 5) throw new PatchbayError(code, 'not now');
+            return { finite: true, maxAbsDifference: 1 };
+          },
+        },
+      );
+      const { id } = await registry.upload(alice, `patient-${code.toLowerCase()}`, sampleFiles(0.32));
+      expect(await registry.settled(alice, id)).toMatchObject({ state: 'READY', rejection: null });
+      expect(calls).toBe(5);
+      const [row] = await registry.db.admin<{ attempts: number }>(
+        'SELECT attempts FROM adapter_version WHERE id = $1',
+        [id],
+      );
+      expect(row?.attempts).toBe(1);
+    },
+  );
+
+  it('gives a claim back once the database answers again', async () => {
+    const { database } = registry.db;
+    const write = database.querySystem.bind(database);
+    let outages = 3;
+    let calls = 0;
+    const spy = vi.spyOn(database, 'querySystem').mockImplementation(async (text, values) => {
+      if (text.includes('attempts = attempts -') && outages-- > 0)
+        throw new PatchbayError('DATABASE_UNAVAILABLE', 'gone');
+      return write(text, values);
+    });
+    start(
+      { maxAttempts: 1, leaseMs: 60_000 },
+      {
+        probe: async () => {
+          if (calls++ === 0) throw new PatchbayError('ENGINE_FULL', 'no room');
+          return { finite: true, maxAbsDifference: 1 };
+        },
+      },
+    );
+    const { id } = await registry.upload(alice, 'outage', sampleFiles(0.33));
+    expect((await registry.settled(alice, id)).state).toBe('READY');
+    expect(outages).toBeLessThanOrEqual(0);
+    spy.mockRestore();
+  });
+
+  it('rejects an adapter that the engine can never hold, and keeps no copy', async () => {
+    let digest = '';
+    start(undefined, {
+      probe: async (asked) => {
+        digest = asked;
+        throw new PatchbayError('ENGINE_TOO_LARGE', 'The adapters of the request do not fit into the bank.');
+      },
+    });
+    const { id } = await registry.upload(alice, 'giant', sampleFiles(0.34));
+    const version = await registry.settled(alice, id);
+    expect(version).toMatchObject({
+      state: 'REJECTED',
+      rejection: { code: 'ENGINE_TOO_LARGE', fix: expect.stringContaining('lower rank') },
+    });
+    await waitFor(async () => (await blobs(digest)).length === 0);
   });
 
   it('gives up on a validation that never ends, and says so', async () => {

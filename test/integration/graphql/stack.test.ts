@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { toGlobalId } from '../../../src/graphql/ids.ts';
 import { INFER, WireClient } from '../../unit/graphql/server.ts';
@@ -399,4 +399,37 @@ describe('the engine', () => {
     const { key } = await stack.tenant('curious');
     expect((await stack.query(key.header, STATUS)).errors?.[0]?.extensions.code).toBe('FORBIDDEN');
   });
+});
+
+test('a page of adapters costs as many transactions as one adapter', async () => {
+  const { tenant, key } = await stack.tenant('batching');
+  const cost = async (): Promise<number> => {
+    const transactions = vi.spyOn(stack.registry.db.database, 'withTenant');
+    const { data, errors } = await stack.query(
+      key.header,
+      `{ adapters { edges { node { latestVersion { number state adapter { qualifiedName } backbone { name } } } } }
+         backbones(first: 1) { edges { node { name } } pageInfo { hasNextPage } } }`,
+    );
+    const count = transactions.mock.calls.length;
+    transactions.mockRestore();
+    expect(errors).toBeUndefined();
+    expect(at(data, 'backbones')).toEqual({
+      edges: [{ node: { name: 'sample' } }],
+      pageInfo: { hasNextPage: false },
+    });
+    for (const edge of [at(data, 'adapters', 'edges')].flat()) {
+      expect(at(edge, 'node', 'latestVersion')).toMatchObject({
+        state: 'READY',
+        adapter: { qualifiedName: expect.stringContaining('batching/many-') },
+        backbone: { name: 'sample' },
+      });
+    }
+    return count;
+  };
+  await stack.registry.ready(tenant.id, 'many-0', sampleFiles(0.51));
+  const one = await cost();
+  for (const value of [1, 2, 3, 4])
+    await stack.registry.ready(tenant.id, `many-${value}`, sampleFiles(0.51 + value / 100));
+  await stack.registry.ready(tenant.id, 'many-0', sampleFiles(0.59));
+  expect(await cost()).toBe(one);
 });

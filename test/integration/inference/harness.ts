@@ -30,6 +30,8 @@ export interface TestProcess {
   readonly metering: Metering;
   readonly engine: FakeEngine;
   readonly service: InferenceService;
+  /** How often adapters were resolved and prompts encoded. */
+  readonly work: { resolved: number; encoded: number };
   close(): Promise<void>;
 }
 
@@ -77,9 +79,11 @@ export async function startProcess(
   const metering = new Metering({ ...METERING_DEFAULTS, leaseMs: 60_000, recorder }, { database, clock });
   await metering.lease.ensure();
   const engine = new FakeEngine();
+  const work = { resolved: 0, encoded: 0 };
   const adapters: AdapterResolver = {
     resolveForInference: async (_tenantId, refs) =>
       refs.map(({ adapter, weight }) => {
+        work.resolved += 1;
         const found = options.adapters?.get(adapter);
         if (found === undefined) throw new PatchbayError('ADAPTER_NOT_FOUND', 'No such adapter.');
         return { ...found, weight };
@@ -90,8 +94,15 @@ export async function startProcess(
     {
       engine,
       encoder: {
-        encode: (text) => [...text].map((c) => c.charCodeAt(0) % 1_000),
-        encodeChat: (messages) => messages.map((message) => message.content.length),
+        tokenCharsMax: 2,
+        encode: (text) => {
+          work.encoded += 1;
+          return [...text].map((c) => c.charCodeAt(0) % 1_000);
+        },
+        encodeChat: (messages) => {
+          work.encoded += 1;
+          return messages.map((message) => message.content.length);
+        },
       },
       adapters,
       recorder: metering.recorder,
@@ -105,6 +116,7 @@ export async function startProcess(
     metering,
     engine,
     service,
+    work,
     close: async () => {
       await service.drain({ graceMs: 0 });
       await metering.stop();

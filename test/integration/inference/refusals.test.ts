@@ -52,6 +52,28 @@ describe('a refusal', () => {
     expect(api.engine.all).toEqual([]);
   });
 
+  it('of too many adapters comes before any of them is looked for', async () => {
+    const adapters = Array.from({ length: 5 }, (_, i) => ({ adapter: `a${i}` }));
+    const { promptIds: _, ...input } = plainInput(1, { plainBackbone: false, adapters, prompt: 'x' });
+    await expect(api.service.infer(testCaller(), input)).rejects.toMatchObject({
+      code: 'BLEND_INVALID',
+      field: 'adapters',
+    });
+    expect(api.work).toEqual({ resolved: 0, encoded: 0 });
+  });
+
+  it.each([
+    ['prompt', { prompt: 'x'.repeat(8_193) }],
+    ['messages', { messages: [1, 2].map(() => ({ role: 'user', content: 'x'.repeat(4_096) })) }],
+  ])('of a text that cannot fit comes before it is encoded: %s', async (field, source) => {
+    const input = { plainBackbone: true, ...source };
+    await expect(api.service.infer(testCaller(), input)).rejects.toMatchObject({
+      code: 'PROMPT_TOO_LONG',
+      field,
+    });
+    expect(api.work.encoded).toBe(0);
+  });
+
   it('refuses a key without the scope', async () => {
     const caller = { ...testCaller(), scopes: ['usage:read'] };
     await expect(api.service.infer(caller, plainInput())).rejects.toMatchObject({ code: 'FORBIDDEN' });

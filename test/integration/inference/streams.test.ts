@@ -296,11 +296,116 @@ describe('generate', () => {
     expect(answer.text).toBe(answer.tokens.map((token) => `${token.id} `).join(''));
   });
 
-  it('is cancelled by its signal, and says so', async () => {
+  it('commits nothing before the answer is complete, and all of it before the answer is returned', async () => {
+    const caller = testCaller();
+    let answered = false;
+    const answer = api.service.generate(caller, plainInput(3, { maxTokens: 2_000 })).then((result) => {
+      answered = true;
+      return result;
+    });
+    const sequence = await api.engine.sequence(0);
+    // More than a stream may leave waiting.
+    for (let i = 0; i < 150; i += 1) sequence.emit(...Array.from({ length: 10 }, (_, id) => id + 1));
+    await quiesce(api);
+    expect(await db.admin('SELECT completion_tokens FROM request_progress')).toEqual([
+      { completion_tokens: 0 },
+    ]);
+    const lock = await db.admin<{ id: string }>('SELECT id FROM inference_request');
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let locked = (): void => {};
+    const isLocked = new Promise<void>((resolve) => {
+      locked = resolve;
+    });
+    const holding = db.database.withSystemPg(async (client) => {
+      await client.query('SELECT id FROM inference_request WHERE id = $1 FOR UPDATE', [only(lock).id]);
+      locked();
+      await held;
+    });
+    await isLocked;
+    sequence.end('stop');
+    await waitFor(() => api.metering.recorder.depth > 0);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(answered).toBe(false);
+    release();
+    await holding;
+    expect((await answer).tokens).toHaveLength(1_500);
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      completion_tokens: 1_500,
+      finish_reason: 'stop',
+    });
+  });
+
+  it('meters nothing, and frees the key, when its process is lost before the answer is complete', async () => {
+    const caller = testCaller();
+    const other = await startProcess(db);
+    const input = plainInput(3, { idempotencyKey: 'lost' });
+    const answer = api.service.generate(caller, input);
+    (await api.engine.sequence(0)).emit(1, 2, 3);
+    await quiesce(api);
+    await expire(db, api);
+    await other.metering.recoverExpired();
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      completion_tokens: 0,
+      prompt_tokens: 0,
+      error_code: 'SERVER_LOST',
+    });
+    other.engine.script = plays(() => 4);
+    expect(await other.service.generate(caller, input)).toMatchObject({
+      replayed: false,
+      usage: { completionTokens: 4 },
+    });
+    // What the lost process still has can neither be written nor delivered.
+    (await api.engine.sequence(0)).end('stop');
+    expect(await answer).toMatchObject({ finishReason: 'error', error: { code: 'LEASE_LOST' }, tokens: [] });
+    expect(await recordsOf(db, caller.tenantId)).toHaveLength(2);
+    await other.close();
+  });
+
+  it('is cancelled by its signal, metered with what was generated, and hands that to a retry', async () => {
+    const caller = testCaller();
     const abort = new AbortController();
-    const answer = api.service.generate(testCaller(), plainInput(), { signal: abort.signal });
-    await api.engine.sequence(0);
+    const input = plainInput(3, { idempotencyKey: 'left' });
+    const answer = api.service.generate(caller, input, { signal: abort.signal });
+    const sequence = await api.engine.sequence(0);
+    sequence.emit(1, 2);
+    sequence.emit(3);
     abort.abort();
-    expect(await answer).toMatchObject({ finishReason: 'cancelled', tokens: [] });
+    expect((await answer).finishReason).toBe('cancelled');
+    expect(sequence.cancelled).toBe(true);
+    const record = only(await recordsOf(db, caller.tenantId));
+    expect(record).toMatchObject({ finish_reason: 'cancelled', completion_tokens: 3, prompt_tokens: 3 });
+    const { salt } = only(
+      await db.admin<{ salt: Buffer }>('SELECT salt FROM usage_salt WHERE request_id = $1', [record.id]),
+    );
+    expect(record.output_commitment).toEqual(outputCommitment(salt, [1, 2, 3]));
+    const retry = await api.service.generate(caller, input);
+    expect(retry).toMatchObject({ replayed: true, outputComplete: true, finishReason: 'cancelled' });
+    expect(retry.tokens.map(({ id }) => id)).toEqual([1, 2, 3]);
+  });
+
+  it('meters and returns nothing of a failure, and frees the key', async () => {
+    const caller = testCaller();
+    const input = plainInput(3, { idempotencyKey: 'failed' });
+    const answer = api.service.generate(caller, input);
+    const sequence = await api.engine.sequence(0);
+    sequence.emit(1, 2);
+    sequence.end('error', new PatchbayError('ENGINE_FAILED', 'x').toPublic());
+    expect(await answer).toMatchObject({
+      finishReason: 'error',
+      error: { code: 'ENGINE_FAILED' },
+      tokens: [],
+    });
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({
+      completion_tokens: 0,
+      prompt_tokens: 0,
+    });
+    api.engine.script = plays(() => 1);
+    expect(await api.service.generate(caller, input)).toMatchObject({
+      replayed: false,
+      finishReason: 'stop',
+    });
   });
 });

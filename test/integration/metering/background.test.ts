@@ -7,6 +7,7 @@ import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { waitFor } from '../../kit/wait.ts';
 import {
   collect,
+  expire,
   only,
   plainInput,
   recordsOf,
@@ -90,6 +91,74 @@ describe('metering in the background', () => {
     await silent.metering.lease.renew();
     await collect(stream);
     await silent.close();
+  });
+
+  it('does not fence at its start what ran out of its lease only because the database was away', async () => {
+    const other = await startProcess(db);
+    const caller = testCaller();
+    const stream = await other.service.infer(caller, plainInput(2));
+    await take(stream);
+    // The database is back after an outage longer than a lease; this process is the first that it answers.
+    await expire(db, other);
+    const recoveries: Recovery[] = [];
+    const live = metering(db.database, (recovery) => recoveries.push(recovery));
+    await live.start();
+    await other.metering.lease.renew();
+    (await other.engine.sequence(0)).emit(1);
+    expect(await take(stream)).toMatchObject({ kind: 'tokens' });
+    expect(recoveries).toEqual([]);
+    await live.stop();
+    await stream.return?.();
+    await other.close();
+  });
+
+  it('settles at its start what processes left that are fenced for good', async () => {
+    const gone = await startProcess(db);
+    const caller = testCaller();
+    const stream = await gone.service.infer(caller, plainInput(2));
+    await take(stream);
+    const instanceId = gone.metering.lease.current?.instanceId;
+    await db.admin(`UPDATE instance SET fenced_at = now(), fence_reason = 'stopped' WHERE id = $1`, [
+      instanceId,
+    ]);
+    const live = metering(db.database);
+    await live.start();
+    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({ settled_by: 'recovery' });
+    await live.stop();
+    await gone.metering.lease.renew();
+    await collect(stream);
+    await gone.close();
+  });
+
+  it('renews, admits and commits while other work holds every other connection', async () => {
+    const api = await startProcess(db);
+    const stream = await api.service.infer(testCaller(), plainInput(1));
+    await take(stream);
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let holding = 0;
+    const hold = async (): Promise<void> => {
+      holding += 1;
+      await held;
+    };
+    const flood = [
+      ...Array.from({ length: 40 }, () => api.database.withSystemPg(hold)),
+      ...Array.from({ length: 40 }, () => api.database.withTenantPg(testCaller().tenantId, hold)),
+    ].map((work) => work.catch(() => {}));
+    await waitFor(() => holding >= 18, { what: 'the pools to be taken' });
+    await api.metering.lease.renew();
+    (await api.engine.sequence(0)).emit(1);
+    expect(await take(stream)).toMatchObject({ kind: 'tokens' });
+    // Without a key nothing has to be read before the admission.
+    const second = await api.service.infer(testCaller(), plainInput(1));
+    await take(second);
+    release();
+    await Promise.all(flood);
+    await stream.return?.();
+    await second.return?.();
+    await api.close();
   });
 
   it('has partitions for the current month and the next ones as soon as it has started', async () => {

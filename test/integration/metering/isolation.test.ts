@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sqlState } from '../../../src/db/errors.ts';
+import { hashIdempotencyKey } from '../../../src/inference/input.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { UsageService } from '../../../src/usage/service.ts';
@@ -125,6 +126,30 @@ describe('a caller', () => {
   });
 });
 
+describe('an idempotency key', () => {
+  it('is read as its tenant: another cannot find it, and no tenant stays set', async () => {
+    const keyed = await api.service.infer(caller, plainInput(1, { idempotencyKey: 'mine' }));
+    await keyed.return?.();
+    const hash = hashIdempotencyKey('mine');
+    const { recorder } = api.metering;
+    expect(await recorder.findIdempotency(caller.tenantId, hash)).toMatchObject({
+      outcome: { finishReason: 'cancelled' },
+    });
+    expect(await recorder.findIdempotency(stranger.tenantId, hash)).toBeNull();
+    const find = `SELECT * FROM patchbay.find_inference('${caller.tenantId}', '\\x${hash.toString('hex')}')`;
+    // The function has its caller's rights and no others, and leaves a transaction's tenant as it was.
+    await db.database.withTenantPg(stranger.tenantId, async (client) => {
+      await client.query(find);
+      const { rows } = await client.query('SELECT patchbay.current_tenant() AS tenant');
+      expect(rows).toEqual([{ tenant: stranger.tenantId }]);
+    });
+    expect(await db.database.queryApp('SELECT request_id FROM inference_idempotency', [])).toEqual([]);
+    expect(await rowsAs(stranger.tenantId, 'SELECT request_id FROM inference_idempotency')).toEqual([]);
+    await refusedAs(caller.tenantId, 'SELECT created_at FROM inference_idempotency');
+    await refusedAs(caller.tenantId, 'DELETE FROM inference_idempotency');
+  });
+});
+
 describe('anybody else', () => {
   it('sees nothing, running or settled, with a tenant or without', async () => {
     const stream = await api.service.infer(caller, plainInput());
@@ -137,9 +162,7 @@ describe('anybody else', () => {
       expect(await rowsAs(tenantId, 'SELECT id FROM inference_request')).toEqual([]);
       expect(await rowsAs(tenantId, 'SELECT request_id FROM request_progress')).toEqual([]);
     }
-    for (const table of ['instance', 'inference_idempotency']) {
-      await refusedAs(stranger.tenantId, `SELECT count(*) FROM ${table}`);
-    }
+    await refusedAs(stranger.tenantId, 'SELECT count(*) FROM instance');
     expect(await db.database.queryApp('SELECT id FROM usage_record', [])).toEqual([]);
     const running = await rowsAs(caller.tenantId, 'SELECT id FROM inference_request');
     expect(running).toHaveLength(1);

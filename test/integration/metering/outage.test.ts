@@ -60,7 +60,7 @@ async function takeDatabaseAway(): Promise<() => Promise<void>> {
   await limitConnections(0);
   await breakConnections();
   const left = `SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name LIKE 'outage%-system'`;
+    WHERE datname = current_database() AND application_name LIKE 'outage%-reserved'`;
   await waitFor(async () => (await db.admin(left)).length === 0, { what: 'the connections to end' });
   return async () => {
     await limitConnections(-1);

@@ -2,7 +2,7 @@ import { v7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Clock } from '../../../src/kernel/clock.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
-import { ensurePartitions, uuidv7Floor } from '../../../src/metering/partitions.ts';
+import { ensurePartitions } from '../../../src/metering/partitions.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { plays } from '../inference/fake-engine.ts';
 import { collect, only, plainInput, startProcess, testAdapter, testCaller } from '../inference/harness.ts';
@@ -13,6 +13,12 @@ beforeAll(async () => {
   db = await createTestDatabase();
 });
 afterAll(() => db.dispose());
+
+/** The smallest uuid whose time part is the given instant. */
+function uuidv7Floor(ms: number): Uuid {
+  const time = ms.toString(16).padStart(12, '0');
+  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`;
+}
 
 /** A clock that stands still at a UTC time. */
 function at(time: string): Clock {

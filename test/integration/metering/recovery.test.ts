@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Database } from '../../../src/db/client.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { OutputCommitment, promptCommitment } from '../../../src/metering/commitment.ts';
+import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { writeRound } from '../../../src/metering/round.ts';
 import type { Admission, Settlement } from '../../../src/metering/types.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
@@ -104,7 +106,7 @@ describe('recovery', () => {
   it('leaves the living alone', async () => {
     const tenantId = newId(systemClock);
     const { requestId, instanceId } = await running(tenantId);
-    expect(await second.metering.recoverExpired()).toEqual({ fenced: [], settled: [] });
+    expect(await second.metering.recoverExpired()).toEqual({ fenced: [], settled: [], failed: [] });
     await first.metering.recorder.settle(settlementOf(requestId, instanceId, 3));
     expect(only(await recordsOf(db, tenantId))).toMatchObject({ settled_by: 'engine', completion_tokens: 3 });
   });
@@ -232,6 +234,45 @@ describe('recovery', () => {
     const sweeps = await Promise.all(Array.from({ length: 4 }, () => second.metering.recoverExpired()));
     expect(sweeps.flatMap((sweep) => sweep.settled)).toHaveLength(450);
     expect(await recordsOf(db, tenantId)).toHaveLength(450);
+  });
+
+  it('settles every request but the one that cannot be settled, names it, and tries it again', async () => {
+    const tenantId = newId(systemClock);
+    const admissions = Array.from({ length: 230 }, () => admissionOf(tenantId));
+    await Promise.all(admissions.map((admission) => first.metering.recorder.admit(admission)));
+    const poison = admissions[17]?.requestId;
+    await db.admin(`UPDATE inference_request SET adapters = '[{"version_id": "nonsense"}]' WHERE id = $1`, [
+      poison,
+    ]);
+    await expire(db, first);
+    const told: string[] = [];
+    const sweeper = new Metering(METERING_DEFAULTS, {
+      database: second.database,
+      clock: systemClock,
+      onBackgroundError: (task) => told.push(task),
+    });
+    const recovery = await sweeper.recoverExpired();
+    expect(recovery.settled).toHaveLength(229);
+    expect(recovery.failed.map(({ requestId }) => requestId)).toEqual([poison]);
+    expect(told).toEqual([`recover request ${poison}`]);
+    await db.admin(`UPDATE inference_request SET adapters = '[]' WHERE id = $1`, [poison]);
+    expect(await sweeper.recoverExpired()).toMatchObject({ settled: [{ requestId: poison }], failed: [] });
+  });
+
+  it('halves a batch that takes longer than a statement may', async () => {
+    const tenantId = newId(systemClock);
+    const admissions = Array.from({ length: 8 }, () => admissionOf(tenantId));
+    await Promise.all(admissions.map((admission) => first.metering.recorder.admit(admission)));
+    await expire(db, first);
+    await db.admin(`
+      CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN new; END';
+      CREATE TRIGGER slow BEFORE INSERT ON usage_salt_default FOR EACH ROW EXECUTE FUNCTION take_time()`);
+    const { appUrl, systemUrl } = db;
+    const database = new Database({ appUrl, systemUrl, statementTimeoutMs: 500 });
+    const recovery = await new Metering(METERING_DEFAULTS, { database, clock: systemClock }).recoverExpired();
+    await database.close();
+    await db.admin('DROP TRIGGER slow ON usage_salt_default; DROP FUNCTION take_time');
+    expect(recovery.settled).toHaveLength(8);
   });
 
   it('runs without waiting for a lease that was given back', async () => {

@@ -224,6 +224,26 @@ function check(entry: Submitted, trace: Trace): void {
   }
 }
 
+/** Whatever is shared, every tenant is billed at least once for each adapter that it ran, and never for one that it did not. */
+function checkBilling(all: readonly Submitted[], trace: Trace): void {
+  for (const tenant of new Set(all.map(({ request }) => request.tenantId))) {
+    const own = all.filter(({ request }) => request.tenantId === tenant);
+    const sizes = ({ request }: Submitted): number[] =>
+      request.adapters.map(({ digest }) => spec(digest, trace).bytes);
+    const billed = own.map(({ recording }) => {
+      const end = recording.events.at(-1);
+      return end?.kind === 'end' ? end.usage.bytesLoaded : 0;
+    });
+    own.forEach((entry, index) => {
+      expect(billed[index]).toBeLessThanOrEqual(sizes(entry).reduce((sum, bytes) => sum + bytes, 0));
+    });
+    const ran = own.filter(({ recording }) => recording.tokens.length > 0);
+    const used = new Set(ran.flatMap(({ request }) => request.adapters.map(({ digest }) => digest)));
+    const least = [...used].reduce((sum, digest) => sum + spec(digest, trace).bytes, 0);
+    expect(billed.reduce((sum, bytes) => sum + bytes, 0)).toBeGreaterThanOrEqual(least);
+  }
+}
+
 async function checkTrace(trace: Trace): Promise<void> {
   const made = fakeEngine({
     engine: trace.engine,
@@ -246,10 +266,7 @@ async function checkTrace(trace: Trace): Promise<void> {
   expect(status).toMatchObject({ running: 0, waiting: 0, waitingForAdapter: 0, kvBytesUsed: 0 });
   expect(status.residentAdapters.every(({ inUse }) => inUse === 0)).toBe(true);
   expect(status.hostCacheBytesUsed).toBeLessThanOrEqual(trace.engine.hostCacheBytes);
-  const loaded = loader.loads.reduce((sum, digest) => sum + spec(digest, trace).bytes, 0);
-  const billed = all.flatMap(({ recording }) => recording.events);
-  const bytes = billed.reduce((sum, event) => sum + (event.kind === 'end' ? event.usage.bytesLoaded : 0), 0);
-  expect(bytes).toBeLessThanOrEqual(loaded);
+  checkBilling(all, trace);
   await engine.close({ graceMs: 0 });
   expect(runner.disposed && loader.closed).toBe(true);
 }

@@ -1,7 +1,7 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { updateKeyFile } from '../../../src/cli/key-file.ts';
 import { cli } from './fake-io.ts';
@@ -106,6 +106,36 @@ describe('backbone import', () => {
     expect(code).toBe(0);
     expect(out).toContain(`PATCHBAY_BACKBONE=${folder}${setting} npm start\n`);
   });
+});
+
+test('the folder of a backbone is quoted for the shell where it needs to be', async () => {
+  const folder = join(dir, "Max's models");
+  await cp('test/fixtures/golden/stories260K', folder, { recursive: true });
+  const { out } = await cli(['backbone', 'import', folder], { environment: { PATCHBAY_DATA_DIR: dir } });
+  expect(out).toContain(`PATCHBAY_BACKBONE='${dir}/Max'\\''s models' npm start\n`);
+});
+
+test('run-batch does not write over its input, by whatever path that is named', async () => {
+  const input = join(dir, 'in.jsonl');
+  await writeFile(input, '{}\n');
+  await symlink(input, join(dir, 'link.jsonl'));
+  await symlink(dir, join(dir, 'here'));
+  for (const output of [
+    input,
+    `${dir}${sep}.${sep}in.jsonl`,
+    join(dir, 'link.jsonl'),
+    join(dir, 'here', 'in.jsonl'),
+  ]) {
+    const result = await cli(['run-batch', '--backbone', dir, '--input', input, '--output', output]);
+    expect(result.code).toBe(2);
+    expect(result.err).toContain('name the same file');
+  }
+  expect(await readFile(input, 'utf8')).toBe('{}\n');
+  const other = join(dir, 'here', 'out.jsonl');
+  const result = await cli(['run-batch', '--backbone', dir, '--input', input, '--output', other], {
+    environment: { PATCHBAY_DATA_DIR: dir },
+  });
+  expect(result.err).toContain('config.json');
 });
 
 describe('key', () => {

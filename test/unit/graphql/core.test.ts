@@ -1,12 +1,17 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { UsageAccess } from '../../../src/graphql/access/usage.ts';
 import { toConnection, toPageRequest } from '../../../src/graphql/connections.ts';
 import { operationCost } from '../../../src/graphql/cost.ts';
 import { formatGraphqlError, withUserErrors } from '../../../src/graphql/errors.ts';
 import { buildSchema, GraphQLError, parse } from '../../../src/graphql/graphql-js.ts';
 import { NODE_TYPES, parseGlobalId, requireGlobalId, toGlobalId } from '../../../src/graphql/ids.ts';
 import { SCALARS } from '../../../src/graphql/scalars.ts';
+import { readSdl } from '../../../src/graphql/schema.ts';
 import { mapStream } from '../../../src/graphql/stream.ts';
+import { isErrorCode } from '../../../src/kernel/codes.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
+import { UsageService } from '../../../src/usage/service.ts';
+import { PRINCIPAL } from './fakes.ts';
 
 const UUID = '018f3c5e-7b1a-7c4e-9d2f-3a5b6c7d8e9f';
 
@@ -97,6 +102,8 @@ describe('the cost of an operation', () => {
     type Item { id: ID! items(first: Int = 20): ItemConnection! }
     type Tag { name: String! }
   `);
+  const summaries = buildSchema(readSdl());
+  const usageCost = (text: string, variables = {}) => operationCost(summaries, parse(text), null, variables);
   const cost = (text: string, variables = {}) => operationCost(schema, parse(text), null, variables);
 
   test.each([
@@ -120,10 +127,86 @@ describe('the cost of an operation', () => {
     expect(cost('query ($n: Int) { items(first: $n) { edges { node { id } } } }', { n: 50 })).toBe(151);
   });
 
+  test('counts a fragment with long lists and with short ones for what it is each time', () => {
+    const usage = (days: number) =>
+      `usage(from: "2026-01-01T00:00:00Z", to: "2026-01-${days + 1}T00:00:00Z") { ...F }`;
+    const fragment = 'fragment F on UsageSummary { rows { start } }';
+    expect(usageCost(`{ a: ${usage(20)} b: ${usage(10)} } ${fragment}`)).toBe(2 + (1 + 20) + (1 + 10));
+  });
+
+  test.each([
+    ['bucket: DAY', 31],
+    ['', 31],
+    ['bucket: HOUR', 30 * 24 + 1],
+    ['bucket: HOUR, groupBy: ADAPTER', (30 * 24 + 1) * 5],
+    ['groupBy: TENANT', 31 * 5],
+  ])('of a summary by (%s) is that of its buckets and groups', (args, rows) => {
+    const period = 'from: "2026-01-01T00:00:00Z", to: "2026-01-31T00:30:00Z"';
+    const rowsOf = '{ rows { start totals { requests } } }';
+    expect(usageCost(`{ usage(${period}, ${args}) ${rowsOf} }`)).toBe(2 + rows * 3);
+    const names = 'query ($from: DateTime!, $to: DateTime!, $bucket: UsageBucket, $groupBy: UsageGroup)';
+    const variables = {
+      from: '2026-01-01T00:00:00Z',
+      to: '2026-01-31T00:30:00Z',
+      ...Object.fromEntries(args.split(', ').flatMap((arg) => (arg === '' ? [] : [arg.split(': ')]))),
+    };
+    const call = 'usage(from: $from, to: $to, bucket: $bucket, groupBy: $groupBy)';
+    expect(usageCost(`${names} { ${call} ${rowsOf} }`, variables)).toBe(2 + rows * 3);
+  });
+
   test('cannot be lowered below one by a page size', () => {
     for (const n of [0, -5]) expect(cost(`{ items(first: ${n}) { edges { node { id } } } }`)).toBe(4);
   });
 });
+
+test('a summary of more rows than may be answered says how to ask for fewer', async () => {
+  const unread = () => Promise.reject(new Error('not read'));
+  const usage = new UsageService({ database: { withTenantPg: unread, querySystem: unread } });
+  const totals = {
+    requests: 1n,
+    promptTokens: 0n,
+    cachedPromptTokens: 0n,
+    completionTokens: 0n,
+    computeUs: 0n,
+  };
+  const sums = (count: number) =>
+    Array.from({ length: count }, (_, index) => ({
+      ...totals,
+      start: new Date(0),
+      adapterId: `adapter-${index}`,
+      versionId: null,
+      tenantId: PRINCIPAL.tenantId,
+    }));
+  const read = vi.spyOn(usage, 'sums');
+  const summary = (count: number, groupBy: 'ADAPTER' | null) => {
+    read.mockResolvedValue(sums(count));
+    return new UsageAccess({ usage }).summary(
+      { ...PRINCIPAL, scopes: ['usage:read'] },
+      {
+        from: new Date(0),
+        to: new Date(86_400_000),
+        bucket: 'day',
+        perspective: 'OWNER',
+        groupBy,
+        adapterId: null,
+        tenantId: null,
+      },
+    );
+  };
+  expect((await summary(5_000, 'ADAPTER')).rows).toHaveLength(5_000);
+  await expect(summary(5_001, 'ADAPTER')).rejects.toMatchObject({
+    code: 'QUERY_TOO_COMPLEX',
+    fix: expect.stringContaining('shorter period'),
+  });
+  expect((await summary(5_001, null)).rows).toHaveLength(1);
+});
+
+test.each(['toString', '__proto__', 'constructor', '', undefined, 7])(
+  '%j is no code of an error',
+  (value) => {
+    expect(isErrorCode(value)).toBe(false);
+  },
+);
 
 describe('a mapped stream', () => {
   test('pulls only when it is pulled', async () => {

@@ -227,7 +227,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
   const empty = async () => ({ items: [], hasNextPage: false });
   return {
     tenants: {
-      get: async (_principal, id) => (id === TENANT_ID ? TENANT : null),
+      getMany: async (_principal, ids) => (ids.includes(TENANT_ID) ? [TENANT] : []),
       list: async () => ({ items: [TENANT], hasNextPage: false }),
       create: async () => TENANT,
     },
@@ -238,13 +238,13 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       rotate: async () => ({ key: API_KEY, secret: 'pb_test_secret' }),
       revoke: async () => API_KEY,
     },
-    backbones: { list: async () => [] },
+    backbones: { list: empty, getMany: async () => [] },
     adapters: {
-      get: async (_principal, id) => (id === ADAPTER.id ? ADAPTER : null),
+      getMany: async (_principal, ids) => (ids.includes(ADAPTER.id) ? [ADAPTER] : []),
       getByName: async () => ADAPTER,
       list: empty,
-      getVersion: async (_principal, id) => (id === VERSION.id ? VERSION : null),
-      latestVersion: async () => VERSION,
+      getVersions: async (_principal, ids) => (ids.includes(VERSION.id) ? [VERSION] : []),
+      latestVersions: async (_principal, ids) => (ids.includes(ADAPTER.id) ? [VERSION] : []),
       listVersions: async () => ({ items: [VERSION], hasNextPage: false }),
       getUpload: async () => null,
       openUpload: missing,
@@ -254,7 +254,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       watchVersion: missing,
     },
     inference,
-    usage: { summary: missing, records: empty, request: async () => null },
+    usage: { summary: missing, records: empty, owned: missing, request: async () => null },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },
   } satisfies GraphqlServices;

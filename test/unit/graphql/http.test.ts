@@ -74,7 +74,7 @@ describe('errors', () => {
     const services = {
       tenants: {
         ...fakeServices().tenants,
-        get: async () => {
+        getMany: async () => {
           throw new Error('password of the database is hunter2');
         },
       },
@@ -266,11 +266,11 @@ describe('the server', () => {
     let reads = 0;
     const tenants = {
       ...fakeServices().tenants,
-      get: async (principal: unknown, id: string) => {
+      getMany: async (principal: unknown, ids: readonly string[]) => {
         reads += 1;
         expect(principal).toBe(PRINCIPAL);
-        expect(id).toBe(TENANT_ID);
-        return null;
+        expect(ids).toEqual([TENANT_ID]);
+        return [];
       },
     };
     const { query } = await startServer({ services: { tenants } });

@@ -1,15 +1,23 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { EngineInfo } from '../../../src/engine/port.ts';
 import {
+  checkSize,
   hashRequest,
+  INPUT_LIMITS,
   type InferenceInput,
   isSameRequest,
   normaliseInput,
 } from '../../../src/inference/input.ts';
 import { meteredUsage } from '../../../src/inference/metered.ts';
 import { RecentOutputs } from '../../../src/inference/recent-outputs.ts';
+import { FakeEngine } from '../../integration/inference/fake-engine.ts';
 
 const plain: InferenceInput = { prompt: 'hello', plainBackbone: true };
 const salt = Buffer.alloc(32, 3);
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 describe('an input', () => {
   it.each<[string, Partial<InferenceInput>]>([
@@ -18,7 +26,6 @@ describe('an input', () => {
     ['adapters', { plainBackbone: false }],
     ['idempotencyKey', { idempotencyKey: '' }],
     ['idempotencyKey', { idempotencyKey: 'x'.repeat(201) }],
-    ['prompt', { prompt: 'x'.repeat(4_000_001) }],
     ['adapters.0.adapter', { plainBackbone: false, adapters: [{ adapter: '' }] }],
   ])('is refused with the field to blame: %s', (field, change) => {
     expect(() => normaliseInput({ ...plain, ...change })).toThrow(
@@ -47,6 +54,49 @@ describe('an input', () => {
     expect(isSameRequest(stored, spelled)).toBe(true);
     expect(isSameRequest(stored, normaliseInput({ ...plain, sampling: { seed: 1 } }))).toBe(false);
     expect(isSameRequest(stored, normaliseInput({ ...plain, prompt: 'hello ' }))).toBe(false);
+  });
+});
+
+describe('the size of an input', () => {
+  const info: EngineInfo = { ...new FakeEngine().info, maxContext: 100, maxBlend: 2 };
+  const check = (input: Partial<InferenceInput>): void =>
+    checkSize(info, 5, normaliseInput({ plainBackbone: true, ...input }));
+  const message = (chars: number) => ({ role: 'user', content: 'x'.repeat(chars - 'user'.length) });
+
+  it.each<[string, string, Partial<InferenceInput>]>([
+    ['PROMPT_TOO_LONG', 'prompt', { prompt: 'x'.repeat(501) }],
+    ['PROMPT_TOO_LONG', 'messages', { messages: [message(250), message(251)] }],
+    ['PROMPT_TOO_LONG', 'promptIds', { promptIds: Array.from({ length: 101 }, () => 1) }],
+    [
+      'BLEND_INVALID',
+      'adapters',
+      { ...plain, plainBackbone: false, adapters: ['a', 'b', 'c'].map((adapter) => ({ adapter })) },
+    ],
+    ['SAMPLING_INVALID', 'stop', { ...plain, stop: Array.from({ length: 17 }, () => 'x') }],
+    ['SAMPLING_INVALID', 'stopTokenIds', { ...plain, stopTokenIds: Array.from({ length: 129 }, () => 1) }],
+  ])('is refused with %s, naming %s', (code, field, input) => {
+    expect(() => check(input)).toThrow(expect.objectContaining({ code, field }));
+  });
+
+  it('may be as large as the limits', () => {
+    check({ prompt: 'x'.repeat(500) });
+    check({ messages: [message(250), message(250)] });
+    check({ promptIds: Array.from({ length: 100 }, () => 1) });
+  });
+
+  it('is bounded whatever the vocabulary says of its tokens, and however long the context is', () => {
+    const most = 100 * INPUT_LIMITS.charsPerTokenMax;
+    for (const tokenCharsMax of [undefined, 10_000]) {
+      checkSize(info, tokenCharsMax, normaliseInput({ ...plain, prompt: 'x'.repeat(most) }));
+      expect(() =>
+        checkSize(info, tokenCharsMax, normaliseInput({ ...plain, prompt: 'x'.repeat(most + 1) })),
+      ).toThrow(expect.objectContaining({ code: 'PROMPT_TOO_LONG' }));
+    }
+    const long = { ...info, maxContext: 1_000_000 };
+    const prompt = 'x'.repeat(INPUT_LIMITS.promptCharsMax + 1);
+    expect(() => checkSize(long, 10, normaliseInput({ ...plain, prompt }))).toThrow(
+      expect.objectContaining({ code: 'PROMPT_TOO_LONG' }),
+    );
   });
 });
 
@@ -99,5 +149,37 @@ describe('recent outputs', () => {
     expect(recent.find('e')).toBeNull();
     now = 10;
     expect(recent.find('d')).toBeNull();
+  });
+
+  it('weigh as much as the alternatives that come with their tokens', () => {
+    const clock = { nowMs: () => 0, monotonicMs: () => 0 };
+    const recent = new RecentOutputs({ keepMs: 10, outputsMax: 9, tokensMax: 100 }, { clock });
+    const top = Array.from({ length: 20 }, (_, id) => ({ id, logprob: 0 }));
+    for (const name of ['a', 'b', 'c'])
+      recent.add(
+        name,
+        name,
+        [1, 2].map((id) => ({ id, logprob: 0, top })),
+      );
+    expect(['a', 'b', 'c'].map((id) => recent.find(id)?.text)).toEqual([undefined, 'b', 'c']);
+    recent.add(
+      'd',
+      'd',
+      [1, 2, 3, 4, 5].map((id) => ({ id, logprob: 0, top })),
+    );
+    expect(recent.find('d')).toBeNull();
+  });
+
+  it('are forgotten in time although nothing happens', async () => {
+    vi.useFakeTimers();
+    const clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() };
+    const recent = new RecentOutputs({ keepMs: 5_000, outputsMax: 9, tokensMax: 100 }, { clock });
+    recent.start();
+    recent.add('a', 'a', [{ id: 1, logprob: 0 }]);
+    await vi.advanceTimersByTimeAsync(4_900);
+    expect(recent.size).toBe(1);
+    await vi.advanceTimersByTimeAsync(1_200);
+    expect(recent.size).toBe(0);
+    await recent.stop();
   });
 });

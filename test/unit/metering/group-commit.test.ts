@@ -15,9 +15,10 @@ const KEEP: Patience = { patienceMs: 100, afterwards: 'keep' };
 const OPTIONS: GroupCommitOptions = { queueMax: 4, batchMax: 3, backoffMsMin: 10, backoffMsMax: 40 };
 
 class Transient extends Error {}
+class Timeout extends Transient {}
 
 /** A committer whose writes wait for the test, over time that passes only in pauses. */
-function setup(options: Partial<GroupCommitOptions> = {}) {
+function setup(options: Partial<GroupCommitOptions> = {}, most = Number.POSITIVE_INFINITY) {
   const batches: number[][] = [];
   const pauses: number[] = [];
   const outcomes: (Error | null)[] = [];
@@ -32,9 +33,11 @@ function setup(options: Partial<GroupCommitOptions> = {}) {
         const failure = outcomes.shift();
         if (failure !== undefined && failure !== null) throw failure;
         if (items.some((item) => item.id < 0)) throw new Error('poison');
+        if (items.some((item) => item.id >= 100) || items.length > most) throw new Timeout();
         return items;
       },
       isTransient: (error) => error instanceof Transient,
+      isTooMuch: (error) => error instanceof Timeout,
       clock: { nowMs: () => now, monotonicMs: () => now },
       pause: async (ms) => {
         pauses.push(ms);
@@ -111,6 +114,24 @@ describe('the group committer', () => {
     const { committer } = setup();
     const results = await Promise.allSettled([1, -2, 3].map((id) => committer.submit({ id }, DROP)));
     expect(results.map((result) => result.status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+  });
+
+  it('halves a round that takes the database too long', async () => {
+    const { committer, batches, pauses } = setup({ batchMax: 4 }, 1);
+    await Promise.all([1, 2, 3, 4].map((id) => committer.submit({ id }, DROP)));
+    expect(batches).toEqual([[1, 2, 3, 4], [1, 2], [1], [2], [3, 4], [3], [4]]);
+    expect(pauses).toEqual([]);
+  });
+
+  it('keeps nothing waiting behind an item that takes too long even alone', async () => {
+    const { committer } = setup({ batchMax: 4, queueMax: 10 });
+    const results = await Promise.allSettled([1, 100, 3, 4].map((id) => committer.submit({ id }, DROP)));
+    expect(results.map((result) => result.status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'fulfilled',
+    ]);
   });
 
   it('tries once more when it is closed, and gives up rather than hang', async () => {
