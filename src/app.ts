@@ -14,7 +14,7 @@ import type { Database } from './db/client.ts';
 import { listen } from './db/listen.ts';
 import type { Engine } from './engine/port.ts';
 import { createGraphqlServices, type GraphqlServices } from './graphql/services.ts';
-import { createHttpServer, type HttpServer } from './http/server.ts';
+import { createHttpServer, type HttpServer, requireFreePort } from './http/server.ts';
 import { PatchbayError } from './kernel/errors.ts';
 import { KEY_REVOKED_CHANNEL } from './tenant/api-keys.ts';
 
@@ -56,6 +56,7 @@ class PatchbayApp implements App {
   async #start(): Promise<StartReport> {
     const config = this.#config;
     const { dir } = config.data;
+    await requireFreePort(config.server);
     const secret = await resolveSecret(config.data);
     const { database, roleUrls, report } = await openAppDatabase(config, secret, this.#deps, this.#lifecycle);
     this.#proceed();

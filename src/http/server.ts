@@ -1,4 +1,4 @@
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { type FastifyInstance, fastify } from 'fastify';
 import type { Principal } from '../auth/principal.ts';
 import { createGraphqlContext } from '../graphql/context.ts';
@@ -150,15 +150,37 @@ function createApp(options: HttpServerOptions, deps: HttpServerDependencies): Fa
   return app;
 }
 
+/** Rejects with `PORT_IN_USE` when the port is taken, before anything slow is started for a server that cannot listen. */
+export async function requireFreePort({
+  host,
+  port,
+}: Pick<HttpServerOptions, 'host' | 'port'>): Promise<void> {
+  if (port === 0) return;
+  const probe = createServer();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      probe.once('error', reject);
+      probe.listen({ host, port, exclusive: true }, resolve);
+    });
+  } catch (error) {
+    throw portError(error, host, port);
+  }
+  await new Promise<void>((resolve) => {
+    probe.close(() => resolve());
+  });
+}
+
+function portError(error: unknown, host: string, port: number): unknown {
+  if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) return error;
+  const message = `Port ${port} on ${host} is taken.`;
+  return new PatchbayError('PORT_IN_USE', message, { meta: { host, port }, cause: error });
+}
+
 async function listen(app: FastifyInstance, { host, port }: HttpServerOptions) {
   try {
     await app.listen({ host, port });
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
-      const message = `Port ${port} on ${host} is taken.`;
-      throw new PatchbayError('PORT_IN_USE', message, { meta: { host, port }, cause: error });
-    }
-    throw error;
+    throw portError(error, host, port);
   }
   const bound = boundPort(app.server.address());
   const url = `http://${urlHost(host)}:${bound}`;

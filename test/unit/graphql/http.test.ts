@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { requireFreePort } from '../../../src/http/server.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { fakeServices, PRINCIPAL, TENANT_ID, TOKEN } from './fakes.ts';
 import { startServer } from './server.ts';
@@ -260,6 +261,9 @@ describe('the server', () => {
       code: 'PORT_IN_USE',
       meta: { port },
     });
+    await expect(requireFreePort({ host: '127.0.0.1', port })).rejects.toMatchObject({ code: 'PORT_IN_USE' });
+    await first.server.close();
+    await expect(requireFreePort({ host: '127.0.0.1', port })).resolves.toBeUndefined();
   });
 
   test('loads each tenant once for an operation', async () => {
