@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
 
@@ -16,7 +17,7 @@ const streams = 16;
 const dataDir = await mkdtemp(join(tmpdir(), 'patchbay-latency-'));
 const server = spawn(
   process.execPath,
-  [new URL('../dist/cli.js', import.meta.url).pathname, 'serve', '--json'],
+  [fileURLToPath(new URL('../dist/cli.js', import.meta.url)), 'serve', '--json'],
   {
     env: { ...process.env, PATCHBAY_PORT: '0', PATCHBAY_DATA_DIR: dataDir, PATCHBAY_LOG_LEVEL: 'warn' },
     stdio: ['ignore', 'pipe', 'inherit'],

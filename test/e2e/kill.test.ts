@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { pushAdapter } from '../../src/adapter/push.ts';
@@ -31,7 +32,7 @@ const MAX_TOKENS_WHOLE = 24;
 /** Tokens that were committed and not delivered in 95 of 100 streams, at most. */
 const UNDELIVERED_P95_MAX = 8;
 const LEASE_MS = 1_000;
-const BACKBONE = new URL('../fixtures/golden/llama-tied', import.meta.url).pathname;
+const BACKBONE = fileURLToPath(new URL('../fixtures/golden/llama-tied', import.meta.url));
 const ADAPTERS = ['all_r8', 'qv_r3'] as const;
 const reference = loadModel(BACKBONE);
 const folderOf = (adapter: string): string => join(BACKBONE, 'adapters', adapter);

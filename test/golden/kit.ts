@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
 
 /** A line of a golden folder's `cases.jsonl`, in the format of `run-batch`. */
@@ -19,7 +20,7 @@ export interface GoldenExpectation {
   readonly margins: readonly number[];
 }
 
-export const GOLDEN_ROOT = new URL('../fixtures/golden/', import.meta.url).pathname;
+export const GOLDEN_ROOT = fileURLToPath(new URL('../fixtures/golden/', import.meta.url));
 export const GOLDEN_FOLDERS = [
   'llama-tied',
   'llama3-untied',

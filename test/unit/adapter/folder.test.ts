@@ -1,13 +1,14 @@
 import { mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readAdapterFolder } from '../../../src/adapter/folder.ts';
 import { CONFIG_FILE, DEFAULT_ADAPTER_LIMITS, TENSORS_FILE } from '../../../src/adapter/limits.ts';
 import type { Family, ModelShape } from '../../../src/kernel/model.ts';
 import { CONTEXT, configJson, SHAPE, sampleTensors } from './sample.ts';
 
-const GOLDEN = new URL('../../fixtures/golden/', import.meta.url).pathname;
+const GOLDEN = fileURLToPath(new URL('../../fixtures/golden/', import.meta.url));
 
 let dir = '';
 beforeEach(async () => {
