@@ -31,7 +31,8 @@ const MAX_TOKENS = 160;
 const MAX_TOKENS_WHOLE = 24;
 /** Tokens that were committed and not delivered in 95 of 100 streams, at most. */
 const UNDELIVERED_P95_MAX = 8;
-const LEASE_MS = 1_000;
+// Long enough that a process on a busy machine is not taken for dead while it lives.
+const LEASE_MS = 4_000;
 const BACKBONE = fileURLToPath(new URL('../fixtures/golden/llama-tied', import.meta.url));
 const ADAPTERS = ['all_r8', 'qv_r3'] as const;
 const reference = loadModel(BACKBONE);
@@ -386,7 +387,7 @@ test(
     const survivor = await start();
     const unsettled = 'SELECT id FROM inference_request';
     await waitFor(async () => (await database.admin(unsettled)).length === 0, {
-      timeoutMs: 30_000,
+      timeoutMs: 60_000,
       what: 'the recovery of every request',
     });
     const admitted = await admissions();

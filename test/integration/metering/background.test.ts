@@ -197,7 +197,8 @@ describe('the cost of progress', () => {
     const [stats] = await db.admin<{ updates: string; hot: string }>(
       `SELECT n_tup_upd AS updates, n_tup_hot_upd AS hot FROM pg_stat_user_tables WHERE relname = 'request_progress'`,
     );
-    expect(Number(stats?.hot)).toBeGreaterThan(0.9 * Number(stats?.updates));
+    // An index on a column that changes would make this nothing; how many find room on their page varies with the load.
+    expect(Number(stats?.hot)).toBeGreaterThan(0.5 * Number(stats?.updates));
   });
 });
 
