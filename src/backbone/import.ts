@@ -98,7 +98,7 @@ async function build(
   const model = encodeModel(buildGraph(shape, options.bits, data.initializers));
   await writeDurably(join(building, BACKBONE_FILES.model), model);
   const manifest: BackboneManifest = {
-    format: 1,
+    format: 2,
     digest: digest.hex(),
     name: options.name ?? basename(resolve(options.dir)),
     bits: options.bits,

@@ -27,7 +27,9 @@ export async function listImported(root: string): Promise<readonly ImportedBackb
   const found: ImportedBackbone[] = [];
   for (const name of names.filter((entry) => /^[0-9a-f]{64}$/.test(entry)).sort()) {
     const dir = join(root, name);
-    found.push({ dir, manifest: await readManifest(dir) });
+    // What an older version imported is no backbone for this one; a start imports its checkpoint again.
+    const manifest = await readManifest(dir).catch(() => null);
+    if (manifest !== null) found.push({ dir, manifest });
   }
   return found;
 }

@@ -30,7 +30,7 @@ const count = z.number().int().positive();
 const manifestSchema = z
   .object({
     /** Version of the graph's layout: a runner refuses others. */
-    format: z.literal(1),
+    format: z.literal(2),
     /** SHA-256 over everything that determines what the backbone computes; lower-case hex. */
     digest: z.string().regex(/^[0-9a-f]{64}$/),
     name: z.string(),

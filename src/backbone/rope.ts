@@ -25,21 +25,26 @@ function scaled(frequency: number, scaling: NonNullable<ModelShape['ropeScaling'
   return ((1 - smooth) * frequency) / factor + smooth * frequency;
 }
 
-/** Cosines and sines for positions `from` to `to - 1`, row-major `[positions, headDim / 2]`. */
+/**
+ * Cosines and sines for positions `from` to `to - 1`, row-major `[positions, headDim / 2]`, each times `headDim ** -0.25`.
+ * Queries and keys both pass through the table, so their products come out times `headDim ** -0.5`, which is the
+ * scale of attention, and the graph needs no other.
+ */
 export function rotaryTable(
   frequencies: Float64Array,
   from: number,
   to: number,
 ): { readonly cos: Float32Array; readonly sin: Float32Array } {
   const half = frequencies.length;
+  const scale = (2 * half) ** -0.25;
   const cos = new Float32Array((to - from) * half);
   const sin = new Float32Array((to - from) * half);
   for (let position = from; position < to; position++) {
     for (let i = 0; i < half; i++) {
       const angle = position * (frequencies[i] ?? 0);
       const at = (position - from) * half + i;
-      cos[at] = Math.cos(angle);
-      sin[at] = Math.sin(angle);
+      cos[at] = Math.cos(angle) * scale;
+      sin[at] = Math.sin(angle) * scale;
     }
   }
   return { cos, sin };

@@ -1,4 +1,4 @@
-import { PatchbayError } from '../kernel/errors.ts';
+import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { type Deferred, deferred } from './deferred.ts';
 import type { ProbeResult } from './port.ts';
 import type { Consumer, Outcome } from './sequence.ts';
@@ -22,7 +22,9 @@ export function createProbe(promptIds: readonly number[]): Probe {
   const logits: Partial<Record<'plain' | 'adapted', Float32Array>> = {};
   const half = (name: 'plain' | 'adapted'): Consumer => ({
     tokens: promptIds,
+    greedy: false,
     draw(row) {
+      invariant(row instanceof Float32Array, 'a probe is given the logits that it asks for');
       logits[name] = Float32Array.from(row);
       return { reason: 'length' };
     },

@@ -29,8 +29,22 @@ export interface RowWork {
   /** Tokens of this sequence whose keys and values are cached. */
   readonly past: number;
   readonly adapters: readonly { readonly adapter: PackedAdapter; readonly weight: number }[];
-  /** Whether the logits after the last of `tokens` are needed. */
+  /** Whether a token is chosen after the last of `tokens`. */
   readonly wantsLogits: boolean;
+  /** With `wantsLogits`: whether the best token is enough, so that the logits can stay where they are. */
+  readonly greedy: boolean;
+}
+
+/** What is known of a row of logits without looking at it. */
+export interface LogitSummary {
+  /** Index of the largest logit; the lowest of several. */
+  readonly best: number;
+  /** The largest logit. */
+  readonly max: number;
+  /** Natural logarithm of the sum of the exponentials of all logits; not finite if a logit is NaN or infinite. */
+  readonly logSumExp: number;
+  /** The smallest logit. */
+  readonly min: number;
 }
 
 /** What a step cost, in milliseconds. */
@@ -44,8 +58,11 @@ export interface StepTiming {
 }
 
 export interface StepOutput {
-  /** For each row of the work in order: its `[vocab]` logits, or null where none were wanted. Valid until the next run. */
-  readonly logits: readonly (Float32Array | null)[];
+  /**
+   * For each row of the work in order: its `[vocab]` logits, valid until the next run; null where none were wanted. A
+   * row for which the best token is enough may have its summary instead.
+   */
+  readonly logits: readonly (Float32Array | LogitSummary | null)[];
   readonly timing: StepTiming;
 }
 

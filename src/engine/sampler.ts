@@ -1,4 +1,5 @@
-import type { GeneratedToken, SamplingParams, TokenLogprob } from './port.ts';
+import type { GeneratedToken, SamplingParams, SequenceRequest, TokenLogprob } from './port.ts';
+import type { LogitSummary } from './runner.ts';
 import { type Candidates, candidates, penalise } from './sampling/filters.ts';
 import { logitStats, logprob } from './sampling/logprobs.ts';
 import { uniform } from './sampling/philox.ts';
@@ -6,8 +7,8 @@ import { largest } from './sampling/select.ts';
 
 /** One draw: everything that its outcome depends on. */
 export interface Draw {
-  /** Raw logits, `[vocab]`; not modified. */
-  readonly logits: Float32Array;
+  /** Raw logits, `[vocab]`, not modified; or their summary if {@link greedyOnly} holds for the request. */
+  readonly logits: Float32Array | LogitSummary;
   readonly params: SamplingParams;
   /** Tokens of prompt and completion so far, for the repetition penalty. */
   readonly seen: ReadonlySet<number>;
@@ -15,6 +16,14 @@ export interface Draw {
   readonly step: number;
   /** How many of the best alternatives to report. */
   readonly topLogprobs: number;
+}
+
+/** Whether a request takes the best token every time and asks for nothing else, so that a summary is enough for it. */
+export function greedyOnly({
+  sampling,
+  topLogprobs,
+}: Pick<SequenceRequest, 'sampling' | 'topLogprobs'>): boolean {
+  return sampling.temperature === 0 && sampling.repetitionPenalty === 1 && topLogprobs === 0;
 }
 
 /** Chooses tokens. Holds scratch memory and nothing else: a draw's outcome depends on its arguments alone. */
@@ -34,6 +43,7 @@ export function createSampler(vocabSize: number): Sampler {
   const weights = new Float64Array(vocabSize);
   return {
     sample({ logits, params, seen, step, topLogprobs }) {
+      if (!(logits instanceof Float32Array)) return bestOf(logits);
       const stats = logits.length === vocabSize ? logitStats(logits) : null;
       if (stats === null) return null;
       let scores = logits;
@@ -56,6 +66,12 @@ export function createSampler(vocabSize: number): Sampler {
       return { ...scored(id), top: largest(logits, topLogprobs).map(scored) };
     },
   };
+}
+
+/** The best token of a summary, or null when the summary shows that a logit is not finite. */
+function bestOf({ best, max, min, logSumExp }: LogitSummary): GeneratedToken | null {
+  const finite = Number.isFinite(max) && Number.isFinite(min) && Number.isFinite(logSumExp);
+  return finite ? { id: best, logprob: max - logSumExp } : null;
 }
 
 /** Index of the largest value; the lowest index wins ties. */

@@ -1,7 +1,7 @@
 import { PatchbayError, toPatchbayError } from '../kernel/errors.ts';
 import type { FinishReason, GeneratedToken, SequenceEvent, SequenceRequest, SequenceUsage } from './port.ts';
-import type { StreamDecoder } from './runner.ts';
-import type { Sampler } from './sampler.ts';
+import type { LogitSummary, StreamDecoder } from './runner.ts';
+import { greedyOnly, type Sampler } from './sampler.ts';
 import { atLength, createStopScanner, type StopScanner, stopTokenIds } from './stop.ts';
 
 /** How a sequence ended. */
@@ -18,8 +18,10 @@ export type Figures = Pick<SequenceUsage, 'queueMs' | 'prefillMs' | 'decodeMs' |
 export interface Consumer {
   /** Prompt and completion so far. */
   readonly tokens: readonly number[];
+  /** Whether it takes a summary of the logits for the logits. */
+  readonly greedy: boolean;
   /** Takes the logits after its last token; they are only valid during the call. Returns how it ended, if it did. */
-  draw(logits: Float32Array): Outcome | null;
+  draw(logits: Float32Array | LogitSummary): Outcome | null;
   /** Passes on what the last draw gave; returns how many tokens that were. */
   publish(): number;
   end(outcome: Outcome, figures: Figures): void;
@@ -35,6 +37,7 @@ export interface GenerationDeps {
 
 /** A request that generates text: draws tokens, applies the stop rules and reports events. */
 export class Generation implements Consumer {
+  readonly greedy: boolean;
   readonly #request: SequenceRequest;
   readonly #deps: GenerationDeps;
   readonly #tokens: number[];
@@ -46,6 +49,7 @@ export class Generation implements Consumer {
   constructor(request: SequenceRequest, deps: GenerationDeps) {
     this.#request = request;
     this.#deps = deps;
+    this.greedy = greedyOnly(request);
     this.#tokens = [...request.promptIds];
     this.#seen = new Set(request.sampling.repetitionPenalty === 1 ? [] : request.promptIds);
     this.#stopIds = stopTokenIds(request.stop, deps.eosTokenIds);
@@ -60,7 +64,7 @@ export class Generation implements Consumer {
     return this.#tokens.length - this.#request.promptIds.length;
   }
 
-  draw(logits: Float32Array): Outcome | null {
+  draw(logits: Float32Array | LogitSummary): Outcome | null {
     const { sampling, topLogprobs, stop, promptIds } = this.#request;
     const step = this.completionTokens;
     const token = this.#deps.sampler.sample({

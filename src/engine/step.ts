@@ -1,7 +1,7 @@
 import type { Clock } from '../kernel/clock.ts';
 import { invariant, PatchbayError } from '../kernel/errors.ts';
 import type { Live } from './live.ts';
-import type { RowWork, StepRunner } from './runner.ts';
+import type { LogitSummary, RowWork, StepRunner } from './runner.ts';
 import type { PlannedRow } from './scheduler.ts';
 import type { StepTimes } from './step-times.ts';
 
@@ -61,10 +61,15 @@ function rowWork({ live, handle, planned }: StepRow): RowWork {
     past: planned.past,
     adapters: live.adapters,
     wantsLogits: planned.wantsLogits,
+    greedy: live.consumer.greedy,
   };
 }
 
-function drawRow({ live, planned }: StepRow, logits: Float32Array | null, deps: StepDeps): void {
+function drawRow(
+  { live, planned }: StepRow,
+  logits: Float32Array | LogitSummary | null,
+  deps: StepDeps,
+): void {
   // Cancelled during the run: a token that is not drawn was not generated, so it is not metered either.
   if (!planned.wantsLogits || live.outcome !== null) return;
   try {

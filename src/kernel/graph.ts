@@ -3,9 +3,16 @@ import { type LoraTarget, type ModelShape, targetDims } from './model.ts';
 /**
  * The contract between the graph that an import writes and the runner that feeds it: names of inputs and outputs,
  * and which adapter matrices stand in which bank. Letters in shapes: N packed tokens of a run, B rows, S tokens of
- * the longest row, T cache capacity, G groups (adapter pages), M tokens of the largest group, J pages per token,
- * O tokens whose logits are wanted, R page rank.
+ * the longest row, Bc rows of a cache segment, Tc its capacity, G groups (adapter pages), M tokens of the largest
+ * group, J pages per token, O tokens that are followed by a choice, P of them whose logits are wanted, R page rank.
  */
+
+/**
+ * Rows of one run may lie in caches of this many different capacities: each has its own inputs, its *segment*, so
+ * that rows of different length are decoded in one run and none reads the capacity of the longest.
+ */
+export const CACHE_SEGMENTS = 4;
+
 export const GRAPH_INPUTS = {
   /** `[N]` int64: token ids, packed without padding. */
   tokenIds: 'token_ids',
@@ -15,16 +22,12 @@ export const GRAPH_INPUTS = {
   laneIndex: 'lane_index',
   /** `[N]` int64: flattened `[B, S]` index of every packed token. */
   unlaneIndex: 'unlane_index',
-  /** `[B, 1, 1, S, T + S]` float32: 0 where a token may look, minus infinity elsewhere. */
-  mask: 'attention_mask',
-  /** `[2]` int64: `[T, S]`. */
-  keySplit: 'key_split',
-  /** `[5]` int64: `[B, kvHeads, heads / kvHeads, S, T + S]`, the shape of the scores as the mask sees them. */
-  scoreShape: 'score_shape',
-  /** `[4]` int64: `[B, kvHeads, heads / kvHeads * S, T + S]`, the shape of the scores as matrices. */
-  scoreMatrixShape: 'score_matrix_shape',
-  /** `[O]` int64: packed indices of the tokens whose logits are wanted. */
+  /** `[CACHE_SEGMENTS]` int64: rows of every segment; lanes stand segment by segment. */
+  segmentRows: 'segment_rows',
+  /** `[O]` int64: packed indices of the tokens after which one is chosen. */
   logitIndex: 'logit_index',
+  /** `[P]` int64: which of those return all their logits. */
+  logitRows: 'logit_rows',
   /** `[G, M]` int64: packed index of every group's m-th token; padding is N, which reads zeros. */
   groupIndex: 'group_index',
   /** `[N, J]` int64: flattened `[G, M]` index of every token's j-th page. */
@@ -34,15 +37,29 @@ export const GRAPH_INPUTS = {
 } as const;
 
 export const GRAPH_OUTPUTS = {
-  /** `[O, V]` float32. */
+  /** `[P, V]` float32. */
   logits: 'logits',
-  /** `[2 * layers * B, kvHeads, S, headDim]` float32: keys of layer 0, values of layer 0, keys of layer 1, … */
+  /** `[O]` int64: the token with the largest logit, the lowest id of several. */
+  best: 'best',
+  /** `[O, 3]` float32: largest logit, logarithm of the sum of all exponentials, smallest logit. */
+  summary: 'summary',
+  /** `[2 * layers * B, kvHeads, 1, S, headDim]` float32: keys of layer 0, values of layer 0, keys of layer 1, … */
   newKv: 'new_kv',
 } as const;
 
-/** Name of the `[B, kvHeads, T, headDim]` cache input of a layer. */
-export function pastName(layer: number, kind: 'key' | 'value'): string {
-  return `past_${kind}_${layer}`;
+/** Name of the `[Bc, kvHeads, 1, Tc, headDim]` cache input of a layer and segment. */
+export function pastName(layer: number, kind: 'key' | 'value', segment: number): string {
+  return `past_${kind}_${layer}_${segment}`;
+}
+
+/** Name of a segment's `[Bc, 1, 1, S, Tc + S]` float32 mask: 0 where a token may look, minus infinity elsewhere. */
+export function maskName(segment: number): string {
+  return `attention_mask_${segment}`;
+}
+
+/** Name of a segment's `[2]` int64 input `[Tc, S]`. */
+export function keySplitName(segment: number): string {
+  return `key_split_${segment}`;
 }
 
 /** Projections that read the same activation share one fused A matrix: a site. */

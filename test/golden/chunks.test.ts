@@ -5,7 +5,7 @@ import { loadModel } from '../reference/model.ts';
 import { loadAdapter } from '../reference/peft.ts';
 import { synthPrompt } from '../reference/synth.ts';
 import { GOLDEN_ROOT, MIN_MARGIN } from './kit.ts';
-import { argmax, openRunner, packFolder } from './runner-kit.ts';
+import { choice, openRunner, packFolder } from './runner-kit.ts';
 
 const NEW_TOKENS = 12;
 
@@ -75,6 +75,7 @@ test.each([1, 2, 3])(
           past,
           adapters,
           wantsLogits: counts[index] === pending.length,
+          greedy: index % 2 === 0,
         })),
       );
       chosen.forEach((sequence, index) => {
@@ -82,7 +83,7 @@ test.each([1, 2, 3])(
         sequence.past += counts[index] ?? 0;
         sequence.pending = sequence.pending.slice(counts[index]);
         if (values === null || values === undefined) return;
-        const token = argmax(values);
+        const { token } = choice(values);
         sequence.ids.push(token);
         sequence.pending = [token];
       });

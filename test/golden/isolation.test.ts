@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { PackedAdapter, StepRunner } from '../../src/engine/runner.ts';
 import { synthPrompt } from '../reference/synth.ts';
 import { GOLDEN_ROOT } from './kit.ts';
-import { argmax, openRunner, packFolder } from './runner-kit.ts';
+import { choice, openRunner, packFolder } from './runner-kit.ts';
 
 const FOLDER = join(GOLDEN_ROOT, 'llama-tied');
 const STEPS = 10;
@@ -36,19 +36,20 @@ async function together(
     finite: true,
   }));
   for (let step = 0; step < STEPS; step++) {
-    const work = rows.map(({ row, pending, past, adapters }) => ({
+    const work = rows.map(({ row, pending, past, adapters }, index) => ({
       row,
       tokens: pending,
       past,
       adapters,
       wantsLogits: true,
+      greedy: index % 2 === 0,
     }));
     const { logits } = await runner.run(work);
     rows.forEach((sequence, index) => {
-      const values = logits[index] ?? new Float32Array();
-      sequence.finite &&= values.every(Number.isFinite);
+      const { token, finite } = choice(logits[index]);
+      sequence.finite &&= finite;
       sequence.past += sequence.pending.length;
-      sequence.pending = [argmax(values)];
+      sequence.pending = [token];
       sequence.ids.push(...sequence.pending);
     });
   }

@@ -8,7 +8,7 @@ import { BACKBONE_FILES } from '../../src/backbone/manifest.ts';
 import type { WeightBits } from '../../src/backbone/onnx/graph.ts';
 import { createOnnxRunner } from '../../src/engine/runner/onnx-runner.ts';
 import { packAdapter } from '../../src/engine/runner/pack.ts';
-import type { PackedAdapter, StepRunner } from '../../src/engine/runner.ts';
+import type { LogitSummary, PackedAdapter, StepRunner } from '../../src/engine/runner.ts';
 import { systemClock } from '../../src/kernel/clock.ts';
 import type { ModelShape } from '../../src/kernel/model.ts';
 import { openSafetensors } from '../../src/safetensors/source.ts';
@@ -49,14 +49,20 @@ export async function packFolder(dir: string, shape: ModelShape): Promise<Packed
   return packAdapter({ digest: dir, modules }, shape, PAGE_RANK);
 }
 
-/** Natural-logarithm softmax in float64. */
-export function logSoftmax(logits: Float32Array): Float64Array {
-  const max = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  const total = logits.reduce((sum, value) => sum + Math.exp(value - max), 0);
-  return Float64Array.from(logits, (value) => value - max - Math.log(total));
-}
-
-/** Index of the largest value, the lowest of equals. */
-export function argmax(values: Float32Array): number {
-  return values.reduce((best, value, index) => (value > (values[best] ?? 0) ? index : best), 0);
+/** The best token with its log-probability: from logits, in float64, or from the runtime's summary of them. */
+export function choice(values: Float32Array | LogitSummary | null | undefined): {
+  readonly token: number;
+  readonly logprob: number;
+  readonly finite: boolean;
+} {
+  if (values === null || values === undefined) throw new Error('the runner gave nothing to choose from');
+  if (!(values instanceof Float32Array)) {
+    const finite = [values.max, values.min, values.logSumExp].every(Number.isFinite);
+    return { token: values.best, logprob: values.max - values.logSumExp, finite };
+  }
+  // The lowest index of equals, as everywhere.
+  const token = values.reduce((best, value, index) => (value > (values[best] ?? 0) ? index : best), 0);
+  const max = values[token] ?? Number.NaN;
+  const total = values.reduce((sum, value) => sum + Math.exp(value - max), 0);
+  return { token, logprob: -Math.log(total), finite: values.every(Number.isFinite) };
 }

@@ -9,7 +9,7 @@ import {
   type GoldenExpectation,
   readLines,
 } from './kit.ts';
-import { argmax, logSoftmax, openRunner, packFolder } from './runner-kit.ts';
+import { choice, openRunner, packFolder } from './runner-kit.ts';
 
 interface Sequence {
   readonly row: number;
@@ -42,21 +42,21 @@ async function openSequences(
 
 /** One greedy step of all sequences in one call. */
 async function step(runner: StepRunner, sequences: readonly Sequence[]): Promise<void> {
-  const work = sequences.map(({ row, pending, past, adapters }) => ({
+  const work = sequences.map(({ row, pending, past, adapters }, index) => ({
     row,
     tokens: pending,
     past,
     adapters,
     wantsLogits: true,
+    greedy: index % 2 === 0,
   }));
   const { logits } = await runner.run(work);
   sequences.forEach((sequence, index) => {
-    const values = logits[index] ?? new Float32Array();
-    const token = argmax(values);
+    const { token, logprob } = choice(logits[index]);
     sequence.past += sequence.pending.length;
     sequence.pending = [token];
     sequence.ids.push(token);
-    sequence.logprobs.push(logSoftmax(values)[token] ?? Number.NaN);
+    sequence.logprobs.push(logprob);
   });
 }
 

@@ -1,10 +1,13 @@
 import {
   bankAName,
   bankBName,
+  CACHE_SEGMENTS,
   GRAPH_INPUTS,
   GRAPH_OUTPUTS,
+  keySplitName,
   LORA_SITES,
   type LoraSite,
+  maskName,
   pastName,
 } from '../../kernel/graph.ts';
 import { type ModelShape, targetDims } from '../../kernel/model.ts';
@@ -13,6 +16,8 @@ import type { GraphSpec, InitializerSpec } from './proto.ts';
 
 /** How a stored weight takes part in the graph. */
 export type WeightBits = 32 | 8 | 4;
+
+const SEGMENTS: readonly number[] = Array.from({ length: CACHE_SEGMENTS }, (_, segment) => segment);
 
 /** Quantization block along the input dimension of `MatMulNBits`. */
 export const QUANT_BLOCK = 32;
@@ -71,12 +76,26 @@ export function buildGraph(
   const final = norm(g, shape, residual, delta, WEIGHTS.finalNorm);
   const wanted = g.op('Gather', [final.normed, GRAPH_INPUTS.logitIndex]);
   const head = shape.tiedEmbeddings && bits === 32 ? WEIGHTS.embedding : WEIGHTS.head;
-  const logits = linear(g, wanted, head, bits, shape.hiddenSize, shape.vocabSize, null);
-  g.op('Identity', [logits], {}, GRAPH_OUTPUTS.logits);
-  g.output(GRAPH_OUTPUTS.logits, 'float32', ['O', shape.vocabSize]);
+  choices(g, shape, linear(g, wanted, head, bits, shape.hiddenSize, shape.vocabSize, null));
   g.op('Concat', newKv, { axis: { int: 0 } }, GRAPH_OUTPUTS.newKv);
-  g.output(GRAPH_OUTPUTS.newKv, 'float32', ['KVB', shape.kvHeads, 'S', shape.headDim]);
+  g.output(GRAPH_OUTPUTS.newKv, 'float32', ['KVB', shape.kvHeads, 1, 'S', shape.headDim]);
   return g.build();
+}
+
+/**
+ * What a choice needs of the logits. A greedy one with its log-probability needs three numbers and no logits at all,
+ * so a vocabulary leaves the runtime only for the sequences that draw from it.
+ */
+function choices(g: GraphBuilder, shape: ModelShape, logits: string): void {
+  g.op('Gather', [logits, GRAPH_INPUTS.logitRows], {}, GRAPH_OUTPUTS.logits);
+  g.output(GRAPH_OUTPUTS.logits, 'float32', ['P', shape.vocabSize]);
+  g.op('ArgMax', [logits], { axis: { int: 1 }, keepdims: { int: 0 } }, GRAPH_OUTPUTS.best);
+  g.output(GRAPH_OUTPUTS.best, 'int64', ['O']);
+  const columns = ['ReduceMax', 'ReduceLogSumExp', 'ReduceMin'].map((reduce) =>
+    g.op(reduce, [logits, g.ints([1])], { keepdims: { int: 1 } }),
+  );
+  g.op('Concat', columns, { axis: { int: 1 } }, GRAPH_OUTPUTS.summary);
+  g.output(GRAPH_OUTPUTS.summary, 'float32', ['O', 3]);
 }
 
 function declareInputs(g: GraphBuilder, shape: ModelShape): void {
@@ -84,17 +103,20 @@ function declareInputs(g: GraphBuilder, shape: ModelShape): void {
   g.input(GRAPH_INPUTS.positions, 'int64', [1, 'N']);
   g.input(GRAPH_INPUTS.laneIndex, 'int64', ['B', 'S']);
   g.input(GRAPH_INPUTS.unlaneIndex, 'int64', ['N']);
-  g.input(GRAPH_INPUTS.mask, 'float32', ['B', 1, 1, 'S', 'K']);
-  g.input(GRAPH_INPUTS.keySplit, 'int64', [2]);
-  g.input(GRAPH_INPUTS.scoreShape, 'int64', [5]);
-  g.input(GRAPH_INPUTS.scoreMatrixShape, 'int64', [4]);
+  g.input(GRAPH_INPUTS.segmentRows, 'int64', [CACHE_SEGMENTS]);
   g.input(GRAPH_INPUTS.logitIndex, 'int64', ['O']);
+  g.input(GRAPH_INPUTS.logitRows, 'int64', ['P']);
   g.input(GRAPH_INPUTS.groupIndex, 'int64', ['G', 'M']);
   g.input(GRAPH_INPUTS.ungroupIndex, 'int64', ['N', 'J']);
   g.input(GRAPH_INPUTS.pageWeight, 'float32', ['N', 1, 'J']);
+  for (const segment of SEGMENTS) {
+    g.input(maskName(segment), 'float32', [`B${segment}`, 1, 1, 'S', `K${segment}`]);
+    g.input(keySplitName(segment), 'int64', [2]);
+  }
   for (let layer = 0; layer < shape.layers; layer++) {
-    for (const kind of ['key', 'value'] as const) {
-      g.input(pastName(layer, kind), 'float32', ['B', shape.kvHeads, 'T', shape.headDim]);
+    for (const segment of SEGMENTS) {
+      const dims = [`B${segment}`, shape.kvHeads, 1, `T${segment}`, shape.headDim];
+      for (const kind of ['key', 'value'] as const) g.input(pastName(layer, kind, segment), 'float32', dims);
     }
     for (const site of LORA_SITES) {
       const [first] = site.targets;
@@ -190,25 +212,38 @@ function adaptedLinear(
   return g.op('Add', [base, g.reshape(update, [-1, outWidth])]);
 }
 
-/** Rotary embedding (and Qwen3's norm per head) over packed tokens; returns `[N, heads * headDim]`. */
-function rotate(
+/**
+ * Queries and keys with their norms per head (Qwen3) and rotary embedding, `[N, (heads + kvHeads) * headDim]`, and the
+ * values. The rotary tables carry the scale of the scores, see `rotaryTable`.
+ */
+function projected(
   g: GraphBuilder,
   shape: ModelShape,
-  input: string,
-  heads: number,
-  headNorm: string | null,
-): string {
-  const width = heads * shape.headDim;
-  const normed =
-    headNorm === null
-      ? input
-      : g.reshape(rmsNorm(g, shape, g.reshape(input, [-1, heads, shape.headDim]), headNorm), [-1, width]);
+  layer: number,
+  fused: string,
+): { queriesAndKeys: string; values: string } {
+  const { heads, kvHeads, headDim } = shape;
+  const both = (heads + kvHeads) * headDim;
+  const [plain = '', values = ''] = g.split(fused, 1, 2, g.ints([both, kvHeads * headDim]));
+  let normed = plain;
+  if (shape.qkNorm) {
+    const perHead = g.reshape(plain, [-1, heads + kvHeads, headDim]);
+    const [q = '', k = ''] = g.split(perHead, 1, 2, g.ints([heads, kvHeads]));
+    const parts = [rmsNorm(g, shape, q, WEIGHTS.qNorm(layer)), rmsNorm(g, shape, k, WEIGHTS.kNorm(layer))];
+    normed = g.op('Concat', parts, { axis: { int: 1 } });
+  }
   const rotated = g.msOp(
     'RotaryEmbedding',
-    [g.reshape(normed, [1, -1, width]), GRAPH_INPUTS.positions, WEIGHTS.ropeCos, WEIGHTS.ropeSin],
-    { num_heads: { int: heads }, interleaved: { int: 0 } },
+    [g.reshape(normed, [1, -1, both]), GRAPH_INPUTS.positions, WEIGHTS.ropeCos, WEIGHTS.ropeSin],
+    { num_heads: { int: heads + kvHeads }, interleaved: { int: 0 } },
   );
-  return g.reshape(rotated, [-1, width]);
+  return { queriesAndKeys: g.reshape(rotated, [-1, both]), values };
+}
+
+/** Packed `[N, count * headDim]` as lanes `[B, count, S, headDim]`. */
+function lanes(g: GraphBuilder, shape: ModelShape, packed: string, count: number): string {
+  const gathered = g.op('Gather', [packed, GRAPH_INPUTS.laneIndex]);
+  return g.transpose(g.reshape(gathered, [0, 0, count, shape.headDim]), [0, 2, 1, 3]);
 }
 
 function attentionBlock(
@@ -220,39 +255,44 @@ function attentionBlock(
   available: ReadonlySet<string>,
 ): { out: string; newKey: string; newValue: string } {
   const { heads, kvHeads, headDim } = shape;
-  const perKvHead = heads / kvHeads;
   const fused = adaptedLinear(g, shape, bits, layer, 'qkv', input, available);
-  const widths = g.ints([heads * headDim, kvHeads * headDim, kvHeads * headDim]);
-  const [q = '', k = '', v = ''] = g.split(fused, 1, 3, widths);
-  const queries = rotate(g, shape, q, heads, shape.qkNorm ? WEIGHTS.qNorm(layer) : null);
-  const keys = rotate(g, shape, k, kvHeads, shape.qkNorm ? WEIGHTS.kNorm(layer) : null);
-
-  const lanes = (packed: string): string => g.op('Gather', [packed, GRAPH_INPUTS.laneIndex]);
-  // Query heads that share a key head stand together, so the cache is read in place, never repeated.
-  const queryLanes = g.op('Reshape', [lanes(queries), g.ints([0, 0, kvHeads, perKvHead, headDim])]);
-  const grouped = g.transpose(queryLanes, [0, 2, 3, 1, 4]);
-  const query = g.op('Reshape', [grouped, g.ints([0, kvHeads, -1, headDim])]);
-  const heads4 = (packed: string): string =>
-    g.transpose(g.op('Reshape', [lanes(packed), g.ints([0, 0, kvHeads, headDim])]), [0, 2, 1, 3]);
-  const newKey = heads4(keys);
-  const newValue = heads4(v);
-
-  const scale = { transB: { int: 1 }, alpha: { float: 1 / Math.sqrt(headDim) } };
-  const pastScores = g.msOp('FusedMatMul', [query, pastName(layer, 'key')], scale);
-  const ownScores = g.msOp('FusedMatMul', [query, newKey], scale);
-  const scores = g.op('Concat', [pastScores, ownScores], { axis: { int: 3 } });
-  const masked = g.op('Add', [g.op('Reshape', [scores, GRAPH_INPUTS.scoreShape]), GRAPH_INPUTS.mask]);
-  const weights = g.op('Softmax', [masked], { axis: { int: -1 } });
-  const flat = g.op('Reshape', [weights, GRAPH_INPUTS.scoreMatrixShape]);
-  const [pastWeights = '', ownWeights = ''] = g.split(flat, 3, 2, GRAPH_INPUTS.keySplit);
-  const context = g.op('Add', [
-    g.op('MatMul', [pastWeights, pastName(layer, 'value')]),
-    g.op('MatMul', [ownWeights, newValue]),
-  ]);
-  const perQuery = g.reshape(context, [0, kvHeads, perKvHead, -1, headDim]);
-  const laneOut = g.reshape(g.transpose(perQuery, [0, 3, 1, 2, 4]), [-1, heads * headDim]);
-  const packed = g.op('Gather', [laneOut, GRAPH_INPUTS.unlaneIndex]);
+  const { queriesAndKeys, values } = projected(g, shape, layer, fused);
+  const laned = lanes(g, shape, queriesAndKeys, heads + kvHeads);
+  const [q = '', k = ''] = g.split(laned, 1, 2, g.ints([heads, kvHeads]));
+  const query = g.reshape(q, [0, kvHeads, heads / kvHeads, -1, headDim]);
+  const newKey = g.reshape(k, [0, kvHeads, 1, -1, headDim]);
+  const newValue = g.reshape(lanes(g, shape, values, kvHeads), [0, kvHeads, 1, -1, headDim]);
+  const context = attend(g, layer, query, newKey, newValue);
+  const laneOut = g.transpose(g.reshape(context, [0, heads, -1, headDim]), [0, 2, 1, 3]);
+  const packed = g.op('Gather', [g.reshape(laneOut, [-1, heads * headDim]), GRAPH_INPUTS.unlaneIndex]);
   return { out: adaptedLinear(g, shape, bits, layer, 'o', packed, available), newKey, newValue };
+}
+
+/**
+ * Attention of lanes `[B, kvHeads, heads per kvHead, S, headDim]` to their caches, segment by segment, and to each
+ * other. The query heads of one key head are a batch dimension over which the cache is broadcast: a decode step then
+ * multiplies vectors with matrices that are read in place, where rows of several heads together would have the
+ * runtime repack the cache for a matrix product, at twice the time (docs/decisions/0010-step-speed.md).
+ */
+function attend(g: GraphBuilder, layer: number, query: string, newKey: string, newValue: string): string {
+  const keys = { transB: { int: 1 } };
+  const perSegment = (input: string): readonly string[] =>
+    g.split(input, 0, CACHE_SEGMENTS, GRAPH_INPUTS.segmentRows);
+  const queries = perSegment(query);
+  const own = perSegment(g.msOp('FusedMatMul', [query, newKey], keys));
+  const pastContexts: string[] = [];
+  const ownWeights: string[] = [];
+  for (const segment of SEGMENTS) {
+    const past = g.msOp('FusedMatMul', [queries[segment] ?? '', pastName(layer, 'key', segment)], keys);
+    const scores = g.op('Concat', [past, own[segment] ?? ''], { axis: { int: 4 } });
+    const weights = g.op('Softmax', [g.op('Add', [scores, maskName(segment)])], { axis: { int: -1 } });
+    const [onPast = '', onOwn = ''] = g.split(weights, 4, 2, keySplitName(segment));
+    pastContexts.push(g.op('MatMul', [onPast, pastName(layer, 'value', segment)]));
+    ownWeights.push(onOwn);
+  }
+  const first = { axis: { int: 0 } };
+  const ownContext = g.op('MatMul', [g.op('Concat', ownWeights, first), newValue]);
+  return g.op('Add', [g.op('Concat', pastContexts, first), ownContext]);
 }
 
 function mlpBlock(

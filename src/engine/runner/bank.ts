@@ -26,6 +26,7 @@ export class AdapterBank {
   readonly #slotOf = new Map<string, number>();
   readonly #arrays: Float32Array[];
   #capacity = 0;
+  #generation = 0;
 
   /** @param maxPages most pages that may be active at once; the zero slot comes on top */
   constructor(shape: ModelShape, pageRank: number, maxPages: number) {
@@ -33,6 +34,11 @@ export class AdapterBank {
     this.#maxPages = maxPages;
     this.#arrays = this.tensors.map(() => new Float32Array(0));
     this.#grow(1 + Math.min(FIRST_SLOTS, maxPages));
+  }
+
+  /** Changes whenever a page or an array does, so that what was derived from them can be kept until then. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** The array behind a bank tensor; slot `s` starts at `s * rows * columns`. */
@@ -88,6 +94,7 @@ export class AdapterBank {
   }
 
   #load(slot: number, page: Slot, data: Float32Array): void {
+    this.#generation += 1;
     const evicted = this.#slots[slot] ?? null;
     if (evicted !== null) this.#slotOf.delete(key(evicted.digest, evicted.page));
     const before = this.#slotOf.get(key(page.digest, page.page));
@@ -101,6 +108,7 @@ export class AdapterBank {
   }
 
   #grow(atLeast: number): void {
+    this.#generation += 1;
     const capacity = Math.min(this.#maxPages + 1, Math.max(atLeast, this.#capacity * 2));
     this.tensors.forEach((tensor, index) => {
       const grown = new Float32Array(capacity * tensor.rows * tensor.columns);

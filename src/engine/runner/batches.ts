@@ -1,4 +1,5 @@
 import { invariant } from '../../kernel/errors.ts';
+import { CACHE_SEGMENTS } from '../../kernel/graph.ts';
 import type { RowWork } from '../runner.ts';
 import { type AdapterBank, ZERO_SLOT } from './bank.ts';
 import type { KvCache, KvClass } from './kv.ts';
@@ -8,16 +9,24 @@ export interface IndexedWork extends RowWork {
   readonly index: number;
 }
 
+/** A contiguous range of slots `[from, to)` of a capacity class. */
+export interface CacheRange {
+  readonly kvClass: KvClass;
+  readonly from: number;
+  readonly to: number;
+}
+
 /** Work that one model run serves. */
 export interface Batch {
   readonly rows: readonly IndexedWork[];
-  /** The cache that the rows read, as a contiguous range of slots; null when no row has a past. */
-  readonly cache: { readonly kvClass: KvClass; readonly from: number; readonly to: number } | null;
+  /** The caches that the rows read, one range for each class, at most {@link CACHE_SEGMENTS}; none without a past. */
+  readonly caches: readonly CacheRange[];
 }
 
 /**
  * Splits a step's work into model runs (docs/decisions/0001-step-and-attention.md):
- * - rows that append one token run together, one run per capacity class;
+ * - rows that append one token run together, whatever their lengths, up to as many capacity classes as the graph has
+ *   segments;
  * - a longer chunk with a past runs alone, since its cache row must be a tensor of its own;
  * - first chunks need no cache and run together, apart by page count and by distance in the bank. Prefill is bound
  *   by arithmetic, so splitting costs it little, while pages in a gap of the bank's range would cost it a lot.
@@ -38,14 +47,25 @@ export function splitIntoBatches(
       rows.push(row);
       decode.set(kvClass, rows);
     } else if (row.past === 0) first.push(row);
-    else batches.push({ rows: [row], cache: cacheRange([row], cache) });
+    else batches.push({ rows: [row], caches: [cacheRange([row], cache)] });
   }
-  for (const rows of decode.values()) batches.push({ rows, cache: cacheRange(rows, cache) });
-  for (const rows of clusterByBank(first, bank)) batches.push({ rows, cache: null });
+  const classes = [...decode.values()].sort(byCapacity(cache));
+  for (let from = 0; from < classes.length; from += CACHE_SEGMENTS) {
+    const together = classes.slice(from, from + CACHE_SEGMENTS);
+    batches.push({ rows: together.flat(), caches: together.map((rows) => cacheRange(rows, cache)) });
+  }
+  for (const rows of clusterByBank(first, bank)) batches.push({ rows, caches: [] });
   return batches;
 }
 
-function cacheRange(rows: readonly IndexedWork[], cache: KvCache): NonNullable<Batch['cache']> {
+/** Smallest capacity first, so that neighbours in length share a run when there are too many classes for one. */
+function byCapacity(cache: KvCache): (a: readonly IndexedWork[], b: readonly IndexedWork[]) => number {
+  const capacity = ([row]: readonly IndexedWork[]): number =>
+    row === undefined ? 0 : cache.place(row.row).kvClass.capacity;
+  return (a, b) => capacity(a) - capacity(b);
+}
+
+function cacheRange(rows: readonly IndexedWork[], cache: KvCache): CacheRange {
   const places = rows.map((row) => cache.place(row.row));
   const slots = places.map((place) => place.slot);
   const kvClass = places[0]?.kvClass;

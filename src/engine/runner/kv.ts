@@ -1,8 +1,8 @@
 import { invariant } from '../../kernel/errors.ts';
 import type { ModelShape } from '../../kernel/model.ts';
 
-/** Capacities grow by this factor: attention reads a row's whole capacity, and each class in use costs a model run. */
-const CLASS_FACTOR = 4;
+/** Capacities grow by this factor: attention reads a row's whole capacity, and a run serves a few classes at once. */
+const CLASS_FACTOR = 2;
 const FIRST_CAPACITY = 128;
 /** Rows are added to a class this many at a time, or fewer when that would exceed {@link GROW_BYTES_MAX}. */
 const GROW_ROWS = 4;
@@ -26,13 +26,14 @@ export class KvClass {
   readonly capacity: number;
   /** Row ids by slot. */
   readonly slots: number[] = [];
-  /** Keys and values by turns, layer by layer: `[rows, kvHeads, capacity, headDim]`. */
+  /** Keys and values by turns, layer by layer: `[rows, kvHeads, 1, capacity, headDim]`. */
   readonly arrays: Float32Array[];
   /** Elements of one row in one array. */
   readonly stride: number;
   /** Rows by which the class grows. */
   readonly #quantum: number;
   #allocated = 0;
+  #generation = 0;
 
   constructor(shape: ModelShape, capacity: number) {
     this.capacity = capacity;
@@ -46,7 +47,13 @@ export class KvClass {
     return this.arrays.length * this.stride * Float32Array.BYTES_PER_ELEMENT;
   }
 
+  /** Changes whenever rows or arrays do, so that what was derived from them can be kept until then. */
+  get generation(): number {
+    return this.#generation;
+  }
+
   append(id: number): number {
+    this.#generation += 1;
     const slot = this.slots.push(id) - 1;
     if (slot >= this.#allocated) this.#resize(slot + this.#quantum);
     return slot;
@@ -54,6 +61,7 @@ export class KvClass {
 
   /** Takes the last row out and gives memory back that a burst has left. */
   pop(): void {
+    this.#generation += 1;
     this.slots.pop();
     const rows = this.slots.length;
     if (rows === 0) this.#resize(0);
@@ -135,7 +143,7 @@ export class KvCache {
       for (let head = 0; head < kvHeads; head++) {
         const from = ((kind * lane.rows + lane.index) * kvHeads + head) * lane.width * headDim;
         const to = row.slot * stride + (head * capacity + row.used) * headDim;
-        array.set(block.subarray(from, from + lane.tokens * headDim), to);
+        copyFloats(block, from, array, to, lane.tokens * headDim);
       }
     });
     row.used += lane.tokens;
@@ -199,6 +207,18 @@ export class KvCache {
     invariant(row !== undefined, `cache row ${id} is open`);
     return row;
   }
+}
+
+/** One token's vector is copied element by element: making a view of it would take longer than the copy. */
+function copyFloats(
+  source: Float32Array,
+  from: number,
+  target: Float32Array,
+  to: number,
+  count: number,
+): void {
+  if (count > 256) target.set(source.subarray(from, from + count), to);
+  else for (let i = 0; i < count; i++) target[to + i] = source[from + i] ?? 0;
 }
 
 /** Capacity classes up to a context length; the last is the context itself. */

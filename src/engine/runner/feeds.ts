@@ -1,0 +1,139 @@
+import { Tensor } from 'onnxruntime-node';
+import { GRAPH_INPUTS, keySplitName, maskName, pastName } from '../../kernel/graph.ts';
+import type { ModelShape } from '../../kernel/model.ts';
+import type { AdapterBank } from './bank.ts';
+import { type Batch, groupByPage } from './batches.ts';
+import { attentionMasks, type LaneLayout, laneLayout } from './lanes.ts';
+
+/** Tensors by input name. */
+export type Feeds = Record<string, Tensor>;
+
+/** Inputs that depend on which rows run and not on how far they are. */
+interface StableFeeds {
+  readonly lanes: LaneLayout;
+  readonly feeds: Feeds;
+}
+
+/**
+ * Builds the inputs of model runs. Between decode steps of the same rows only tokens, positions and masks change; what
+ * does not is kept, as hundreds of tensors would otherwise be made anew for each step.
+ */
+export class FeedBuilder {
+  readonly #shape: ModelShape;
+  readonly #bank: AdapterBank;
+  #kept: { readonly signature: readonly unknown[]; readonly stable: StableFeeds } | null = null;
+
+  constructor(shape: ModelShape, bank: AdapterBank) {
+    this.#shape = shape;
+    this.#bank = bank;
+  }
+
+  build(batch: Batch): { readonly feeds: Feeds; readonly lanes: LaneLayout } {
+    const { lanes, feeds } = this.#stable(batch);
+    return { lanes, feeds: { ...feeds, ...tokenFeeds(batch), ...maskFeeds(batch, lanes) } };
+  }
+
+  #stable(batch: Batch): StableFeeds {
+    if (batch.caches.length === 0) return this.#makeStable(batch);
+    const signature = this.#signature(batch);
+    const kept = this.#kept;
+    if (kept !== null && sameItems(kept.signature, signature)) return kept.stable;
+    const stable = this.#makeStable(batch);
+    this.#kept = { signature, stable };
+    return stable;
+  }
+
+  /** Everything that stable feeds are made from; a row's adapters are one array for all of its life. */
+  #signature(batch: Batch): readonly unknown[] {
+    const signature: unknown[] = [this.#bank.generation];
+    for (const { kvClass, from, to } of batch.caches) signature.push(kvClass, kvClass.generation, from, to);
+    for (const { row, tokens, adapters } of batch.rows) signature.push(row, tokens.length, adapters);
+    return signature;
+  }
+
+  #makeStable(batch: Batch): StableFeeds {
+    const lanes = laneLayout(batch);
+    const feeds: Feeds = {
+      [GRAPH_INPUTS.laneIndex]: new Tensor('int64', lanes.laneIndex, [lanes.rows, lanes.width]),
+      [GRAPH_INPUTS.unlaneIndex]: new Tensor('int64', lanes.unlaneIndex, [lanes.unlaneIndex.length]),
+      [GRAPH_INPUTS.segmentRows]: int64(lanes.segments.map(({ rows }) => rows)),
+    };
+    this.#addCaches(feeds, batch, lanes);
+    this.#addAdapters(feeds, batch);
+    return { lanes, feeds };
+  }
+
+  #addCaches(feeds: Feeds, { caches }: Batch, lanes: LaneLayout): void {
+    const { kvHeads, headDim, layers } = this.#shape;
+    const nothing = new Float32Array(0);
+    lanes.segments.forEach(({ rows, capacity }, segment) => {
+      const cache = caches[segment];
+      const dims = [rows, kvHeads, 1, capacity, headDim];
+      feeds[keySplitName(segment)] = int64([capacity, lanes.width]);
+      for (let layer = 0; layer < layers; layer++) {
+        (['key', 'value'] as const).forEach((kind, offset) => {
+          const array = cache?.kvClass.arrays[2 * layer + offset];
+          const stride = cache?.kvClass.stride ?? 0;
+          const view =
+            cache === undefined ? nothing : array?.subarray(cache.from * stride, cache.to * stride);
+          feeds[pastName(layer, kind, segment)] = new Tensor('float32', view ?? nothing, dims);
+        });
+      }
+    });
+  }
+
+  #addAdapters(feeds: Feeds, batch: Batch): void {
+    const grouping = groupByPage(batch.rows, this.#bank);
+    const { pagesPerToken } = grouping;
+    const tokens = batch.rows.reduce((sum, row) => sum + row.tokens.length, 0);
+    const groups = grouping.to - grouping.from;
+    feeds[GRAPH_INPUTS.groupIndex] = new Tensor('int64', grouping.groupIndex, [groups, grouping.width]);
+    feeds[GRAPH_INPUTS.ungroupIndex] = new Tensor('int64', grouping.ungroupIndex, [tokens, pagesPerToken]);
+    feeds[GRAPH_INPUTS.pageWeight] = new Tensor('float32', grouping.weights, [tokens, 1, pagesPerToken]);
+    this.#bank.tensors.forEach((tensor, index) => {
+      const size = tensor.rows * tensor.columns;
+      const view = this.#bank.array(index).subarray(grouping.from * size, grouping.to * size);
+      feeds[tensor.name] = new Tensor('float32', view, [groups, tensor.rows, tensor.columns]);
+    });
+  }
+}
+
+function tokenFeeds(batch: Batch): Feeds {
+  const ids: number[] = [];
+  const positions: number[] = [];
+  const chosen: number[] = [];
+  const wanted: number[] = [];
+  for (const row of batch.rows) {
+    row.tokens.forEach((token, i) => {
+      ids.push(token);
+      positions.push(row.past + i);
+    });
+    if (!row.wantsLogits) continue;
+    if (!row.greedy) wanted.push(chosen.length);
+    chosen.push(ids.length - 1);
+  }
+  return {
+    [GRAPH_INPUTS.tokenIds]: int64(ids),
+    [GRAPH_INPUTS.positions]: int64(positions, [1, positions.length]),
+    [GRAPH_INPUTS.logitIndex]: int64(chosen),
+    [GRAPH_INPUTS.logitRows]: int64(wanted),
+  };
+}
+
+function maskFeeds(batch: Batch, lanes: LaneLayout): Feeds {
+  const masks = attentionMasks(batch, lanes);
+  const feeds: Feeds = {};
+  lanes.segments.forEach(({ rows, capacity }, segment) => {
+    const dims = [rows, 1, 1, lanes.width, capacity + lanes.width];
+    feeds[maskName(segment)] = new Tensor('float32', masks[segment] ?? new Float32Array(0), dims);
+  });
+  return feeds;
+}
+
+function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}
+
+function int64(values: readonly number[], dims: readonly number[] = [values.length]): Tensor {
+  return new Tensor('int64', BigInt64Array.from(values, BigInt), dims);
+}
