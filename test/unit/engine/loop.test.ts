@@ -225,7 +225,7 @@ describe('scheduling through the loop', () => {
 
   test('usage splits queue, prefill and decode time and shares the steps by tokens', async () => {
     const { engine } = fakeEngine({
-      engine: { maxBatch: 1, prefillTokensPerStep: 4 },
+      engine: { maxBatch: 1, prefillTokensPerStep: 4, scheduling: 'fcfs' },
       runner: { stepMs: 10 },
     });
     const first = await submitted(engine, request({ promptIds: [1], stop: { maxTokens: 3 } }));
