@@ -48,7 +48,8 @@ export interface WaitingClass {
 /**
  * The order in which classes may start someone.
  *
- * - *Aging*: a class that was passed `maxBypass` times goes first, whatever the others promise.
+ * - *Aging*: a class that was passed `maxBypass` times goes first, whatever the others promise; of two, the one that
+ *   was passed more often.
  * - Otherwise the more urgent class goes first, except that a head whose time is running out overtakes one of a more
  *   urgent class that can spare the time (least slack first, where that costs nobody his target). One that is late
  *   already overtakes nobody: it could only make others late too.
@@ -78,7 +79,8 @@ function overtakes(
   shape: PrefillShape,
 ): boolean {
   if (other === undefined) return false;
-  if (isAged(candidate, maxBypass) !== isAged(other, maxBypass)) return isAged(candidate, maxBypass);
+  if (isAged(other, maxBypass)) return candidate.passed > other.passed;
+  if (isAged(candidate, maxBypass)) return true;
   const slack = candidate.head.latestStartMs - nowMs;
   const otherSlack = other.head.latestStartMs - nowMs;
   return (

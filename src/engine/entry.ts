@@ -40,6 +40,8 @@ export interface Entry extends SequenceSpec, SequenceView {
   preempted: number;
   /** Started because of its age: must not be preempted. */
   aged: boolean;
+  /** Has been in a step since its last start: only then may it be preempted, so that every start brings it further. */
+  stepped: boolean;
 }
 
 /** What it takes to start or to resume a sequence. */
@@ -74,5 +76,7 @@ export function mayYieldTo(
   entry: Entry,
   { maxPreemptions }: { readonly maxPreemptions: number },
 ): boolean {
-  return CLASS_RANK[entry.priority] > rank && !entry.aged && entry.preempted < maxPreemptions;
+  return (
+    CLASS_RANK[entry.priority] > rank && entry.stepped && !entry.aged && entry.preempted < maxPreemptions
+  );
 }

@@ -192,6 +192,7 @@ export class Scheduler {
       // The prompt was charged at the start, and what is done again is nobody's service.
       const generated = row.past >= entry.promptTokens ? row.tokens - row.redone : 0;
       entry.processed += row.tokens;
+      entry.stepped = true;
       entry.computed = Math.max(entry.computed, entry.processed);
       if (row.wantsLogits) entry.known += 1;
       if (generated > 0) {
@@ -251,6 +252,7 @@ export class Scheduler {
     entry.holdsKv = true;
     entry.bypassed = 0;
     entry.aged ||= aged;
+    entry.stepped = false;
     if (fresh) this.#starts.charge(entry, this.#startCost(entry));
   }
 
@@ -268,7 +270,6 @@ export class Scheduler {
     } else if (!keepKv) {
       this.#capacity.release(cachedBy(entry));
     }
-    moved.resumed.delete(entry.key);
     if (keepKv) {
       moved.paused.add(entry.key);
       return;
@@ -276,8 +277,7 @@ export class Scheduler {
     entry.holdsKv = false;
     entry.processed = 0;
     moved.paused.delete(entry.key);
-    // What was to be opened in this very plan has no row yet.
-    if (!moved.started.delete(entry.key)) moved.evicted.add(entry.key);
+    moved.evicted.add(entry.key);
   }
 
   #remove(entry: Entry): void {
@@ -315,6 +315,7 @@ export class Scheduler {
       computed: 0,
       preempted: 0,
       aged: false,
+      stepped: false,
     };
     entry.serviceCost = this.#fullCost(entry);
     return entry;

@@ -51,7 +51,7 @@ interface Contender extends WaitingClass {
  *
  * The first in this order that does not fit gets a reservation, and those behind it may start only if they do not
  * delay it. After `maxBypass` of them nobody does until it starts, however large it is: running sequences end and make
- * room. A class is passed by more urgent ones `2 * maxBypass` times at most: after half of them it goes first, and
+ * room. A class is passed by more urgent ones `2 * maxBypass + 1` times at most: after half of them it goes first, and
  * what passes it then does so because its own do not fit. So nothing starves that the policy of its class does not starve.
  */
 export class Starts {
