@@ -285,7 +285,7 @@ class InlineEngine implements Engine {
       this.#deps.runner.close(live.row);
       live.row = null;
     }
-    for (const key of plan.started) {
+    for (const key of plan.opened) {
       const live = this.#live.get(key);
       if (live === undefined) continue;
       live.startedMs ??= nowMs;

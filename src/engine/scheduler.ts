@@ -50,10 +50,10 @@ export interface StepPlan {
   readonly paused: readonly number[];
   /** Keys that lose their KV rows, which must be closed. */
   readonly evicted: readonly number[];
-  /** Keys whose KV rows must be opened before the step runs: they start, or were evicted before. */
+  /** Keys that join the step, in the order of that decision. */
   readonly started: readonly number[];
-  /** Keys that go on with the KV rows that they kept. */
-  readonly resumed: readonly number[];
+  /** Those of them that have no KV rows, which must be opened before the step runs. */
+  readonly opened: readonly number[];
   /** Decode rows first, then prefill; empty when nothing can run. */
   readonly rows: readonly PlannedRow[];
   /** What the rows amount to, for the cost model. */
@@ -167,7 +167,7 @@ export class Scheduler {
 
   /** Plans the next step, starts and preempts; what it planned must be reported with {@link update}. */
   schedule(nowMs: number): StepPlan {
-    const moved: Moved = { paused: new Set(), evicted: new Set(), started: new Set(), resumed: new Set() };
+    const moved: Moved = { paused: new Set(), evicted: new Set(), started: new Set(), opened: new Set() };
     for (let start = this.#starts.next(nowMs); start !== null; start = this.#starts.next(nowMs)) {
       for (const entry of start.pause) this.#preempt(entry, true, moved);
       for (const entry of start.evict) this.#preempt(entry, false, moved);
@@ -178,7 +178,7 @@ export class Scheduler {
       paused: [...moved.paused],
       evicted: [...moved.evicted],
       started: [...moved.started],
-      resumed: [...moved.resumed],
+      opened: [...moved.opened],
       rows,
       work: this.#use.describe(rows, (key) => this.#entry(key)),
     };
@@ -244,7 +244,8 @@ export class Scheduler {
     this.#capacity.take(demandOf(entry));
     this.#starts.remove(entry);
     this.#starts.started(entry);
-    (entry.holdsKv ? moved.resumed : moved.started).add(entry.key);
+    moved.started.add(entry.key);
+    if (!entry.holdsKv) moved.opened.add(entry.key);
     this.#preempted.delete(entry);
     this.#running.push(entry);
     entry.state = 'running';
@@ -349,7 +350,7 @@ interface Moved {
   readonly paused: Set<number>;
   readonly evicted: Set<number>;
   readonly started: Set<number>;
-  readonly resumed: Set<number>;
+  readonly opened: Set<number>;
 }
 
 function sumPages(pages: readonly AdapterPages[]): number {

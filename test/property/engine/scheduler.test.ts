@@ -192,9 +192,9 @@ class Harness {
   }
 
   step(): void {
-    const { paused, evicted, started, resumed, rows } = this.scheduler.schedule(this.steps++);
+    const { paused, evicted, started, opened, rows } = this.scheduler.schedule(this.steps++);
     for (const key of [...paused, ...evicted]) this.stop(this.shadow(key), evicted.includes(key));
-    for (const key of [...started, ...resumed]) this.start(this.shadow(key), resumed.includes(key));
+    for (const key of started) this.start(this.shadow(key), !opened.includes(key));
     this.checkCapacity();
     this.checkRows(rows);
     this.scheduler.update(rows);
