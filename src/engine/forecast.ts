@@ -1,6 +1,7 @@
 import type { PriorityClass } from '../kernel/priority.ts';
 import { CLASS_RANK, type ClassTargets, prefillMs } from './classes.ts';
 import type { StepCostModel } from './cost-model.ts';
+import type { ClassDemand } from './demand.ts';
 import { type Entry, mayYieldTo, stepsLeft } from './entry.ts';
 import type { WorkAhead } from './policy.ts';
 
@@ -20,18 +21,29 @@ export interface Forecast {
   readonly readMs: number;
 }
 
+/** What the prediction takes from the scheduler's books. */
+export interface Outlook {
+  readonly running: readonly Entry[];
+  readonly ahead: WorkAhead;
+  /** Which part of their tokens sequences generate in the mean before a stop rule ends them. */
+  readonly completion: number;
+  /** Rows that later arrivals of more urgent classes will take. */
+  readonly rowsBefore: number;
+  /** Factor on the work ahead, see {@link ClassDemand.caution}. */
+  readonly caution: number;
+}
+
+/** Least share of the rows that a class is taken to get, however busy more urgent ones are: aging gives it some. */
+const LEAST_SHARE = 0.05;
+
 /**
  * Predicts a sequence's start. Rows that it could preempt are as good as free to it. The others end one after another:
  * the first when it has surely ended, each further one after its share of a row's occupation. How many rows run at
  * once is bounded by KV memory too, at the size that sequences have now.
- *
- * @param completion which part of their tokens sequences generate in the mean before a stop rule ends them
  */
 export function forecast(
   entry: Entry,
-  running: readonly Entry[],
-  ahead: WorkAhead,
-  completion: number,
+  { running, ahead, completion, rowsBefore, caution }: Outlook,
   model: StepCostModel,
   limits: ForecastLimits,
 ): Forecast {
@@ -55,7 +67,8 @@ export function forecast(
     return { waitMs: 0, readMs: readMs + unreadTokens * model.costs.prefillTokenMs };
   }
   const firstEndMs = busyRows < rows ? 0 : firstEnd * model.recentMs;
-  return { waitMs: completion * (firstEndMs + ahead.rowMs / rows), readMs };
+  const share = Math.max(LEAST_SHARE, 1 - rowsBefore / rows);
+  return { waitMs: (completion * (firstEndMs + (caution * ahead.rowMs) / rows)) / share, readMs };
 }
 
 /**

@@ -68,7 +68,7 @@ export const DEFAULT_ENGINE_OPTIONS: EngineOptions = {
   standardInterTokenMs: 1_000,
   batchTtftMs: 0,
   batchInterTokenMs: 0,
-  maxWaitPercent: 100,
+  maxWaitPercent: 50,
   maxPrefillStall: 16,
   hostCacheBytes: 256 * 1024 * 1024,
   maxConcurrentLoads: 4,

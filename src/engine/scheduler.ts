@@ -2,6 +2,7 @@ import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { Capacity, type CapacityUse } from './capacity.ts';
 import { type ClassTargets, NO_TARGETS, prefillMs } from './classes.ts';
 import { DEFAULT_STEP_COSTS, StepCostModel, type StepWork } from './cost-model.ts';
+import { ClassDemand } from './demand.ts';
 import {
   type AdapterPages,
   cachedBy,
@@ -89,6 +90,7 @@ export class Scheduler {
   readonly #starts: Starts;
   #pending = 0;
   readonly #use = new StepUse();
+  readonly #demand = new ClassDemand();
   /** Running mean of how much of its tokens a sequence generated before a stop rule ended it. */
   #completion = 1;
 
@@ -138,6 +140,7 @@ export class Scheduler {
     }
     const entry = this.#newEntry(spec);
     this.#entries.set(spec.key, entry);
+    this.#demand.accepted(spec.priority, entry.rowMs * this.#completion, spec.arrivedMs);
     if (entry.state === 'waiting') this.#starts.add(entry);
     else this.#pending += 1;
   }
@@ -171,7 +174,7 @@ export class Scheduler {
     for (let start = this.#starts.next(nowMs); start !== null; start = this.#starts.next(nowMs)) {
       for (const entry of start.pause) this.#preempt(entry, true, moved);
       for (const entry of start.evict) this.#preempt(entry, false, moved);
-      if (start.entry !== undefined) this.#start(start.entry, start.aged, moved);
+      if (start.entry !== undefined) this.#start(start.entry, start.aged, moved, nowMs);
     }
     const rows = planRows(this.#running, this.#limits, this.#targets, this.#costs.costs);
     return {
@@ -223,8 +226,14 @@ export class Scheduler {
   /** When a sequence that came now would start and give its first token, as far as that can be predicted. */
   forecast(spec: SequenceSpec): Forecast {
     const entry = this.#newEntry(spec);
-    const ahead = this.#starts.workAhead(entry);
-    return forecast(entry, this.#running, ahead, this.#completion, this.#costs, this.#limits);
+    const outlook = {
+      running: this.#running,
+      ahead: this.#starts.workAhead(entry),
+      completion: this.#completion,
+      rowsBefore: this.#demand.rowsBefore(spec.priority, spec.arrivedMs),
+      caution: this.#demand.caution(spec.priority),
+    };
+    return forecast(entry, outlook, this.#costs, this.#limits);
   }
 
   /**
@@ -239,7 +248,7 @@ export class Scheduler {
     return Number.isFinite(least) ? least : 0;
   }
 
-  #start(entry: Entry, aged: boolean, moved: Moved): void {
+  #start(entry: Entry, aged: boolean, moved: Moved, nowMs: number): void {
     const fresh = !entry.started;
     this.#capacity.take(demandOf(entry));
     this.#starts.remove(entry);
@@ -254,7 +263,11 @@ export class Scheduler {
     entry.bypassed = 0;
     entry.aged ||= aged;
     entry.stepped = false;
-    if (fresh) this.#starts.charge(entry, this.#startCost(entry));
+    if (!fresh) return;
+    this.#starts.charge(entry, this.#startCost(entry));
+    if (Number.isFinite(entry.latestStartMs)) {
+      this.#demand.started(entry.priority, nowMs > entry.latestStartMs);
+    }
   }
 
   /** Takes a sequence's row, its KV, or both. */

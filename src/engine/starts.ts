@@ -10,6 +10,12 @@ import { isHarmless, type Reservation, reserve } from './reservation.ts';
 /** How many sequences that do not fit are looked at before a schedule gives up on finding one that does. */
 const MAX_SCAN = 64;
 
+/**
+ * Part of its time to start that a sequence keeps in reserve before it preempts: predictions err, those behind it
+ * need time too, and a row that keeps its KV loses nothing but time.
+ */
+const MARGIN = 0.75;
+
 export interface StartLimits {
   readonly maxBatch: number;
   readonly prefillTokensPerStep: number;
@@ -178,7 +184,8 @@ export class Starts {
     const rank = CLASS_RANK[entry.priority];
     if (!running.some((other) => mayYieldTo(rank, other, this.#limits))) return null;
     const roomMs = this.#reserve(entry).steps * costs.recentMs;
-    if (entry.latestStartMs - nowMs >= roomMs) return null;
+    const marginMs = MARGIN * (entry.latestStartMs - entry.arrivedMs);
+    if (entry.latestStartMs - nowMs - marginMs >= roomMs) return null;
     const preemption = choosePreemption(entry, { running, paused: paused() }, capacity, this.#limits);
     return preemption === null ? null : { entry, aged, ...preemption };
   }

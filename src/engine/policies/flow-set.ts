@@ -51,6 +51,14 @@ export class FlowSet<F extends Flow> {
     return this.#active;
   }
 
+  /** Flows whose sequences all run: they may send more, and would come back with this counter. */
+  *running(): Iterable<{ readonly flow: F; readonly counter: number }> {
+    const floor = this.#floor();
+    for (const { flow, counter, waiting, live } of this.#accounts.values()) {
+      if (live > 0 && waiting === 0) yield { flow, counter: Math.max(counter, floor) };
+    }
+  }
+
   /** The flow with that id as it is, without making it. */
   find(id: string): F | undefined {
     return this.#accounts.get(id)?.flow;

@@ -84,16 +84,17 @@ class VirtualTokenCounters implements QueuePolicy {
 
   /**
    * The sequence's turn comes when its flow's counter has grown by what the flow still has waiting. Until then
-   * every other flow is served up to that counter, or until it has nothing left.
+   * every other flow is served up to that counter, or until it has nothing left; of flows whose sequences all run, more
+   * is expected to come.
    */
   workAhead(sequence: SequenceView): WorkAhead {
     const tenant = this.#tenants.find(sequence.tenantId);
+    const rowMs = sequence.rowMs / sequence.serviceCost;
     const within =
       tenant === undefined
         ? NOTHING
-        : ahead(tenant.adapters, adapterFlowId(sequence.adapters), 1, ({ line }) => demandOf(line));
-    const weight = tenant?.weight ?? 1;
-    return ahead(this.#tenants, sequence.tenantId, weight, tenantDemand, within);
+        : ahead(tenant.adapters, adapterFlowId(sequence.adapters), 1, rowMs, ({ line }) => demandOf(line));
+    return ahead(this.#tenants, sequence.tenantId, tenant?.weight ?? 1, rowMs, tenantDemand, within);
   }
 }
 
@@ -118,11 +119,15 @@ function tenantDemand({ adapters }: TenantFlow): Demand {
   return sum;
 }
 
-/** @param own what of the flow itself is ahead; everything that it has waiting by default */
+/**
+ * @param rowMs row occupation for each unit of service, for what is not there yet
+ * @param own what of the flow itself is ahead; everything that it has waiting by default
+ */
 function ahead<F extends Flow>(
   flows: FlowSet<F>,
   id: string,
   weight: number,
+  rowMs: number,
   demand: (flow: F) => Demand,
   own?: Demand,
 ): Demand {
@@ -134,6 +139,11 @@ function ahead<F extends Flow>(
     const waiting = demand(other.flow);
     const served = Math.min(waiting.serviceCost, (turn - other.counter) * other.flow.weight);
     if (waiting.serviceCost > 0) sum = plus(sum, waiting, served / waiting.serviceCost);
+  }
+  for (const other of flows.running()) {
+    if (other.flow.id === id || other.counter >= turn) continue;
+    const serviceCost = (turn - other.counter) * other.flow.weight;
+    sum = plus(sum, { rowMs: serviceCost * rowMs, sequences: 0, serviceCost }, 1);
   }
   return sum;
 }
