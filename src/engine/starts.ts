@@ -8,7 +8,7 @@ import { chooseEvictions, choosePreemption, type Preemption } from './preemption
 import { isHarmless, type Reservation, reserve } from './reservation.ts';
 
 /** How many sequences that do not fit are looked at before a schedule gives up on finding one that does. */
-const MAX_SCAN = 64;
+const MAX_SCAN = 32;
 
 /**
  * Part of its time to start that a sequence keeps in reserve before it preempts: predictions err, those behind it

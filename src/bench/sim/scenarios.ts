@@ -81,15 +81,17 @@ export function fairness({ costs, seed, untilMs }: ScenarioOptions): FairnessRow
     client('shifting', (atMs) => (atMs < untilMs / 2 ? 0.5 : 2.5) * share),
   ];
   return SCHEDULING_POLICIES.map((policy) => {
-    const tenants = new ServiceLedger(byTenant);
-    const adapters = new ServiceLedger(byAdapter);
-    const watched = tenants.watch(adapters.watch(namedPolicy(policy)));
-    const run = (clients: readonly Client[]): SimResult =>
-      simulate(traceOf(clients, untilMs, seed), simOptions(costs, { policy: watched, untilMs }));
+    const run = (clients: readonly Client[]) => {
+      const tenants = new ServiceLedger(byTenant);
+      const adapters = new ServiceLedger(byAdapter);
+      const watched = tenants.watch(adapters.watch(namedPolicy(policy)));
+      const options = simOptions(costs, { policy: watched, untilMs });
+      return { tenants, adapters, result: simulate(traceOf(clients, untilMs, seed), options) };
+    };
     const p95 = ({ records }: SimResult): number =>
       quantile(ttfts(records.filter(({ request }) => request.client === 'quiet')), 0.95);
-    const withinMs = p95(run(within));
-    const result = run(overloaded);
+    const withinMs = p95(run(within).result);
+    const { tenants, adapters, result } = run(overloaded);
     return {
       policy,
       tenantDifference: tenants.maxDifference,

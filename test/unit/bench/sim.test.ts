@@ -5,7 +5,7 @@ import { DEFAULT_SIM_COSTS } from '../../../src/bench/sim/setup.ts';
 import { traceOf } from '../../../src/bench/sim/trace.ts';
 
 // Simulated time only: the figures are the same on every machine.
-const OPTIONS = { costs: DEFAULT_SIM_COSTS, seed: 1, untilMs: 240_000 };
+const OPTIONS = { costs: DEFAULT_SIM_COSTS, seed: 1, untilMs: 150_000 };
 
 test('fair scheduling keeps its bound and isolates a quiet client; the others do not', () => {
   const [fair, , fcfs] = fairness(OPTIONS);
