@@ -1,11 +1,12 @@
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError, toPatchbayError } from '../kernel/errors.ts';
 import { AdapterCache } from './adapter-cache.ts';
+import { carryOut } from './carry-out.ts';
 import type { ClassTargets } from './classes.ts';
 import { DEFAULT_STEP_COSTS, StepCostModel, type StepWork } from './cost-model.ts';
 import { Signal } from './deferred.ts';
 import { refusal } from './forecast.ts';
-import { type Arrival, caughtUp, type Live, LiveSet, preempted } from './live.ts';
+import { type Arrival, caughtUp, type Live, LiveSet } from './live.ts';
 import { classTargets, type EngineOptions, engineOptions } from './options.ts';
 import { namedPolicy } from './policies/named.ts';
 import type {
@@ -18,9 +19,10 @@ import type {
   SequenceRequest,
 } from './port.ts';
 import { createProbe, PROBE_TENANT } from './probe.ts';
+import { retryAfter } from './retry-after.ts';
 import type { AdapterLoader, StepRunner, StreamDecoderFactory } from './runner.ts';
 import { createSampler, type Sampler } from './sampler.ts';
-import { Scheduler, type SequenceSpec, type StepPlan } from './scheduler.ts';
+import { Scheduler, type SequenceSpec } from './scheduler.ts';
 import { type Consumer, Generation } from './sequence.ts';
 import { engineFailure, runStep, type StepRow } from './step.ts';
 import { RecentSteps } from './step-times.ts';
@@ -40,9 +42,6 @@ export interface InlineEngineDeps {
   /** Told of internal failures, for the log; their text may hold what callers must not see. */
   readonly report?: (error: unknown) => void;
 }
-
-/** Bounds of the advice to retry, in milliseconds, and a step's time while none has been measured. */
-const RETRY_AFTER = { leastMs: 50, mostMs: 30_000, unmeasuredStepMs: 50 } as const;
 
 /**
  * The engine in the calling thread. Between steps it yields to the event loop, so that submissions, cancellations and
@@ -263,7 +262,7 @@ class InlineEngine implements Engine {
       try {
         const startMs = this.#deps.clock.monotonicMs();
         const plan = this.#scheduler.schedule(startMs);
-        const rows = this.#carryOut(plan, startMs);
+        const rows = carryOut(plan, startMs, this.#live, { ...this.#deps, report: this.#report });
         if (rows.length > 0) await this.#step(rows, plan.work, startMs);
         else await this.#wake.wait();
       } catch (cause) {
@@ -272,34 +271,6 @@ class InlineEngine implements Engine {
         this.#live.decideAll({ reason: 'error', error: engineFailure(cause) });
       }
     }
-  }
-
-  #carryOut(plan: StepPlan, nowMs: number): StepRow[] {
-    for (const key of [...plan.paused, ...plan.evicted]) {
-      const live = this.#live.get(key);
-      if (live !== undefined) preempted(live, nowMs);
-    }
-    for (const key of plan.evicted) {
-      const live = this.#live.get(key);
-      if (live === undefined || live.row === null) continue;
-      this.#deps.runner.close(live.row);
-      live.row = null;
-    }
-    for (const key of plan.opened) {
-      const live = this.#live.get(key);
-      if (live === undefined) continue;
-      live.startedMs ??= nowMs;
-      try {
-        live.row = this.#deps.runner.open(live.spec.promptTokens + live.spec.maxTokens);
-      } catch (cause) {
-        this.#report(cause);
-        this.#live.decide(live, { reason: 'error', error: engineFailure(cause) });
-      }
-    }
-    return plan.rows.flatMap((planned) => {
-      const live = this.#live.get(planned.key);
-      return live === undefined || live.row === null ? [] : [{ live, handle: live.row, planned }];
-    });
   }
 
   async #step(rows: readonly StepRow[], work: StepWork, startMs: number): Promise<void> {
@@ -324,11 +295,7 @@ class InlineEngine implements Engine {
   }
 
   #retryAfterMs(): number {
-    const stepMs = this.#recent.medians().total || RETRY_AFTER.unmeasuredStepMs;
+    const stepMs = this.#recent.medians().total || this.#costs.recentMs;
     return retryAfter(this.#scheduler.stepsUntilRoom() * stepMs);
   }
-}
-
-function retryAfter(ms: number): number {
-  return Math.min(RETRY_AFTER.mostMs, Math.max(RETRY_AFTER.leastMs, Math.ceil(ms)));
 }

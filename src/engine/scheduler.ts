@@ -1,7 +1,8 @@
 import { invariant, PatchbayError } from '../kernel/errors.ts';
+import { Appraisal, pagesOf } from './appraisal.ts';
 import { Capacity, type CapacityUse } from './capacity.ts';
-import { type ClassTargets, NO_TARGETS, prefillMs } from './classes.ts';
-import { DEFAULT_STEP_COSTS, StepCostModel, type StepWork } from './cost-model.ts';
+import { type ClassTargets, NO_TARGETS } from './classes.ts';
+import { DEFAULT_STEP_COSTS, StepCostModel } from './cost-model.ts';
 import { ClassDemand } from './demand.ts';
 import {
   type AdapterPages,
@@ -14,14 +15,16 @@ import {
   stepsLeft,
 } from './entry.ts';
 import { type Forecast, forecast } from './forecast.ts';
+import { Moves, type StepPlan } from './plan.ts';
 import { firstComeFirstServed } from './policies/ordered.ts';
 import type { SchedulingPolicy } from './policy.ts';
-import { SERVICE_WEIGHTS, type ServiceWeights, startCost, tokenCost } from './service-cost.ts';
+import { SERVICE_WEIGHTS, type ServiceWeights } from './service-cost.ts';
 import { Starts } from './starts.ts';
 import { type PlannedRow, planRows } from './step-plan.ts';
 import { StepUse } from './step-work.ts';
 
 export type { AdapterPages, SequenceSpec } from './entry.ts';
+export type { StepPlan } from './plan.ts';
 export type { PlannedRow } from './step-plan.ts';
 
 /** Bounds that every plan keeps. */
@@ -45,22 +48,6 @@ export interface SchedulerDeps {
   readonly weights?: ServiceWeights;
 }
 
-/** What to do in the next step; data only. To be carried out in the order of its parts. */
-export interface StepPlan {
-  /** Keys that leave the step and keep their KV rows. */
-  readonly paused: readonly number[];
-  /** Keys that lose their KV rows, which must be closed. */
-  readonly evicted: readonly number[];
-  /** Keys that join the step, in the order of that decision. */
-  readonly started: readonly number[];
-  /** Those of them that have no KV rows, which must be opened before the step runs. */
-  readonly opened: readonly number[];
-  /** Decode rows first, then prefill; empty when nothing can run. */
-  readonly rows: readonly PlannedRow[];
-  /** What the rows amount to, for the cost model. */
-  readonly work: StepWork;
-}
-
 export interface SchedulerCounts extends CapacityUse {
   /** Ready and waiting for room; among them those that were preempted. */
   readonly waiting: number;
@@ -80,7 +67,7 @@ export class Scheduler {
   readonly #limits: SchedulerLimits;
   readonly #targets: ClassTargets;
   readonly #costs: StepCostModel;
-  readonly #weights: ServiceWeights;
+  readonly #appraisal: Appraisal;
   readonly #entries = new Map<number, Entry>();
   /** In order of their start. */
   #running: Entry[] = [];
@@ -105,7 +92,11 @@ export class Scheduler {
         pages: 0,
         contextTokens: 0,
       });
-    this.#weights = deps.weights ?? SERVICE_WEIGHTS;
+    this.#appraisal = new Appraisal(limits, {
+      targets: this.#targets,
+      costs: this.#costs,
+      weights: deps.weights ?? SERVICE_WEIGHTS,
+    });
     this.#capacity = new Capacity(limits);
     this.#starts = new Starts(limits, deps.policy ?? firstComeFirstServed, {
       capacity: this.#capacity,
@@ -138,7 +129,7 @@ export class Scheduler {
         meta: { maxQueue: this.#limits.maxQueue },
       });
     }
-    const entry = this.#newEntry(spec);
+    const entry = this.#appraisal.entry(spec);
     this.#entries.set(spec.key, entry);
     this.#demand.accepted(spec.priority, entry.rowMs * this.#completion, spec.arrivedMs);
     if (entry.state === 'waiting') this.#starts.add(entry);
@@ -154,7 +145,7 @@ export class Scheduler {
   adaptersReady(key: number, pages: readonly AdapterPages[], bytesLoaded = 0): void {
     const entry = this.#entry(key);
     invariant(entry.state === 'pending', 'adapters become ready once');
-    const needed = sumPages(pages);
+    const needed = pagesOf(pages);
     if (needed > this.#limits.bankPages) {
       throw new PatchbayError('ENGINE_TOO_LARGE', 'The adapters of the request do not fit into the bank.', {
         meta: { pages: needed, bankPages: this.#limits.bankPages },
@@ -162,7 +153,7 @@ export class Scheduler {
     }
     entry.pages = pages;
     entry.bytesLoaded = bytesLoaded;
-    entry.serviceCost = this.#fullCost(entry);
+    entry.serviceCost = this.#appraisal.serviceLeft(entry);
     entry.state = 'waiting';
     this.#pending -= 1;
     this.#starts.add(entry);
@@ -170,21 +161,15 @@ export class Scheduler {
 
   /** Plans the next step, starts and preempts; what it planned must be reported with {@link update}. */
   schedule(nowMs: number): StepPlan {
-    const moved: Moved = { paused: new Set(), evicted: new Set(), started: new Set(), opened: new Set() };
+    const moved = new Moves();
     for (let start = this.#starts.next(nowMs); start !== null; start = this.#starts.next(nowMs)) {
       for (const entry of start.pause) this.#preempt(entry, true, moved);
       for (const entry of start.evict) this.#preempt(entry, false, moved);
       if (start.entry !== undefined) this.#start(start.entry, start.aged, moved, nowMs);
     }
     const rows = planRows(this.#running, this.#limits, this.#targets, this.#costs.costs);
-    return {
-      paused: [...moved.paused],
-      evicted: [...moved.evicted],
-      started: [...moved.started],
-      opened: [...moved.opened],
-      rows,
-      work: this.#use.describe(rows, (key) => this.#entry(key)),
-    };
+    const work = this.#use.describe(rows, (key) => this.#entry(key));
+    return moved.plan(rows, work);
   }
 
   /** Takes note of rows that were run. Rows that wanted logits have one more known token. */
@@ -199,7 +184,7 @@ export class Scheduler {
       entry.computed = Math.max(entry.computed, entry.processed);
       if (row.wantsLogits) entry.known += 1;
       if (generated > 0) {
-        this.#starts.charge(entry, generated * tokenCost(this.#use.pagesShare(entry), this.#weights));
+        this.#starts.charge(entry, this.#appraisal.tokensCost(generated, this.#use.pagesShare(entry)));
       }
     }
   }
@@ -225,7 +210,7 @@ export class Scheduler {
 
   /** When a sequence that came now would start and give its first token, as far as that can be predicted. */
   forecast(spec: SequenceSpec): Forecast {
-    const entry = this.#newEntry(spec);
+    const entry = this.#appraisal.entry(spec);
     const outlook = {
       running: this.#running,
       ahead: this.#starts.workAhead(entry),
@@ -241,14 +226,11 @@ export class Scheduler {
    * runs. Stop rules may end one earlier.
    */
   stepsUntilRoom(): number {
-    let least = Number.POSITIVE_INFINITY;
-    for (const entry of this.#running) {
-      least = Math.min(least, stepsLeft(entry, this.#limits.prefillTokensPerStep));
-    }
-    return Number.isFinite(least) ? least : 0;
+    const steps = this.#running.map((entry) => stepsLeft(entry, this.#limits.prefillTokensPerStep));
+    return steps.length === 0 ? 0 : Math.min(...steps);
   }
 
-  #start(entry: Entry, aged: boolean, moved: Moved, nowMs: number): void {
+  #start(entry: Entry, aged: boolean, moved: Moves, nowMs: number): void {
     const fresh = !entry.started;
     this.#capacity.take(demandOf(entry));
     this.#starts.remove(entry);
@@ -264,21 +246,21 @@ export class Scheduler {
     entry.aged ||= aged;
     entry.stepped = false;
     if (!fresh) return;
-    this.#starts.charge(entry, this.#startCost(entry));
+    this.#starts.charge(entry, this.#appraisal.startCost(entry));
     if (Number.isFinite(entry.latestStartMs)) {
       this.#demand.started(entry.priority, nowMs > entry.latestStartMs);
     }
   }
 
   /** Takes a sequence's row, its KV, or both. */
-  #preempt(entry: Entry, keepKv: boolean, moved: Moved): void {
+  #preempt(entry: Entry, keepKv: boolean, moved: Moves): void {
     if (entry.state === 'running') {
       this.#capacity.release(keepKv ? pausable(entry) : heldBy(entry));
       this.#running = this.#running.filter((other) => other !== entry);
       entry.state = 'waiting';
       entry.preempted += 1;
       entry.stalled = 0;
-      entry.serviceCost = this.#tokensCost(entry, entry.promptTokens + entry.maxTokens - entry.known);
+      entry.serviceCost = this.#appraisal.serviceLeft(entry);
       this.#preempted.add(entry);
       this.#starts.add(entry);
     } else if (!keepKv) {
@@ -309,45 +291,6 @@ export class Scheduler {
     this.#starts.ended(entry);
   }
 
-  #newEntry(spec: SequenceSpec): Entry {
-    const costs = this.#costs.costs;
-    const readMs = prefillMs(spec.promptTokens, costs, this.#limits);
-    const entry: Entry = {
-      ...spec,
-      latestStartMs: spec.arrivedMs + this.#targets[spec.priority].ttftMs - readMs,
-      serviceCost: 0,
-      rowMs: readMs + spec.maxTokens * this.#costs.recentMs,
-      state: spec.adapters.length === 0 ? 'waiting' : 'pending',
-      pages: [],
-      bytesLoaded: 0,
-      processed: 0,
-      known: spec.promptTokens,
-      bypassed: 0,
-      stalled: 0,
-      started: false,
-      holdsKv: false,
-      computed: 0,
-      preempted: 0,
-      aged: false,
-      stepped: false,
-    };
-    entry.serviceCost = this.#fullCost(entry);
-    return entry;
-  }
-
-  #startCost({ promptTokens, pages, bytesLoaded }: Entry): number {
-    const { prefillTokensPerStep } = this.#limits;
-    return startCost({ promptTokens }, sumPages(pages), bytesLoaded, prefillTokensPerStep, this.#weights);
-  }
-
-  #fullCost(entry: Entry): number {
-    return this.#startCost(entry) + this.#tokensCost(entry, entry.maxTokens);
-  }
-
-  #tokensCost({ pages }: Entry, tokens: number): number {
-    return tokens * tokenCost(sumPages(pages), this.#weights);
-  }
-
   #entry(key: number): Entry {
     const entry = this.#entries.get(key);
     invariant(entry !== undefined, `sequence ${key} is known`);
@@ -357,17 +300,3 @@ export class Scheduler {
 
 /** Weight of one sequence in the running mean of how much of its tokens a sequence generates. */
 const COMPLETION_RATE = 0.02;
-
-/** Keys whose place a plan changes. */
-interface Moved {
-  readonly paused: Set<number>;
-  readonly evicted: Set<number>;
-  readonly started: Set<number>;
-  readonly opened: Set<number>;
-}
-
-function sumPages(pages: readonly AdapterPages[]): number {
-  let sum = 0;
-  for (const adapter of pages) sum += adapter.pages;
-  return sum;
-}
