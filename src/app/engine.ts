@@ -79,6 +79,7 @@ export async function startEngine(
       maxBatch: engine.maxBatch,
       prefillTokensPerStep: engine.prefillTokensPerStep,
       maxQueue: engine.maxQueue,
+      queueShare: 1,
       scheduling: engine.scheduling,
       interactiveTtftMs: engine.interactiveTtftMs,
       interactiveInterTokenMs: engine.interactiveInterTokenMs,

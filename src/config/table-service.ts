@@ -67,7 +67,10 @@ export function serviceTable(read: Read) {
       maxQueue: read(
         'Engine',
         integer(
-          { env: 'PATCHBAY_MAX_QUEUE', doc: 'Requests that may wait; more are refused with ENGINE_FULL.' },
+          {
+            env: 'PATCHBAY_MAX_QUEUE',
+            doc: 'Requests that may wait; more are refused with ENGINE_FULL. One tenant gets at most about half of the places, so that others find one.',
+          },
           { default: 1_024, min: 1, max: 100_000 },
         ),
       ),

@@ -295,7 +295,6 @@ class InlineEngine implements Engine {
   }
 
   #retryAfterMs(): number {
-    const stepMs = this.#recent.medians().total || this.#costs.recentMs;
-    return retryAfter(this.#scheduler.stepsUntilRoom() * stepMs);
+    return retryAfter(this.#scheduler.stepsUntilRoom() * this.#costs.recentMs);
   }
 }

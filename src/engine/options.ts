@@ -16,6 +16,8 @@ export interface EngineOptions {
   readonly prefillTokensPerStep: number;
   /** Most accepted sequences that are not running yet (waiting for room or for an adapter). */
   readonly maxQueue: number;
+  /** How many of them one tenant may have for each place that is free, so that a flood shuts nobody out; 0 is no limit. */
+  readonly queueShare: number;
   /**
    * Most starts that may pass a sequence that is next and does not fit, and most starts of more urgent classes that may
    * pass a class in which somebody waits.
@@ -59,6 +61,7 @@ export const DEFAULT_ENGINE_OPTIONS: EngineOptions = {
   maxBatch: 16,
   prefillTokensPerStep: 256,
   maxQueue: 256,
+  queueShare: 0,
   maxBypass: 64,
   scheduling: 'fair',
   maxPreemptions: 8,
@@ -81,6 +84,7 @@ export const DEFAULT_ENGINE_OPTIONS: EngineOptions = {
 
 /** Options that may be zero; the others are at least 1. */
 const MAY_BE_ZERO: ReadonlySet<string> = new Set([
+  'queueShare',
   'maxBypass',
   'maxPrefillStall',
   'maxPreemptions',

@@ -18,6 +18,7 @@ import { type Forecast, forecast } from './forecast.ts';
 import { Moves, type StepPlan } from './plan.ts';
 import { firstComeFirstServed } from './policies/ordered.ts';
 import type { SchedulingPolicy } from './policy.ts';
+import { type QueueLimits, QueuePlaces } from './queue-share.ts';
 import { SERVICE_WEIGHTS, type ServiceWeights } from './service-cost.ts';
 import { Starts } from './starts.ts';
 import { type PlannedRow, planRows } from './step-plan.ts';
@@ -28,10 +29,9 @@ export type { StepPlan } from './plan.ts';
 export type { PlannedRow } from './step-plan.ts';
 
 /** Bounds that every plan keeps. */
-export interface SchedulerLimits {
+export interface SchedulerLimits extends QueueLimits {
   readonly maxBatch: number;
   readonly prefillTokensPerStep: number;
-  readonly maxQueue: number;
   readonly maxBypass: number;
   readonly maxPreemptions: number;
   readonly maxPrefillStall: number;
@@ -74,6 +74,7 @@ export class Scheduler {
   /** Preempted and not running again; some hold KV. */
   readonly #preempted = new Set<Entry>();
   readonly #capacity: Capacity;
+  readonly #places: QueuePlaces;
   readonly #starts: Starts;
   #pending = 0;
   readonly #use = new StepUse();
@@ -98,6 +99,7 @@ export class Scheduler {
       weights: deps.weights ?? SERVICE_WEIGHTS,
     });
     this.#capacity = new Capacity(limits);
+    this.#places = new QueuePlaces(limits);
     this.#starts = new Starts(limits, deps.policy ?? firstComeFirstServed, {
       capacity: this.#capacity,
       costs: this.#costs,
@@ -105,11 +107,6 @@ export class Scheduler {
       running: () => this.#running,
       paused: () => [...this.#preempted].filter((entry) => entry.holdsKv),
     });
-  }
-
-  /** Whether the queue (sequences that have not started) has reached its bound. */
-  get full(): boolean {
-    return this.#entries.size - this.#running.length - this.#preempted.size >= this.#limits.maxQueue;
   }
 
   /**
@@ -124,11 +121,7 @@ export class Scheduler {
         meta: { kvBytes: spec.kvBytes, kvBudgetBytes: this.#limits.kvBudgetBytes },
       });
     }
-    if (this.full) {
-      throw new PatchbayError('ENGINE_FULL', 'The queue of the engine is full.', {
-        meta: { maxQueue: this.#limits.maxQueue },
-      });
-    }
+    this.#places.take(spec.tenantId);
     const entry = this.#appraisal.entry(spec);
     this.#entries.set(spec.key, entry);
     this.#demand.accepted(spec.priority, entry.rowMs * this.#completion, spec.arrivedMs);
@@ -246,6 +239,7 @@ export class Scheduler {
     entry.aged ||= aged;
     entry.stepped = false;
     if (!fresh) return;
+    this.#places.leave(entry.tenantId);
     this.#starts.charge(entry, this.#appraisal.startCost(entry));
     if (Number.isFinite(entry.latestStartMs)) {
       this.#demand.started(entry.priority, nowMs > entry.latestStartMs);
@@ -286,6 +280,7 @@ export class Scheduler {
       this.#starts.remove(entry);
       if (entry.holdsKv) this.#capacity.release(cachedBy(entry));
     } else this.#pending -= 1;
+    if (!entry.started) this.#places.leave(entry.tenantId);
     this.#preempted.delete(entry);
     this.#entries.delete(entry.key);
     this.#starts.ended(entry);

@@ -25,6 +25,7 @@ export const SIM_LIMITS: SchedulerLimits = {
   maxBatch: 16,
   prefillTokensPerStep: 256,
   maxQueue: 1_000_000,
+  queueShare: 0,
   maxBypass: 64,
   maxPreemptions: 8,
   maxPrefillStall: 16,

@@ -41,6 +41,7 @@ function limitsOf({ maxBatch, prefillTokensPerStep, scarce }: Trace): SchedulerL
     maxBatch,
     prefillTokensPerStep,
     maxQueue: 1_000,
+    queueShare: 0,
     maxBypass: 8,
     maxPreemptions: 2,
     maxPrefillStall: 4,

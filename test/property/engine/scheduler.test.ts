@@ -21,6 +21,7 @@ const limitsArb = fc.record({
   maxBatch: fc.integer({ min: 1, max: 6 }),
   prefillTokensPerStep: fc.integer({ min: 1, max: 12 }),
   maxQueue: fc.integer({ min: 1, max: 12 }),
+  queueShare: fc.constant(0),
   maxBypass: fc.integer({ min: 0, max: 5 }),
   maxPreemptions: fc.integer({ min: 0, max: 3 }),
   maxPrefillStall: fc.integer({ min: 0, max: 4 }),

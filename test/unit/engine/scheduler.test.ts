@@ -5,6 +5,7 @@ const LIMITS: SchedulerLimits = {
   maxBatch: 4,
   prefillTokensPerStep: 10,
   maxQueue: 8,
+  queueShare: 0,
   maxBypass: 3,
   maxPreemptions: 2,
   maxPrefillStall: 4,
@@ -181,6 +182,18 @@ describe('refusals', () => {
     expect(() => made.enqueue(spec(3))).toThrow(expect.objectContaining({ code: 'ENGINE_FULL' }));
     step(made);
     made.enqueue(spec(3));
+  });
+
+  test('a flood of one tenant leaves places for others', () => {
+    const made = scheduler({ maxQueue: 8, queueShare: 1 });
+    const refused = expect.objectContaining({ code: 'ENGINE_FULL' });
+    for (let key = 0; key < 5; key++) made.enqueue(spec(key, { adapters: ['slow'] }));
+    expect(() => made.enqueue(spec(5))).toThrow(refused);
+    made.enqueue(spec(6, { tenantId: 'other' }));
+    made.cancel(0);
+    made.cancel(1);
+    made.enqueue(spec(7));
+    expect(made.counts()).toMatchObject({ waiting: 2, pending: 3 });
   });
 
   test('what would not fit alone is refused at once', () => {
