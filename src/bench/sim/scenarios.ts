@@ -70,9 +70,9 @@ export function fairness({ costs, seed, untilMs }: ScenarioOptions): FairnessRow
   const quiet = client('quiet', () => 0.5 * share);
   const within = [
     quiet,
-    client('steady', () => 0.9 * share),
-    client('bursty', (atMs) => (on(atMs) ? 1.8 * share : 0)),
-    client('shifting', () => 0.9 * share),
+    client('steady', () => share),
+    client('bursty', (atMs) => (on(atMs) ? 2 * share : 0)),
+    client('shifting', () => share),
   ];
   const overloaded = [
     quiet,

@@ -16,7 +16,7 @@ test('fair scheduling keeps its bound and isolates a quiet client; the others do
   expect(fair.overloadedMs / fair.withinMs).toBeLessThanOrEqual(1.5);
   expect(fair.tokensPerSecond / fcfs.tokensPerSecond).toBeGreaterThan(0.93);
   expect(fcfs.tenantDifference).toBeGreaterThan(bound);
-  expect(fcfs.overloadedMs / fcfs.withinMs).toBeGreaterThan(10);
+  expect(fcfs.overloadedMs / fcfs.withinMs).toBeGreaterThan(5);
 });
 
 test('interactive requests are in time at 1.5 × capacity, and batch requests get what is left', () => {
