@@ -1,5 +1,5 @@
 import type { Read } from './read.ts';
-import { byteSize, durationMs, flag, integer, list, optionalInteger } from './setting.ts';
+import { byteSize, choice, durationMs, flag, integer, list, optionalInteger } from './setting.ts';
 
 const EXECUTION_PROVIDERS = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'] as const;
 
@@ -67,8 +67,82 @@ export function serviceTable(read: Read) {
       maxQueue: read(
         'Engine',
         integer(
-          { env: 'PATCHBAY_MAX_QUEUE', doc: 'Requests that may wait; more are refused with ENGINE_FULL.' },
+          {
+            env: 'PATCHBAY_MAX_QUEUE',
+            doc: 'Requests that may wait; more are refused with ENGINE_FULL. One tenant gets at most about half of the places, so that others find one.',
+          },
           { default: 1_024, min: 1, max: 100_000 },
+        ),
+      ),
+      scheduling: read(
+        'Engine',
+        choice(
+          {
+            env: 'PATCHBAY_SCHEDULING',
+            doc: 'Who goes first within a priority class: `fair` shares the engine among tenants, and a tenant’s part among its adapters, by what they cost; `round-robin` and `fcfs` are for comparison.',
+          },
+          ['fair', 'round-robin', 'fcfs'],
+          'fair',
+        ),
+      ),
+      interactiveTtftMs: read(
+        'Engine',
+        durationMs(
+          {
+            env: 'PATCHBAY_INTERACTIVE_TTFT_MS',
+            doc: 'Time to the first token that INTERACTIVE requests aim at; less urgent rows make room when one would be late, and one that would wait for half of it is refused. 0 is no target.',
+          },
+          { default: '1s', min: '0', max: '24h' },
+        ),
+      ),
+      interactiveInterTokenMs: read(
+        'Engine',
+        durationMs(
+          {
+            env: 'PATCHBAY_INTERACTIVE_INTER_TOKEN_MS',
+            doc: 'Time between tokens that INTERACTIVE requests aim at; prompts are read in smaller chunks to keep it. 0 is no target.',
+          },
+          { default: '200ms', min: '0', max: '24h' },
+        ),
+      ),
+      standardTtftMs: read(
+        'Engine',
+        durationMs(
+          {
+            env: 'PATCHBAY_STANDARD_TTFT_MS',
+            doc: 'The same for STANDARD requests: time to the first token.',
+          },
+          { default: '30s', min: '0', max: '24h' },
+        ),
+      ),
+      standardInterTokenMs: read(
+        'Engine',
+        durationMs(
+          {
+            env: 'PATCHBAY_STANDARD_INTER_TOKEN_MS',
+            doc: 'The same for STANDARD requests: time between tokens.',
+          },
+          { default: '1s', min: '0', max: '24h' },
+        ),
+      ),
+      maxWaitPercent: read(
+        'Engine',
+        integer(
+          {
+            env: 'PATCHBAY_MAX_WAIT_PERCENT',
+            doc: 'A request is refused with ENGINE_FULL when its predicted wait exceeds this percentage of what its class’s time to the first token leaves for waiting; 0 refuses only when the queue is full.',
+          },
+          { default: 50, min: 0, max: 10_000 },
+        ),
+      ),
+      maxPreemptions: read(
+        'Engine',
+        integer(
+          {
+            env: 'PATCHBAY_MAX_PREEMPTIONS',
+            doc: 'Times that one sequence may have to make room for a more urgent one before it keeps its place.',
+          },
+          { default: 8, min: 0, max: 1_000 },
         ),
       ),
       intraOpThreads: read(

@@ -1,14 +1,15 @@
 import { invariant } from '../kernel/errors.ts';
 
-/** What running sequences share: rows, KV bytes and bank pages. */
+/** What sequences share: rows of a step, KV bytes and bank pages. */
 export interface CapacityLimits {
   readonly maxBatch: number;
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
 }
 
-/** What one sequence needs while it runs. */
+/** What a sequence takes or gives back. */
 export interface Demand {
+  readonly rows: 0 | 1;
   readonly kvBytes: number;
   readonly pages: readonly { readonly digest: string; readonly pages: number }[];
 }
@@ -18,9 +19,11 @@ export interface CapacityUse {
   readonly bankPagesUsed: number;
 }
 
+const NONE: readonly Demand[] = [];
+
 /**
- * Accounts for what running sequences hold. An adapter's pages count once however many sequences use it, because
- * they read the same copy in the bank.
+ * Accounts for what sequences hold: rows and pages while they run, KV bytes from their start until they end or are
+ * evicted. An adapter's pages count once however many sequences use it, because they read the same copy in the bank.
  */
 export class Capacity {
   readonly #limits: CapacityLimits;
@@ -40,24 +43,45 @@ export class Capacity {
   /** Whether the demand fits beside everything that is held now. */
   fits(demand: Demand): boolean {
     return (
-      this.rowsFree > 0 &&
+      this.#rows + demand.rows <= this.#limits.maxBatch &&
       this.#kvBytes + demand.kvBytes <= this.#limits.kvBudgetBytes &&
-      this.#pages + this.#newPages(demand) <= this.#limits.bankPages
+      (demand.pages.length === 0 || this.#pages + this.#newPages(demand) <= this.#limits.bankPages)
     );
+  }
+
+  /** Whether all of `added` would fit once `removed`, which is held now, were given back. */
+  wouldFit(added: readonly Demand[], removed: readonly Demand[] = NONE): boolean {
+    let rows = this.#rows;
+    let kvBytes = this.#kvBytes;
+    let pages = this.#pages;
+    const users = new Map<string, number>();
+    const change = (demand: Demand, sign: 1 | -1): void => {
+      rows += sign * demand.rows;
+      kvBytes += sign * demand.kvBytes;
+      for (const adapter of demand.pages) {
+        const before = users.get(adapter.digest) ?? this.#users.get(adapter.digest) ?? 0;
+        users.set(adapter.digest, before + sign);
+        if (before === (sign === 1 ? 0 : 1)) pages += sign * adapter.pages;
+      }
+    };
+    for (const demand of removed) change(demand, -1);
+    for (const demand of added) change(demand, 1);
+    const { maxBatch, kvBudgetBytes, bankPages } = this.#limits;
+    return rows <= maxBatch && kvBytes <= kvBudgetBytes && pages <= bankPages;
   }
 
   /** Takes a demand that {@link fits}. */
   take(demand: Demand): void {
     invariant(this.fits(demand), 'capacity is never over-committed');
-    this.#rows += 1;
+    this.#rows += demand.rows;
     this.#kvBytes += demand.kvBytes;
     this.#pages += this.#newPages(demand);
     for (const { digest } of demand.pages) this.#users.set(digest, (this.#users.get(digest) ?? 0) + 1);
   }
 
-  /** Gives back a demand that was taken. */
+  /** Gives back a demand that was taken, or a part of it. */
   release(demand: Demand): void {
-    this.#rows -= 1;
+    this.#rows -= demand.rows;
     this.#kvBytes -= demand.kvBytes;
     for (const { digest, pages } of demand.pages) {
       const users = (this.#users.get(digest) ?? 0) - 1;

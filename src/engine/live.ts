@@ -22,17 +22,38 @@ export interface Live {
   outcome: Outcome | null;
   startedMs: number | null;
   firstDrawMs: number | null;
+  /** Since when it has been preempted and has not got back to where it was. */
+  preemptedMs: number | null;
+  /** Milliseconds that preemptions took from it before and after its first token. */
+  lostMs: { prefill: number; decode: number };
   computeMs: number;
 }
 
-/** Splits a sequence's life at its start and its first token; all times monotonic, in milliseconds. */
+/** Notes that a sequence was preempted; if it had not caught up since the last time, the loss goes on. */
+export function preempted(live: Live, nowMs: number): void {
+  live.preemptedMs ??= nowMs;
+}
+
+/** Notes that a sequence goes on where it was preempted: nothing of this step was done before. */
+export function caughtUp(live: Live, nowMs: number): void {
+  if (live.preemptedMs === null) return;
+  live.lostMs[live.firstDrawMs === null ? 'prefill' : 'decode'] += nowMs - live.preemptedMs;
+  live.preemptedMs = null;
+}
+
+/**
+ * Splits a sequence's life at its start and its first token; all times monotonic, in milliseconds. What a preemption
+ * took, and the time until its work was done again, is time in the queue.
+ */
 export function figures(live: Live, nowMs: number): Figures {
   const started = live.startedMs ?? nowMs;
   const first = live.firstDrawMs ?? nowMs;
+  caughtUp(live, nowMs);
+  const { prefill, decode } = live.lostMs;
   return {
-    queueMs: started - live.spec.arrivedMs,
-    prefillMs: first - started,
-    decodeMs: nowMs - first,
+    queueMs: started - live.spec.arrivedMs + prefill + decode,
+    prefillMs: first - started - prefill,
+    decodeMs: nowMs - first - decode,
     computeMs: live.computeMs,
     bytesLoaded: live.lease?.bytesLoaded ?? 0,
   };
@@ -102,6 +123,8 @@ export class LiveSet {
       outcome: null,
       startedMs: null,
       firstDrawMs: null,
+      preemptedMs: null,
+      lostMs: { prefill: 0, decode: 0 },
       computeMs: 0,
     };
     this.#live.set(spec.key, live);
@@ -144,7 +167,7 @@ export class LiveSet {
     if (live.outcome !== null) return;
     try {
       const pages = adapters.map((adapter) => ({ digest: adapter.digest, pages: adapter.pages.length }));
-      this.#deps.scheduler.adaptersReady(live.spec.key, pages);
+      this.#deps.scheduler.adaptersReady(live.spec.key, pages, live.lease?.bytesLoaded ?? 0);
       live.adapters = adapters.map((adapter, index) => ({ adapter, weight: live.uses[index]?.weight ?? 0 }));
     } catch (error) {
       this.decide(live, { reason: 'error', error: toPatchbayError(error) });

@@ -1,10 +1,14 @@
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError, toPatchbayError } from '../kernel/errors.ts';
 import { AdapterCache } from './adapter-cache.ts';
+import { carryOut } from './carry-out.ts';
+import type { ClassTargets } from './classes.ts';
+import { DEFAULT_STEP_COSTS, StepCostModel, type StepWork } from './cost-model.ts';
 import { Signal } from './deferred.ts';
-import { type Arrival, type Live, LiveSet } from './live.ts';
-import { type EngineOptions, engineOptions } from './options.ts';
-import type { SchedulingPolicy } from './policy.ts';
+import { refusal } from './forecast.ts';
+import { type Arrival, caughtUp, type Live, LiveSet } from './live.ts';
+import { classTargets, type EngineOptions, engineOptions } from './options.ts';
+import { namedPolicy } from './policies/named.ts';
 import type {
   AdapterUse,
   Engine,
@@ -15,9 +19,10 @@ import type {
   SequenceRequest,
 } from './port.ts';
 import { createProbe, PROBE_TENANT } from './probe.ts';
+import { retryAfter } from './retry-after.ts';
 import type { AdapterLoader, StepRunner, StreamDecoderFactory } from './runner.ts';
 import { createSampler, type Sampler } from './sampler.ts';
-import { Scheduler, type SequenceSpec, type StepPlan } from './scheduler.ts';
+import { Scheduler, type SequenceSpec } from './scheduler.ts';
 import { type Consumer, Generation } from './sequence.ts';
 import { engineFailure, runStep, type StepRow } from './step.ts';
 import { RecentSteps } from './step-times.ts';
@@ -32,14 +37,11 @@ export interface InlineEngineDeps {
   readonly clock: Clock;
   readonly backboneDigest: string;
   readonly eosTokenIds: readonly number[];
-  /** Who goes first; first come first served within a class by default. */
-  readonly policy?: SchedulingPolicy;
+  /** A tenant's share relative to others' under fair scheduling, positive; 1 for everyone by default. */
+  readonly tenantWeight?: (tenantId: string) => number;
   /** Told of internal failures, for the log; their text may hold what callers must not see. */
   readonly report?: (error: unknown) => void;
 }
-
-/** Bounds of the advice to retry, in milliseconds, and a step's time while none has been measured. */
-const RETRY_AFTER = { leastMs: 50, mostMs: 30_000, unmeasuredStepMs: 50 } as const;
 
 /**
  * The engine in the calling thread. Between steps it yields to the event loop, so that submissions, cancellations and
@@ -57,6 +59,8 @@ class InlineEngine implements Engine {
   readonly #options: EngineOptions;
   readonly #deps: InlineEngineDeps;
   readonly #report: (error: unknown) => void;
+  readonly #targets: ClassTargets;
+  readonly #costs: StepCostModel;
   readonly #scheduler: Scheduler;
   readonly #cache: AdapterCache;
   readonly #sampler: Sampler;
@@ -76,7 +80,20 @@ class InlineEngine implements Engine {
     this.#deps = deps;
     this.#report = deps.report ?? (() => {});
     const { kvBudgetBytes, bankPages } = runner;
-    this.#scheduler = new Scheduler({ ...options, kvBudgetBytes, bankPages }, deps.policy);
+    this.#targets = classTargets(options);
+    const fullStep = { decodeRows: options.maxBatch, prefillTokens: 0, pages: 0, contextTokens: 0 };
+    this.#costs = new StepCostModel(DEFAULT_STEP_COSTS, fullStep);
+    this.#scheduler = new Scheduler(
+      { ...options, kvBudgetBytes, bankPages },
+      {
+        policy: namedPolicy(
+          options.scheduling,
+          deps.tenantWeight === undefined ? {} : { weightOf: deps.tenantWeight },
+        ),
+        targets: this.#targets,
+        costs: this.#costs,
+      },
+    );
     this.#cache = new AdapterCache(options, deps);
     this.#live = new LiveSet({
       runner,
@@ -119,6 +136,7 @@ class InlineEngine implements Engine {
       request.stop.maxTokens,
       adapters,
     );
+    this.#refuseLate(spec);
     this.#accept({ spec, id: request.id, consumer, uses: adapters });
   }
 
@@ -215,6 +233,16 @@ class InlineEngine implements Engine {
     };
   }
 
+  /** Refuses at once what would come too late, so that the caller can go elsewhere and others are not delayed. */
+  #refuseLate(spec: SequenceSpec): void {
+    const predicted = this.#scheduler.forecast(spec);
+    const lateMs = refusal(spec.priority, predicted, this.#targets, this.#options.maxWaitPercent);
+    if (lateMs === null) return;
+    throw new PatchbayError('ENGINE_FULL', 'The request would wait longer than its class allows.', {
+      meta: { predictedWaitMs: Math.ceil(predicted.waitMs), retryAfterMs: retryAfter(lateMs) },
+    });
+  }
+
   #accept(arrival: Arrival): Live {
     try {
       return this.#live.accept(arrival);
@@ -233,8 +261,9 @@ class InlineEngine implements Engine {
       if (this.#closed !== null && this.#live.size === 0) return;
       try {
         const startMs = this.#deps.clock.monotonicMs();
-        const rows = this.#open(this.#scheduler.schedule(startMs), startMs);
-        if (rows.length > 0) await this.#step(rows, startMs);
+        const plan = this.#scheduler.schedule(startMs);
+        const rows = carryOut(plan, startMs, this.#live, { ...this.#deps, report: this.#report });
+        if (rows.length > 0) await this.#step(rows, plan.work, startMs);
         else await this.#wake.wait();
       } catch (cause) {
         // Only a defect of the engine itself leads here. Its books can no longer be trusted, so everyone ends.
@@ -244,29 +273,13 @@ class InlineEngine implements Engine {
     }
   }
 
-  #open(plan: StepPlan, nowMs: number): StepRow[] {
-    for (const key of plan.started) {
-      const live = this.#live.get(key);
-      if (live === undefined) continue;
-      live.startedMs = nowMs;
-      try {
-        live.row = this.#deps.runner.open(live.spec.promptTokens + live.spec.maxTokens);
-      } catch (cause) {
-        this.#report(cause);
-        this.#live.decide(live, { reason: 'error', error: engineFailure(cause) });
-      }
-    }
-    return plan.rows.flatMap((planned) => {
-      const live = this.#live.get(planned.key);
-      return live === undefined || live.row === null ? [] : [{ live, handle: live.row, planned }];
-    });
-  }
-
-  async #step(rows: readonly StepRow[], startMs: number): Promise<void> {
+  async #step(rows: readonly StepRow[], work: StepWork, startMs: number): Promise<void> {
+    for (const { live, planned } of rows) if (planned.tokens > planned.redone) caughtUp(live, startMs);
     const times = await runStep(rows, startMs, { ...this.#deps, report: this.#report });
     this.#steps += 1;
     if (times !== null) {
       this.#recent.add(times);
+      this.#costs.learn(work, times.total);
       this.#scheduler.update(rows.map(({ planned }) => planned));
     }
     for (const { live } of rows) {
@@ -282,8 +295,6 @@ class InlineEngine implements Engine {
   }
 
   #retryAfterMs(): number {
-    const stepMs = this.#recent.medians().total || RETRY_AFTER.unmeasuredStepMs;
-    const estimate = Math.ceil(this.#scheduler.stepsUntilRoom() * stepMs);
-    return Math.min(RETRY_AFTER.mostMs, Math.max(RETRY_AFTER.leastMs, estimate));
+    return retryAfter(this.#scheduler.stepsUntilRoom() * this.#costs.recentMs);
   }
 }

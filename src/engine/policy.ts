@@ -1,4 +1,4 @@
-import { PRIORITY_CLASSES, type PriorityClass } from '../kernel/priority.ts';
+import type { PriorityClass } from '../kernel/priority.ts';
 
 /** A sequence as policies see it; the scheduler changes the numbers, policies only read. */
 export interface SequenceView {
@@ -16,54 +16,47 @@ export interface SequenceView {
   readonly processed: number;
   /** Tokens of prompt and completion so far. */
   readonly known: number;
-  /** Later arrivals that started while this one was ready. */
-  readonly bypassed: number;
-  /** Consecutive steps in which its prompt was left aside. */
-  readonly stalled: number;
+  /**
+   * When it must start at the latest to give its first token in time: arrival + target − predicted prefill,
+   * monotonic milliseconds; infinite without a target. What is left until then is its slack.
+   */
+  readonly latestStartMs: number;
+  /** Service that it will be charged in all, as predicted when it came, see service-cost.ts. */
+  readonly serviceCost: number;
+  /** How long it will occupy a row, in milliseconds, as predicted when it came. */
+  readonly rowMs: number;
 }
 
-/** What happened to a sequence, for policies that keep counters of service. */
-export type PolicyEvent =
-  | { readonly kind: 'arrived' | 'started' | 'ended'; readonly sequence: SequenceView }
-  | {
-      readonly kind: 'processed';
-      readonly sequence: SequenceView;
-      readonly tokens: number;
-      /** Whether the tokens belong to the prompt. */
-      readonly prefill: boolean;
-    };
+/** What has to be served before somebody's turn comes, as a policy predicts it. */
+export interface WorkAhead {
+  /** Row occupation, in milliseconds; rows share it. */
+  readonly rowMs: number;
+  /** About how many sequences that is. */
+  readonly sequences: number;
+}
 
 /**
- * Who goes first. The scheduler asks; it alone enforces capacity, budgets and the bounds on waiting, so a policy can
- * be unfair but it can neither over-commit memory nor starve anyone. A policy may keep state, which it
- * derives from {@link SchedulingPolicy.observe} and the times that it is given: no clock, no randomness.
+ * Who goes first among the waiting sequences of one priority class. The scheduler asks; it alone enforces capacity,
+ * the order of classes, and how often one that is next may be passed because it does not fit. A policy can be unfair,
+ * but it cannot over-commit memory. It keeps state that it derives from what it is told: no clock, no randomness.
  */
-export interface SchedulingPolicy {
+export interface QueuePolicy {
+  /** The sequence waits: it is new and its adapters are in memory, or it was preempted. */
+  add(sequence: SequenceView): void;
+  /** The sequence no longer waits: it starts, or it ends without having started. */
+  remove(sequence: SequenceView): void;
   /**
-   * The same sequences, the one that should start first in front. Asked again after every start, so that an order may
-   * depend on what the start changed.
+   * Who should start, best first. Lazy: the scheduler takes the next only if the one before does not fit, and stops at
+   * the first that does. May leave out sequences that must not overtake those before them.
    */
-  admissionOrder(waiting: readonly SequenceView[], nowMs: number): readonly SequenceView[];
-  /** The running sequences with prompt left, the one whose prompt should be read first in front. */
-  prefillOrder(reading: readonly SequenceView[], nowMs: number): readonly SequenceView[];
-  observe(event: PolicyEvent): void;
+  candidates(): Iterable<SequenceView>;
+  /** The sequence received service, in the unit of service-cost.ts. */
+  charge(sequence: SequenceView, cost: number): void;
+  /** The sequence has ended and will not be charged again. */
+  ended(sequence: SequenceView): void;
+  /** What would be served before a sequence that came now. */
+  workAhead(sequence: SequenceView): WorkAhead;
 }
 
-const CLASS_RANK: Readonly<Record<PriorityClass, number>> = {
-  INTERACTIVE: PRIORITY_CLASSES.indexOf('INTERACTIVE'),
-  STANDARD: PRIORITY_CLASSES.indexOf('STANDARD'),
-  BATCH: PRIORITY_CLASSES.indexOf('BATCH'),
-};
-
-function byClassThenArrival(a: SequenceView, b: SequenceView): number {
-  return CLASS_RANK[a.priority] - CLASS_RANK[b.priority] || a.key - b.key;
-}
-
-/** Most urgent class first, first come first served within a class. */
-export function firstComeFirstServed(): SchedulingPolicy {
-  return {
-    admissionOrder: (waiting) => waiting.toSorted(byClassThenArrival),
-    prefillOrder: (reading) => reading.toSorted(byClassThenArrival),
-    observe: () => {},
-  };
-}
+/** Makes the policy of one class; classes share nothing. */
+export type SchedulingPolicy = () => QueuePolicy;

@@ -1,65 +1,55 @@
 import { invariant, PatchbayError } from '../kernel/errors.ts';
+import { Appraisal, pagesOf } from './appraisal.ts';
 import { Capacity, type CapacityUse } from './capacity.ts';
-import { firstComeFirstServed, type SchedulingPolicy, type SequenceView } from './policy.ts';
-import { planRows } from './step-plan.ts';
+import { type ClassTargets, NO_TARGETS } from './classes.ts';
+import { DEFAULT_STEP_COSTS, StepCostModel } from './cost-model.ts';
+import { ClassDemand } from './demand.ts';
+import {
+  type AdapterPages,
+  cachedBy,
+  demandOf,
+  type Entry,
+  heldBy,
+  pausable,
+  type SequenceSpec,
+  stepsLeft,
+} from './entry.ts';
+import { type Forecast, forecast } from './forecast.ts';
+import { Moves, type StepPlan } from './plan.ts';
+import { firstComeFirstServed } from './policies/ordered.ts';
+import type { SchedulingPolicy } from './policy.ts';
+import { type QueueLimits, QueuePlaces } from './queue-share.ts';
+import { SERVICE_WEIGHTS, type ServiceWeights } from './service-cost.ts';
+import { Starts } from './starts.ts';
+import { type PlannedRow, planRows } from './step-plan.ts';
+import { StepUse } from './step-work.ts';
+
+export type { AdapterPages, SequenceSpec } from './entry.ts';
+export type { StepPlan } from './plan.ts';
+export type { PlannedRow } from './step-plan.ts';
 
 /** Bounds that every plan keeps. */
-export interface SchedulerLimits {
+export interface SchedulerLimits extends QueueLimits {
   readonly maxBatch: number;
   readonly prefillTokensPerStep: number;
-  readonly maxQueue: number;
   readonly maxBypass: number;
+  readonly maxPreemptions: number;
   readonly maxPrefillStall: number;
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
 }
 
-/** A sequence as it is handed to the scheduler. */
-export interface SequenceSpec
-  extends Pick<
-    SequenceView,
-    'key' | 'tenantId' | 'priority' | 'adapters' | 'arrivedMs' | 'promptTokens' | 'maxTokens'
-  > {
-  /** KV bytes of prompt plus all tokens that it may generate; reserved when it starts. */
-  readonly kvBytes: number;
-}
-
-/** An adapter's share of the bank. */
-export interface AdapterPages {
-  readonly digest: string;
-  readonly pages: number;
-}
-
-/** One row of a step. */
-export interface PlannedRow {
-  readonly key: number;
-  /** How many of the sequence's known tokens to process, after the `past` ones. */
-  readonly tokens: number;
-  readonly past: number;
-  /** True when these are the last known tokens, so that the next one can be drawn. */
-  readonly wantsLogits: boolean;
-}
-
-/** What to do in the next step; data only. */
-export interface StepPlan {
-  /** Keys that start now: their KV rows must be opened before the step runs. */
-  readonly started: readonly number[];
-  /** Decode rows first, then prefill; empty when nothing can run. */
-  readonly rows: readonly PlannedRow[];
-}
-
-/** The scheduler's own record of a sequence. */
-export interface Entry extends SequenceSpec {
-  state: 'pending' | 'waiting' | 'running';
-  pages: readonly AdapterPages[];
-  processed: number;
-  known: number;
-  bypassed: number;
-  stalled: number;
+export interface SchedulerDeps {
+  /** Who goes first within a class; first come first served by default. */
+  readonly policy?: SchedulingPolicy;
+  readonly targets?: ClassTargets;
+  /** Learns outside, from the steps that are run. */
+  readonly costs?: StepCostModel;
+  readonly weights?: ServiceWeights;
 }
 
 export interface SchedulerCounts extends CapacityUse {
-  /** Ready and waiting for room. */
+  /** Ready and waiting for room; among them those that were preempted. */
   readonly waiting: number;
   /** Waiting for adapters to be loaded. */
   readonly pending: number;
@@ -70,28 +60,53 @@ export interface SchedulerCounts extends CapacityUse {
  * Decides which sequences run and how much of each a step processes. Synchronous; knows no model, clock or I/O.
  *
  * A sequence is *pending* until its adapters are in memory, *waiting* until it gets a row, KV room and bank pages,
- * and *running* until it ends. Pending sequences are outside the queue's order, so a slow load delays nobody else.
- *
- * Starvation bound: a sequence that was bypassed by `maxBypass` later arrivals while it was waiting goes to
- * the front, and nobody behind it starts before it does. So it is bypassed at most `maxBypass` times, whatever the
- * policy prefers and however large it is; the running sequences end and make room.
+ * and *running* until it ends or is preempted, which makes it wait again. Pending sequences are outside the queue's
+ * order, so a slow load delays nobody else. {@link Starts} says who starts and why nobody starves.
  */
 export class Scheduler {
   readonly #limits: SchedulerLimits;
-  readonly #policy: SchedulingPolicy;
+  readonly #targets: ClassTargets;
+  readonly #costs: StepCostModel;
+  readonly #appraisal: Appraisal;
   readonly #entries = new Map<number, Entry>();
+  /** In order of their start. */
+  #running: Entry[] = [];
+  /** Preempted and not running again; some hold KV. */
+  readonly #preempted = new Set<Entry>();
   readonly #capacity: Capacity;
+  readonly #places: QueuePlaces;
+  readonly #starts: Starts;
+  #pending = 0;
+  readonly #use = new StepUse();
+  readonly #demand = new ClassDemand();
+  /** Running mean of how much of its tokens a sequence generated before a stop rule ended it. */
+  #completion = 1;
 
-  constructor(limits: SchedulerLimits, policy: SchedulingPolicy = firstComeFirstServed()) {
+  constructor(limits: SchedulerLimits, deps: SchedulerDeps = {}) {
     this.#limits = limits;
-    this.#policy = policy;
+    this.#targets = deps.targets ?? NO_TARGETS;
+    this.#costs =
+      deps.costs ??
+      new StepCostModel(DEFAULT_STEP_COSTS, {
+        decodeRows: limits.maxBatch,
+        prefillTokens: 0,
+        pages: 0,
+        contextTokens: 0,
+      });
+    this.#appraisal = new Appraisal(limits, {
+      targets: this.#targets,
+      costs: this.#costs,
+      weights: deps.weights ?? SERVICE_WEIGHTS,
+    });
     this.#capacity = new Capacity(limits);
-  }
-
-  /** Whether the queue (waiting and pending together) has reached its bound. */
-  get full(): boolean {
-    const { waiting, pending } = this.counts();
-    return waiting + pending >= this.#limits.maxQueue;
+    this.#places = new QueuePlaces(limits);
+    this.#starts = new Starts(limits, deps.policy ?? firstComeFirstServed, {
+      capacity: this.#capacity,
+      costs: this.#costs,
+      entry: (view) => this.#entry(view.key),
+      running: () => this.#running,
+      paused: () => [...this.#preempted].filter((entry) => entry.holdsKv),
+    });
   }
 
   /**
@@ -106,47 +121,48 @@ export class Scheduler {
         meta: { kvBytes: spec.kvBytes, kvBudgetBytes: this.#limits.kvBudgetBytes },
       });
     }
-    if (this.full) {
-      throw new PatchbayError('ENGINE_FULL', 'The queue of the engine is full.', {
-        meta: { maxQueue: this.#limits.maxQueue },
-      });
-    }
-    const state = spec.adapters.length === 0 ? 'waiting' : 'pending';
-    const entry: Entry = {
-      ...spec,
-      state,
-      pages: [],
-      processed: 0,
-      known: spec.promptTokens,
-      bypassed: 0,
-      stalled: 0,
-    };
+    this.#places.take(spec.tenantId);
+    const entry = this.#appraisal.entry(spec);
     this.#entries.set(spec.key, entry);
-    this.#policy.observe({ kind: 'arrived', sequence: entry });
+    this.#demand.accepted(spec.priority, entry.rowMs * this.#completion, spec.arrivedMs);
+    if (entry.state === 'waiting') this.#starts.add(entry);
+    else this.#pending += 1;
   }
 
   /**
    * Says that a pending sequence's adapters are in memory. The caller keeps them there until the sequence ends.
    *
+   * @param bytesLoaded how much had to be loaded for it; its tenant is charged for that
    * @throws PatchbayError `ENGINE_TOO_LARGE` if they do not fit into the bank even alone; it stays pending then.
    */
-  adaptersReady(key: number, pages: readonly AdapterPages[]): void {
+  adaptersReady(key: number, pages: readonly AdapterPages[], bytesLoaded = 0): void {
     const entry = this.#entry(key);
     invariant(entry.state === 'pending', 'adapters become ready once');
-    const needed = pages.reduce((sum, adapter) => sum + adapter.pages, 0);
+    const needed = pagesOf(pages);
     if (needed > this.#limits.bankPages) {
       throw new PatchbayError('ENGINE_TOO_LARGE', 'The adapters of the request do not fit into the bank.', {
         meta: { pages: needed, bankPages: this.#limits.bankPages },
       });
     }
     entry.pages = pages;
+    entry.bytesLoaded = bytesLoaded;
+    entry.serviceCost = this.#appraisal.serviceLeft(entry);
     entry.state = 'waiting';
+    this.#pending -= 1;
+    this.#starts.add(entry);
   }
 
-  /** Plans the next step and starts sequences; what it planned must be reported with {@link update}. */
+  /** Plans the next step, starts and preempts; what it planned must be reported with {@link update}. */
   schedule(nowMs: number): StepPlan {
-    const started = this.#admit(nowMs);
-    return { started, rows: planRows(this.#inState('running'), this.#limits, this.#policy, nowMs) };
+    const moved = new Moves();
+    for (let start = this.#starts.next(nowMs); start !== null; start = this.#starts.next(nowMs)) {
+      for (const entry of start.pause) this.#preempt(entry, true, moved);
+      for (const entry of start.evict) this.#preempt(entry, false, moved);
+      if (start.entry !== undefined) this.#start(start.entry, start.aged, moved, nowMs);
+    }
+    const rows = planRows(this.#running, this.#limits, this.#targets, this.#costs.costs);
+    const work = this.#use.describe(rows, (key) => this.#entry(key));
+    return moved.plan(rows, work);
   }
 
   /** Takes note of rows that were run. Rows that wanted logits have one more known token. */
@@ -154,28 +170,48 @@ export class Scheduler {
     for (const row of rows) {
       const entry = this.#entry(row.key);
       invariant(entry.state === 'running' && entry.processed === row.past, 'a row continues its sequence');
-      const prefill = row.past < entry.promptTokens;
+      // The prompt was charged at the start, and what is done again is nobody's service.
+      const generated = row.past >= entry.promptTokens ? row.tokens - row.redone : 0;
       entry.processed += row.tokens;
+      entry.stepped = true;
+      entry.computed = Math.max(entry.computed, entry.processed);
       if (row.wantsLogits) entry.known += 1;
-      this.#policy.observe({ kind: 'processed', sequence: entry, tokens: row.tokens, prefill });
+      if (generated > 0) {
+        this.#starts.charge(entry, this.#appraisal.tokensCost(generated, this.#use.pagesShare(entry)));
+      }
     }
   }
 
   /** Removes a running sequence and frees what it held. */
   finish(key: number): void {
-    invariant(this.#entry(key).state === 'running', 'only a running sequence finishes');
-    this.#remove(key);
+    const entry = this.#entry(key);
+    invariant(entry.state === 'running', 'only a running sequence finishes');
+    this.#remove(entry);
   }
 
   /** Removes a sequence in any state and frees what it held; unknown keys are ignored. */
   cancel(key: number): void {
-    if (this.#entries.has(key)) this.#remove(key);
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) this.#remove(entry);
   }
 
   counts(): SchedulerCounts {
-    const counts = { waiting: 0, pending: 0, running: 0 };
-    for (const entry of this.#entries.values()) counts[entry.state]++;
-    return { ...counts, ...this.#capacity.use() };
+    const running = this.#running.length;
+    const waiting = this.#entries.size - running - this.#pending;
+    return { waiting, pending: this.#pending, running, ...this.#capacity.use() };
+  }
+
+  /** When a sequence that came now would start and give its first token, as far as that can be predicted. */
+  forecast(spec: SequenceSpec): Forecast {
+    const entry = this.#appraisal.entry(spec);
+    const outlook = {
+      running: this.#running,
+      ahead: this.#starts.workAhead(entry),
+      completion: this.#completion,
+      rowsBefore: this.#demand.rowsBefore(spec.priority, spec.arrivedMs),
+      caution: this.#demand.caution(spec.priority),
+    };
+    return forecast(entry, outlook, this.#costs, this.#limits);
   }
 
   /**
@@ -183,56 +219,71 @@ export class Scheduler {
    * runs. Stop rules may end one earlier.
    */
   stepsUntilRoom(): number {
-    let least = Number.POSITIVE_INFINITY;
-    for (const entry of this.#inState('running')) {
-      const prefillSteps = Math.ceil(
-        (entry.promptTokens - entry.processed) / this.#limits.prefillTokensPerStep,
-      );
-      const decodeSteps = entry.promptTokens + entry.maxTokens - entry.known;
-      least = Math.min(least, Math.max(0, prefillSteps) + decodeSteps);
+    const steps = this.#running.map((entry) => stepsLeft(entry, this.#limits.prefillTokensPerStep));
+    return steps.length === 0 ? 0 : Math.min(...steps);
+  }
+
+  #start(entry: Entry, aged: boolean, moved: Moves, nowMs: number): void {
+    const fresh = !entry.started;
+    this.#capacity.take(demandOf(entry));
+    this.#starts.remove(entry);
+    this.#starts.started(entry);
+    moved.started.add(entry.key);
+    if (!entry.holdsKv) moved.opened.add(entry.key);
+    this.#preempted.delete(entry);
+    this.#running.push(entry);
+    entry.state = 'running';
+    entry.started = true;
+    entry.holdsKv = true;
+    entry.bypassed = 0;
+    entry.aged ||= aged;
+    entry.stepped = false;
+    if (!fresh) return;
+    this.#places.leave(entry.tenantId);
+    this.#starts.charge(entry, this.#appraisal.startCost(entry));
+    if (Number.isFinite(entry.latestStartMs)) {
+      this.#demand.started(entry.priority, nowMs > entry.latestStartMs);
     }
-    return Number.isFinite(least) ? least : 0;
   }
 
-  #admit(nowMs: number): number[] {
-    const started: number[] = [];
-    let waiting = this.#inState('waiting');
-    while (waiting.length > 0 && this.#capacity.rowsFree > 0) {
-      const next = this.#nextToStart(waiting, nowMs);
-      if (next === undefined) break;
-      this.#capacity.take(next);
-      next.state = 'running';
-      started.push(next.key);
-      waiting = waiting.filter((entry) => entry !== next);
-      for (const entry of waiting) if (entry.key < next.key) entry.bypassed++;
-      this.#policy.observe({ kind: 'started', sequence: next });
+  /** Takes a sequence's row, its KV, or both. */
+  #preempt(entry: Entry, keepKv: boolean, moved: Moves): void {
+    if (entry.state === 'running') {
+      this.#capacity.release(keepKv ? pausable(entry) : heldBy(entry));
+      this.#running = this.#running.filter((other) => other !== entry);
+      entry.state = 'waiting';
+      entry.preempted += 1;
+      entry.stalled = 0;
+      entry.serviceCost = this.#appraisal.serviceLeft(entry);
+      this.#preempted.add(entry);
+      this.#starts.add(entry);
+    } else if (!keepKv) {
+      this.#capacity.release(cachedBy(entry));
     }
-    return started;
-  }
-
-  #nextToStart(waiting: readonly Entry[], nowMs: number): Entry | undefined {
-    // Those bypassed too often go first, in order of arrival; if the first of them does not fit, nobody starts.
-    const overdue = waiting.find((entry) => entry.bypassed >= this.#limits.maxBypass);
-    if (overdue !== undefined) return this.#capacity.fits(overdue) ? overdue : undefined;
-    for (const view of this.#policy.admissionOrder(waiting, nowMs)) {
-      const entry = this.#entry(view.key);
-      if (this.#capacity.fits(entry)) return entry;
+    if (keepKv) {
+      moved.paused.add(entry.key);
+      return;
     }
-    return undefined;
+    entry.holdsKv = false;
+    entry.processed = 0;
+    moved.paused.delete(entry.key);
+    moved.evicted.add(entry.key);
   }
 
-  #remove(key: number): void {
-    const entry = this.#entry(key);
-    if (entry.state === 'running') this.#capacity.release(entry);
-    this.#entries.delete(key);
-    this.#policy.observe({ kind: 'ended', sequence: entry });
-  }
-
-  /** Entries in one state, in order of arrival: keys rise and the map keeps the order of insertion. */
-  #inState(state: Entry['state']): Entry[] {
-    const found: Entry[] = [];
-    for (const entry of this.#entries.values()) if (entry.state === state) found.push(entry);
-    return found;
+  #remove(entry: Entry): void {
+    if (entry.state === 'running') {
+      this.#capacity.release(heldBy(entry));
+      this.#running = this.#running.filter((other) => other !== entry);
+      const share = (entry.known - entry.promptTokens) / entry.maxTokens;
+      this.#completion += COMPLETION_RATE * (share - this.#completion);
+    } else if (entry.state === 'waiting') {
+      this.#starts.remove(entry);
+      if (entry.holdsKv) this.#capacity.release(cachedBy(entry));
+    } else this.#pending -= 1;
+    if (!entry.started) this.#places.leave(entry.tenantId);
+    this.#preempted.delete(entry);
+    this.#entries.delete(entry.key);
+    this.#starts.ended(entry);
   }
 
   #entry(key: number): Entry {
@@ -241,3 +292,6 @@ export class Scheduler {
     return entry;
   }
 }
+
+/** Weight of one sequence in the running mean of how much of its tokens a sequence generates. */
+const COMPLETION_RATE = 0.02;

@@ -1,5 +1,18 @@
-import type { SchedulingPolicy } from './policy.ts';
-import type { Entry, PlannedRow } from './scheduler.ts';
+import { CLASS_RANK, type ClassTargets } from './classes.ts';
+import type { StepCosts } from './cost-model.ts';
+import type { Entry } from './entry.ts';
+
+/** One row of a step. */
+export interface PlannedRow {
+  readonly key: number;
+  /** How many of the sequence's known tokens to process, after the `past` ones. */
+  readonly tokens: number;
+  readonly past: number;
+  /** How many of them were processed before, until the sequence lost its KV. The sequence is not charged for them. */
+  readonly redone: number;
+  /** True when these are the last known tokens, so that the next one can be drawn. */
+  readonly wantsLogits: boolean;
+}
 
 /** Bounds of one step's prefill. */
 export interface PrefillLimits {
@@ -7,9 +20,12 @@ export interface PrefillLimits {
   readonly maxPrefillStall: number;
 }
 
+/** Least share of the prefill budget that inter-token targets leave, so that prompts always move on. */
+const LEAST_BUDGET_SHARE = 1 / 8;
+
 /**
  * Plans the rows of one step: every running sequence that is past its prompt decodes one token; what the prefill
- * budget allows is read from prompts.
+ * budget allows is read from prompts. What an evicted sequence has to read again counts as prompt.
  *
  * A chunk that continues a prompt has many tokens and a past, which the runner can only run by itself, while
  * first chunks have no past and share one run. So at most one row per step is *partial*: it continues a prompt, or
@@ -20,22 +36,24 @@ export interface PrefillLimits {
  * stalled first, so each of n running sequences gets a chunk at least every `maxPrefillStall + n` steps.
  */
 export function planRows(
-  running: readonly Entry[],
+  running: Iterable<Entry>,
   limits: PrefillLimits,
-  policy: SchedulingPolicy,
-  nowMs: number,
+  targets: ClassTargets,
+  costs: StepCosts,
 ): PlannedRow[] {
   const rows: PlannedRow[] = [];
   const reading: Entry[] = [];
+  let interTokenMs = Number.POSITIVE_INFINITY;
   for (const entry of running) {
-    if (entry.known - entry.processed === 1 && entry.processed >= entry.promptTokens)
+    if (entry.known - entry.processed === 1 && entry.processed >= entry.promptTokens) {
       rows.push(row(entry, 1));
-    else reading.push(entry);
+      interTokenMs = Math.min(interTokenMs, targets[entry.priority].interTokenMs);
+    } else reading.push(entry);
   }
   if (reading.length === 0) return rows;
-  let budget = limits.prefillTokensPerStep;
+  let budget = prefillBudget(rows.length, interTokenMs, limits, costs);
   let partialTaken = false;
-  for (const entry of prefillOrder(reading, limits, policy, nowMs)) {
+  for (const entry of reading.sort((a, b) => byUrgency(a, b, limits))) {
     const left = entry.known - entry.processed;
     const tokens = Math.min(left, budget);
     const partial = tokens > 0 && (entry.processed > 0 ? tokens > 1 : tokens < left);
@@ -51,26 +69,33 @@ export function planRows(
   return rows;
 }
 
-function row(entry: Entry, tokens: number): PlannedRow {
-  const past = entry.processed;
-  return { key: entry.key, tokens, past, wantsLogits: past + tokens === entry.known };
+/** As many prompt tokens as leave the step within the shortest inter-token target of its decode rows. */
+export function prefillBudget(
+  decodeRows: number,
+  interTokenMs: number,
+  { prefillTokensPerStep }: PrefillLimits,
+  costs: StepCosts,
+): number {
+  if (!Number.isFinite(interTokenMs)) return prefillTokensPerStep;
+  const spareMs = interTokenMs - costs.stepMs - costs.decodeRowMs * decodeRows;
+  const least = Math.max(1, Math.floor(prefillTokensPerStep * LEAST_BUDGET_SHARE));
+  const affordable = Math.floor(spareMs / costs.prefillTokenMs);
+  return Math.min(prefillTokensPerStep, Math.max(least, affordable));
 }
 
-function prefillOrder(
-  reading: readonly Entry[],
-  { maxPrefillStall }: PrefillLimits,
-  policy: SchedulingPolicy,
-  nowMs: number,
-): Entry[] {
-  const overdue = reading
-    .filter((entry) => entry.stalled >= maxPrefillStall)
-    .sort((a, b) => b.stalled - a.stalled || a.key - b.key);
-  const rest = reading.filter((entry) => entry.stalled < maxPrefillStall);
-  const byKey = new Map(rest.map((entry) => [entry.key, entry]));
-  const ordered: Entry[] = [];
-  for (const view of policy.prefillOrder(rest, nowMs)) {
-    const entry = byKey.get(view.key);
-    if (entry !== undefined) ordered.push(entry);
-  }
-  return [...overdue, ...ordered];
+function row(entry: Entry, tokens: number): PlannedRow {
+  const past = entry.processed;
+  const redone = Math.max(0, Math.min(past + tokens, entry.computed) - past);
+  return { key: entry.key, tokens, past, redone, wantsLogits: past + tokens === entry.known };
+}
+
+/** Those left aside too long, then by class, then least slack first. */
+function byUrgency(a: Entry, b: Entry, { maxPrefillStall }: PrefillLimits): number {
+  const overdueA = a.stalled >= maxPrefillStall ? a.stalled : -1;
+  const overdueB = b.stalled >= maxPrefillStall ? b.stalled : -1;
+  if (overdueA !== overdueB) return overdueB - overdueA;
+  const byClass = CLASS_RANK[a.priority] - CLASS_RANK[b.priority];
+  if (byClass !== 0 || overdueA >= 0) return overdueA >= 0 ? a.key - b.key : byClass;
+  if (a.latestStartMs !== b.latestStartMs) return a.latestStartMs < b.latestStartMs ? -1 : 1;
+  return a.key - b.key;
 }

@@ -84,7 +84,10 @@ function drawRow(
   }
 }
 
+/** Shares the step's time by tokens. The share of tokens that are processed again is nobody's bill. */
 function charge(rows: readonly StepRow[], totalMs: number): void {
   const tokens = rows.reduce((sum, { planned }) => sum + planned.tokens, 0);
-  for (const { live, planned } of rows) live.computeMs += (totalMs * planned.tokens) / tokens;
+  for (const { live, planned } of rows) {
+    live.computeMs += (totalMs * (planned.tokens - planned.redone)) / tokens;
+  }
 }

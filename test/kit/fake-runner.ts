@@ -25,6 +25,7 @@ export interface FakeRunnerOptions {
   readonly kvBytesPerToken: number;
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
+  /** Most rows of a step; rows that are paused may be open besides. */
   readonly maxRows: number;
   /** Most prompt tokens per run, as the engine under test was told. */
   readonly prefillTokensPerStep: number;
@@ -123,7 +124,6 @@ export class FakeRunner implements StepRunner {
     let used = 0;
     for (const row of this.#rows.values()) used += this.kvBytes(row.maxTokens);
     this.#check(used <= this.kvBudgetBytes, `KV over-commit: ${used}`);
-    this.#check(this.#rows.size <= this.options.maxRows, 'too many rows');
     return this.#nextRow++;
   }
 
@@ -178,6 +178,7 @@ export class FakeRunner implements StepRunner {
 
   #checkStep(work: readonly RowWork[]): void {
     this.#check(work.length > 0, 'an empty step');
+    this.#check(work.length <= this.options.maxRows, 'too many rows');
     this.#check(new Set(work.map(({ row }) => row)).size === work.length, 'a row twice in a step');
     const continuing = work.filter(({ past, tokens }) => past > 0 && tokens.length > 1);
     this.#check(continuing.length <= 1, 'two continuing chunks in a step');

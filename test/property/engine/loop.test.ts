@@ -1,6 +1,7 @@
 import { ok } from 'node:assert/strict';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { SCHEDULING_POLICIES } from '../../../src/engine/options.ts';
 import type { SequenceRequest } from '../../../src/engine/port.ts';
 import { createSampler } from '../../../src/engine/sampler.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
@@ -77,7 +78,7 @@ const adapterArb: fc.Arbitrary<Required<FakeAdapterSpec>> = fc.record({
 });
 
 const traceArb = fc.record({
-  arrivals: fc.array(arrivalArb, { minLength: 1, maxLength: 14 }),
+  arrivals: fc.array(arrivalArb, { minLength: 1, maxLength: 14, size: 'max' }),
   adapters: fc.tuple(...DIGESTS.map(() => adapterArb)),
   engine: fc.record({
     maxBatch: fc.integer({ min: 1, max: 6 }),
@@ -87,8 +88,14 @@ const traceArb = fc.record({
     maxPrefillStall: fc.integer({ min: 0, max: 4 }),
     hostCacheBytes: fc.integer({ min: 200, max: 700 }),
     maxConcurrentLoads: fc.integer({ min: 1, max: 3 }),
+    scheduling: fc.constantFrom(...SCHEDULING_POLICIES),
+    maxPreemptions: fc.integer({ min: 0, max: 3 }),
+    interactiveTtftMs: fc.constantFrom(0, 1, 1, 10),
+    interactiveInterTokenMs: fc.constantFrom(0, 5),
+    standardTtftMs: fc.constantFrom(0, 1, 20),
+    maxWaitPercent: fc.constantFrom(0, 0, 100),
   }),
-  kvBudgetBytes: fc.integer({ min: 250, max: 1200 }),
+  kvBudgetBytes: fc.oneof(fc.integer({ min: 250, max: 500 }), fc.integer({ min: 250, max: 1200 })),
   bankPages: fc.integer({ min: 4, max: 12 }),
   failingRuns: fc.uniqueArray(fc.nat(40), { maxLength: 2 }),
 });
@@ -244,6 +251,23 @@ function checkBilling(all: readonly Submitted[], trace: Trace): void {
   }
 }
 
+/** Nobody is billed for more than the steps took, and what was preempted is not billed twice. */
+function checkCompute(all: readonly Submitted[], { runner }: FakeEngine): number {
+  const billed = all.map(({ recording }) => {
+    const end = recording.events.at(-1);
+    return end?.kind === 'end' ? end.usage.computeMs : 0;
+  });
+  const sum = billed.reduce((total, ms) => total + ms, 0);
+  const tookMs = runner.runs.length * runner.options.stepMs;
+  ok(sum <= tookMs + 1e-6, 'more was billed than was run');
+  const rows = new Set(runner.runs.flatMap((run) => run.map(({ row }) => row))).size;
+  const evictions = rows - all.filter((_, index) => (billed[index] ?? 0) > 0).length;
+  if (evictions > 0) ok(sum < tookMs, 'work that was done again was billed');
+  return evictions;
+}
+
+let evictions = 0;
+
 async function checkTrace(trace: Trace): Promise<void> {
   const made = fakeEngine({
     engine: trace.engine,
@@ -267,10 +291,12 @@ async function checkTrace(trace: Trace): Promise<void> {
   expect(status.residentAdapters.every(({ inUse }) => inUse === 0)).toBe(true);
   expect(status.hostCacheBytesUsed).toBeLessThanOrEqual(trace.engine.hostCacheBytes);
   checkBilling(all, trace);
+  evictions += checkCompute(all, made);
   await engine.close({ graceMs: 0 });
   expect(runner.disposed && loader.closed).toBe(true);
 }
 
 test('in random traces every sequence gets what it gets alone, ends once, and leaves nothing behind', async () => {
   await fc.assert(fc.asyncProperty(traceArb, checkTrace), { seed: SEED, numRuns: 1200 });
+  expect(evictions).toBeGreaterThan(20);
 }, 180_000);

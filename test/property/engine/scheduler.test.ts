@@ -1,31 +1,41 @@
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { SchedulingPolicy, SequenceView } from '../../../src/engine/policy.ts';
-import { firstComeFirstServed } from '../../../src/engine/policy.ts';
+import { StepCostModel } from '../../../src/engine/cost-model.ts';
+import { firstComeFirstServed, ordered } from '../../../src/engine/policies/ordered.ts';
+import { roundRobin } from '../../../src/engine/policies/round-robin.ts';
+import { virtualTokenCounters } from '../../../src/engine/policies/vtc.ts';
+import type { SchedulingPolicy } from '../../../src/engine/policy.ts';
 import { type PlannedRow, Scheduler, type SequenceSpec } from '../../../src/engine/scheduler.ts';
-import { PRIORITY_CLASSES } from '../../../src/kernel/priority.ts';
+import { PRIORITY_CLASSES, type PriorityClass } from '../../../src/kernel/priority.ts';
 
 /** fast-check prints seed and path of a failure; with the same seed it fails again. */
 const SEED = 20_260_101;
 
 const ADAPTER_PAGES = [1, 1, 2, 3, 5];
 
+/** Every step takes a millisecond. */
+const UNIT_COSTS = { stepMs: 1, decodeRowMs: 0, prefillTokenMs: 0, pageMs: 0, contextTokenMs: 0 };
+
 const limitsArb = fc.record({
   maxBatch: fc.integer({ min: 1, max: 6 }),
   prefillTokensPerStep: fc.integer({ min: 1, max: 12 }),
   maxQueue: fc.integer({ min: 1, max: 12 }),
+  queueShare: fc.constant(0),
   maxBypass: fc.integer({ min: 0, max: 5 }),
+  maxPreemptions: fc.integer({ min: 0, max: 3 }),
   maxPrefillStall: fc.integer({ min: 0, max: 4 }),
-  kvBudgetBytes: fc.integer({ min: 40, max: 120 }),
+  kvBudgetBytes: fc.integer({ min: 45, max: 160 }),
   bankPages: fc.integer({ min: 5, max: 9 }),
+  interactiveTtft: fc.constantFrom(1, 1, 6, Number.POSITIVE_INFINITY),
+  standardTtft: fc.constantFrom(1, 10, 30, Number.POSITIVE_INFINITY),
 });
 
 const arrivalArb = fc.record({
   kind: fc.constant('arrive' as const),
   priority: fc.constantFrom(...PRIORITY_CLASSES),
   promptTokens: fc.integer({ min: 1, max: 30 }),
-  maxTokens: fc.integer({ min: 1, max: 8 }),
+  maxTokens: fc.integer({ min: 1, max: 12 }),
   adapters: fc.uniqueArray(fc.integer({ min: 0, max: 4 }), { maxLength: 2 }),
 });
 
@@ -40,25 +50,29 @@ type Drawn<A> = A extends fc.Arbitrary<infer T> ? T : never;
 type Limits = Drawn<typeof limitsArb>;
 type Command = Drawn<typeof commandArb>;
 
-const newestFirst = (views: readonly SequenceView[]) => views.toSorted((a, b) => b.key - a.key);
-
-/** Policies that are unfair on purpose: the scheduler's own bounds must hold under any. */
-const POLICIES: Record<string, () => SchedulingPolicy> = {
+/** Some are unfair on purpose: the scheduler's own bounds must hold under any. */
+const POLICIES: Record<string, SchedulingPolicy> = {
   'first come first served': firstComeFirstServed,
-  'newest first': () => ({ admissionOrder: newestFirst, prefillOrder: newestFirst, observe: () => {} }),
-  scrambled: () => {
-    const order = (views: readonly SequenceView[]) =>
-      views.toSorted((a, b) => ((a.key * 7 + a.known * 3) % 11) - ((b.key * 7 + b.known * 3) % 11));
-    return { admissionOrder: order, prefillOrder: order, observe: () => {} };
-  },
+  'round robin': roundRobin,
+  'virtual token counters': virtualTokenCounters({ allowance: 20 }),
+  'newest first': ordered((a, b) => b.key - a.key),
+  scrambled: ordered((a, b) => ((a.key * 7) % 11) - ((b.key * 7) % 11) || a.key - b.key),
 };
 
 /** What the test knows about a sequence, kept apart from the scheduler's books. */
 interface Shadow {
   readonly spec: SequenceSpec;
   state: 'pending' | 'waiting' | 'running' | 'ended';
+  started: boolean;
+  holdsKv: boolean;
   processed: number;
+  /** The most tokens that were ever processed: what comes again below that is redone. */
+  computed: number;
   drawn: number;
+  preempted: number;
+  /** Step of the last preemption. */
+  stoppedAt: number;
+  /** Later arrivals of its class that started before it while it was ready. */
   bypassed: number;
   stalled: number;
 }
@@ -67,11 +81,32 @@ class Harness {
   readonly limits: Limits;
   readonly scheduler: Scheduler;
   readonly all: Shadow[] = [];
+  readonly #inOrder: boolean;
+  /** Starts of more urgent classes since one of the class, by class. */
+  readonly #passed = { INTERACTIVE: 0, STANDARD: 0, BATCH: 0 };
   steps = 0;
+  preemptions = 0;
 
   constructor(limits: Limits, policy: SchedulingPolicy) {
     this.limits = limits;
-    this.scheduler = new Scheduler(limits, policy);
+    this.#inOrder = policy === firstComeFirstServed;
+    const { interactiveTtft, standardTtft } = limits;
+    const costs = new StepCostModel(UNIT_COSTS, {
+      decodeRows: 0,
+      prefillTokens: 0,
+      pages: 0,
+      contextTokens: 0,
+    });
+    const target = (ttftMs: number) => ({ ttftMs, interTokenMs: Number.POSITIVE_INFINITY });
+    this.scheduler = new Scheduler(limits, {
+      policy,
+      costs,
+      targets: {
+        INTERACTIVE: target(interactiveTtft),
+        STANDARD: target(standardTtft),
+        BATCH: target(Number.POSITIVE_INFINITY),
+      },
+    });
   }
 
   in(state: Shadow['state']): Shadow[] {
@@ -99,6 +134,7 @@ class Harness {
         if (shadow === undefined) break;
         this.scheduler.cancel(shadow.spec.key);
         shadow.state = 'ended';
+        for (const each of PRIORITY_CLASSES) if (!this.waits(each)) this.#passed[each] = 0;
       }
     }
   }
@@ -112,13 +148,25 @@ class Harness {
       tenantId: 't',
       priority,
       adapters: digests,
-      arrivedMs: 0,
+      arrivedMs: this.steps,
       promptTokens,
       maxTokens,
       kvBytes,
     };
-    const queued = this.in('pending').length + this.in('waiting').length;
-    const shadow: Shadow = { spec, state: 'ended', processed: 0, drawn: 0, bypassed: 0, stalled: 0 };
+    const queued = this.in('pending').length + this.in('waiting').filter(({ started }) => !started).length;
+    const shadow: Shadow = {
+      spec,
+      state: 'ended',
+      started: false,
+      holdsKv: false,
+      processed: 0,
+      computed: 0,
+      drawn: 0,
+      preempted: 0,
+      stoppedAt: -1,
+      bypassed: 0,
+      stalled: 0,
+    };
     this.all.push(shadow);
     if (queued >= this.limits.maxQueue) {
       expect(() => this.scheduler.enqueue(spec)).toThrow(expect.objectContaining({ code: 'ENGINE_FULL' }));
@@ -145,25 +193,65 @@ class Harness {
   }
 
   step(): void {
-    const { started, rows } = this.scheduler.schedule(this.steps++);
-    for (const key of started) {
-      const shadow = this.shadow(key);
-      equal(shadow.state, 'waiting');
-      shadow.state = 'running';
-      for (const other of this.in('waiting')) {
-        if (other.spec.key < key) other.bypassed += 1;
-        ok(other.bypassed <= this.limits.maxBypass, 'bypassed too often');
-      }
-    }
+    const { paused, evicted, started, opened, rows } = this.scheduler.schedule(this.steps++);
+    for (const key of [...paused, ...evicted]) this.stop(this.shadow(key), evicted.includes(key));
+    for (const key of started) this.start(this.shadow(key), !opened.includes(key));
     this.checkCapacity();
     this.checkRows(rows);
     this.scheduler.update(rows);
     for (const row of rows) this.process(row);
   }
 
-  process({ key, tokens, wantsLogits }: PlannedRow): void {
+  /** The plan names who moved and not in which order; so a sequence may be stopped before it is seen to start. */
+  stop(shadow: Shadow, evicted: boolean): void {
+    if (shadow.state === 'running') {
+      this.preemptions += 1;
+      shadow.preempted += 1;
+      shadow.stoppedAt = this.steps;
+      shadow.stalled = 0;
+      shadow.state = 'waiting';
+      ok(shadow.preempted <= this.limits.maxPreemptions, 'preempted too often');
+      ok(shadow.spec.priority !== 'INTERACTIVE');
+    } else ok(evicted && shadow.holdsKv, 'only who runs is paused');
+    if (evicted) {
+      shadow.holdsKv = false;
+      shadow.processed = 0;
+    }
+  }
+
+  start(shadow: Shadow, resumed: boolean): void {
+    const { key, priority } = shadow.spec;
+    equal(shadow.state, 'waiting');
+    equal(shadow.holdsKv, resumed);
+    shadow.state = 'running';
+    shadow.started = true;
+    shadow.holdsKv = true;
+    const rank = PRIORITY_CLASSES.indexOf(priority);
+    PRIORITY_CLASSES.forEach((other, index) => {
+      if (index === rank || !this.waits(other)) this.#passed[other] = 0;
+      else if (index > rank) this.#passed[other] += 1;
+      ok(this.#passed[other] <= 2 * Math.max(1, this.limits.maxBypass) + 1, 'a class was passed too often');
+    });
+    if (!this.#inOrder) return;
+    for (const other of this.in('waiting')) {
+      const passed = other.spec.key < key && other.stoppedAt < this.steps;
+      if (passed && other.spec.priority === priority) other.bypassed += 1;
+      ok(other.bypassed <= this.limits.maxBypass, 'bypassed too often');
+    }
+  }
+
+  /** Whether somebody of the class waits who did so before this step. */
+  waits(priority: PriorityClass): boolean {
+    return this.in('waiting').some(
+      ({ spec, stoppedAt }) => spec.priority === priority && stoppedAt < this.steps,
+    );
+  }
+
+  process({ key, tokens, past, redone, wantsLogits }: PlannedRow): void {
     const shadow = this.shadow(key);
+    equal(redone, Math.max(0, Math.min(past + tokens, shadow.computed) - past));
     shadow.processed += tokens;
+    shadow.computed = Math.max(shadow.computed, shadow.processed);
     if (!wantsLogits) return;
     shadow.drawn += 1;
     if (shadow.drawn < shadow.spec.maxTokens) return;
@@ -174,7 +262,8 @@ class Harness {
   checkCapacity(): void {
     const running = this.in('running');
     ok(running.length <= this.limits.maxBatch);
-    const kv = running.reduce((sum, { spec }) => sum + spec.kvBytes, 0);
+    const holding = this.all.filter(({ state, holdsKv }) => state !== 'ended' && holdsKv);
+    const kv = holding.reduce((sum, { spec }) => sum + spec.kvBytes, 0);
     ok(kv <= this.limits.kvBudgetBytes);
     const digests = new Set(running.flatMap(({ spec }) => spec.adapters));
     const pages = [...digests].reduce((sum, digest) => sum + (ADAPTER_PAGES[Number(digest)] ?? 1), 0);
@@ -195,14 +284,16 @@ class Harness {
       ok(tokens > 0);
       ok(past + tokens <= known);
       equal(wantsLogits, past + tokens === known);
-      if (past < spec.promptTokens) prefill += tokens;
+      if (past < spec.promptTokens || tokens > 1) prefill += tokens;
       if (past > 0 && tokens > 1) partial += 1;
     }
     ok(prefill <= this.limits.prefillTokensPerStep);
     ok(partial <= 1, 'continuing chunks');
     const served = new Set(rows.map(({ key }) => key));
     for (const shadow of this.in('running')) {
-      const decoding = shadow.processed >= shadow.spec.promptTokens;
+      const decoding =
+        shadow.processed >= shadow.spec.promptTokens &&
+        shadow.processed === shadow.spec.promptTokens + shadow.drawn - 1;
       if (decoding) ok(served.has(shadow.spec.key), 'a running stream was stalled');
       shadow.stalled = served.has(shadow.spec.key) ? 0 : shadow.stalled + 1;
       const bound = this.limits.maxPrefillStall + this.limits.maxBatch;
@@ -224,25 +315,32 @@ function choose(shadows: readonly Shadow[], pick: number): Shadow | undefined {
 test.each(Object.keys(POLICIES))(
   'random traces keep every bound and end, whatever the policy: %s',
   (name) => {
-    const property = fc.property(limitsArb, fc.array(commandArb, { maxLength: 80 }), (limits, commands) => {
-      const harness = new Harness(limits, POLICIES[name]?.() ?? firstComeFirstServed());
-      for (const command of commands) harness.apply(command);
-      for (const shadow of harness.in('pending')) harness.ready(shadow);
-      // Every step gives at least one token of progress, so the work left bounds the steps left.
-      const left = [...harness.in('waiting'), ...harness.in('running')].reduce(
-        (sum, { spec, processed }) => sum + spec.promptTokens + spec.maxTokens - processed,
-        0,
-      );
-      for (let i = 0; i < left; i++) harness.step();
-      expect(harness.in('ended')).toHaveLength(harness.all.length);
-      expect(harness.scheduler.counts()).toEqual({
-        waiting: 0,
-        pending: 0,
-        running: 0,
-        kvBytesUsed: 0,
-        bankPagesUsed: 0,
-      });
-    });
-    fc.assert(property, { seed: SEED, numRuns: 1000 });
+    let preemptions = 0;
+    const property = fc.property(
+      limitsArb,
+      fc.array(commandArb, { maxLength: 80, size: 'max' }),
+      (limits, commands) => {
+        const harness = new Harness(limits, POLICIES[name] ?? firstComeFirstServed);
+        for (const command of commands) harness.apply(command);
+        for (const shadow of harness.in('pending')) harness.ready(shadow);
+        // Every step gives at least one token of progress, so the work left bounds the steps left.
+        const left = [...harness.in('waiting'), ...harness.in('running')].reduce(
+          (sum, { spec }) => sum + (spec.promptTokens + spec.maxTokens) * (1 + harness.limits.maxPreemptions),
+          0,
+        );
+        for (let i = 0; i < left; i++) harness.step();
+        expect(harness.in('ended')).toHaveLength(harness.all.length);
+        preemptions += harness.preemptions;
+        expect(harness.scheduler.counts()).toEqual({
+          waiting: 0,
+          pending: 0,
+          running: 0,
+          kvBytesUsed: 0,
+          bankPagesUsed: 0,
+        });
+      },
+    );
+    fc.assert(property, { seed: SEED, numRuns: 500 });
+    expect(preemptions).toBeGreaterThan(100);
   },
 );

@@ -225,7 +225,7 @@ describe('scheduling through the loop', () => {
 
   test('usage splits queue, prefill and decode time and shares the steps by tokens', async () => {
     const { engine } = fakeEngine({
-      engine: { maxBatch: 1, prefillTokensPerStep: 4 },
+      engine: { maxBatch: 1, prefillTokensPerStep: 4, scheduling: 'fcfs' },
       runner: { stepMs: 10 },
     });
     const first = await submitted(engine, request({ promptIds: [1], stop: { maxTokens: 3 } }));
@@ -255,6 +255,60 @@ describe('scheduling through the loop', () => {
     expect(runner.runs).toHaveLength(0);
     await engine.close({ graceMs: 0 });
     expect(runner.disposed).toBe(true);
+  });
+});
+
+describe('preemption', () => {
+  const engineOptions = { maxBatch: 1, interactiveTtftMs: 1, maxWaitPercent: 0 };
+  const batch = request({ promptIds: [7, 8, 9], stop: { maxTokens: 10 }, priority: 'BATCH' });
+  const urgent = request({ promptIds: [1, 2], stop: { maxTokens: 3 }, priority: 'INTERACTIVE' });
+
+  /** Runs a batch sequence, and an interactive one that comes after its fourth token. */
+  async function interrupted(kvBudgetBytes: number) {
+    const { engine, runner } = fakeEngine({
+      engine: engineOptions,
+      runner: { stepMs: 10, kvBudgetBytes },
+    });
+    const first = await submitted(engine, { ...batch, id: 'batch' });
+    await first.reached(4);
+    const second = await submitted(engine, { ...urgent, id: 'urgent' });
+    const urgentEnd = await second.ended;
+    const before = first.tokens.length;
+    const batchEnd = await first.ended;
+    await engine.close({ graceMs: 0 });
+    expect(runner.misuses).toEqual([]);
+    expect(first.tokens).toEqual(greedy([7, 8, 9], 10));
+    expect(second.tokens).toEqual(greedy([1, 2], 3));
+    // The interactive sequence ran as soon as it came: its tokens stand before the rest of the batch sequence's.
+    expect(before).toBe(4);
+    expect(urgentEnd.usage).toMatchObject({ queueMs: 0, prefillMs: 10, decodeMs: 20, computeMs: 30 });
+    return { usage: batchEnd.usage, rows: runner.runs.map((run) => run.map(({ tokens }) => tokens.length)) };
+  }
+
+  test('keeps the KV cache while memory lasts, and the sequence goes on where it stopped', async () => {
+    const { usage, rows } = await interrupted(10_000);
+    expect(rows.flat()).toEqual([3, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1]);
+    expect(usage).toMatchObject({ queueMs: 30, prefillMs: 10, decodeMs: 90, computeMs: 100 });
+  });
+
+  test('gives up the KV cache when the urgent one needs it; what is done again is not billed', async () => {
+    const { usage, rows } = await interrupted(130);
+    // Three prompt tokens and four of the answer are read again, of which six had been processed before.
+    expect(rows.flat()).toEqual([3, 1, 1, 1, 2, 1, 1, 7, 1, 1, 1, 1, 1]);
+    expect(usage.computeMs).toBeCloseTo(100 - 10 + 10 / 7);
+    expect(usage).toMatchObject({ queueMs: 30, prefillMs: 10, completionTokens: 10 });
+  });
+
+  test('a request that would come too late is refused with the time after which it would not', async () => {
+    const { engine } = fakeEngine({ engine: { maxBatch: 1, standardTtftMs: 100 }, runner: { stepMs: 10 } });
+    const running = await submitted(engine, request({ stop: { maxTokens: 60 } }));
+    await running.reached(2);
+    await expect(submitted(engine, request())).rejects.toMatchObject({
+      code: 'ENGINE_FULL',
+      meta: { predictedWaitMs: expect.any(Number), retryAfterMs: expect.any(Number) },
+    });
+    await submitted(engine, request({ priority: 'BATCH' }));
+    await engine.close({ graceMs: 0 });
   });
 });
 

