@@ -9,8 +9,8 @@ import { importOnce } from '../dist/backbone/imported.js';
 import { syntheticCheckpoint } from '../dist/bench/synthetic.js';
 import { syntheticStore } from '../dist/bench/synthetic-store.js';
 import { packAdapter } from '../dist/engine/runner/pack.js';
+import { PAGE_RANK } from '../dist/serving/layout.js';
 import { createThreadLoader } from '../dist/serving/loader-thread.js';
-import { PAGE_RANK } from '../dist/serving/open-runner.js';
 
 const [backbone = 'synthetic:30m', rankText = '16', countText = '40'] = process.argv.slice(2);
 const [rank, count] = [Number(rankText), Number(countText)];

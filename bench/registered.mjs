@@ -12,8 +12,9 @@ import { syntheticStore } from '../dist/bench/synthetic-store.js';
 import { prompts } from '../dist/bench/workload.js';
 import { createInlineEngine } from '../dist/engine/loop.js';
 import { systemClock } from '../dist/kernel/clock.js';
+import { PAGE_RANK } from '../dist/serving/layout.js';
 import { createThreadLoader } from '../dist/serving/loader-thread.js';
-import { openRunner, PAGE_RANK } from '../dist/serving/open-runner.js';
+import { openRunner } from '../dist/serving/open-runner.js';
 
 const flags = {
   backbone: 'synthetic:30m',
@@ -62,7 +63,7 @@ async function openEngine() {
     {
       maxContext: numbers('input').at(-1) + numbers('output').at(-1),
       kvBytes: 2 ** 30,
-      bankPages: 1024,
+      bankBytes: 2 ** 30,
       intraOpThreads: 0,
       executionProviders: ['cpu'],
     },
