@@ -35,7 +35,8 @@ export function memoryNeeds(manifest: BackboneManifest, settings: MemorySettings
     weightBytes: manifest.dataBytes + tied + RUNTIME_BYTES,
     stepBytes: ARENA_FACTOR * FLOAT_BYTES * (mlp + scores + newKv + logits),
     sequenceBytes: 2 * shape.layers * shape.kvHeads * shape.headDim * FLOAT_BYTES * context,
-    adapterBytes: (1 + Math.ceil(settings.maxRank / PAGE_RANK)) * pageBytes(shape),
+    adapterBytes: Math.ceil(settings.maxRank / PAGE_RANK) * pageBytes(shape),
+    zeroPageBytes: pageBytes(shape),
     maxBatch: settings.maxBatch,
     maxConcurrentLoads: MAX_CONCURRENT_LOADS,
   };

@@ -34,6 +34,8 @@ export interface MemoryNeeds {
   readonly sequenceBytes: number;
   /** An adapter of the highest rank, packed. */
   readonly adapterBytes: number;
+  /** The bank's page of zeros. */
+  readonly zeroPageBytes: number;
   readonly maxBatch: number;
   readonly maxConcurrentLoads: number;
 }
@@ -72,7 +74,7 @@ export function planMemory(needs: MemoryNeeds, wishes: MemoryWishes): MemoryPlan
   };
   const least: Readonly<Record<Divided, number>> = {
     kvBytes: wishes.kvBytes ?? needs.sequenceBytes,
-    bankBytes: wishes.bankBytes ?? needs.adapterBytes,
+    bankBytes: wishes.bankBytes ?? needs.zeroPageBytes + needs.adapterBytes,
     hostCacheBytes: wishes.hostCacheBytes ?? needs.adapterBytes,
   };
   const needed = sum(Object.values(fixed)) + sum(Object.values(least));
@@ -83,7 +85,7 @@ export function planMemory(needs: MemoryNeeds, wishes: MemoryWishes): MemoryPlan
     return Math.max(least[part], Math.min(most, least[part] + Math.floor(left * SHARES[part])));
   };
   const kvBytes = share('kvBytes', needs.maxBatch * needs.sequenceBytes);
-  const bankBytes = share('bankBytes', needs.maxBatch * needs.adapterBytes);
+  const bankBytes = share('bankBytes', needs.zeroPageBytes + needs.maxBatch * needs.adapterBytes);
   const rest = wishes.totalBytes - sum(Object.values(fixed)) - kvBytes - bankBytes;
   const hostCacheBytes = wishes.hostCacheBytes ?? rest;
   const { totalBytes } = wishes;

@@ -17,6 +17,7 @@ const NEEDS: MemoryNeeds = {
   stepBytes: 40 * MB,
   sequenceBytes: 10 * MB,
   adapterBytes: 5 * MB,
+  zeroPageBytes: MB,
   maxBatch: 4,
   maxConcurrentLoads: 2,
 };
@@ -26,7 +27,7 @@ test('what is left is shared, no part beyond what a full batch uses, and the cac
   const plan = planMemory(NEEDS, WISHES);
   expect(plan).toMatchObject({
     kvBytes: 40 * MB,
-    bankBytes: 20 * MB,
+    bankBytes: 21 * MB,
     loadBytes: 30 * MB,
     weightBytes: 100 * MB,
   });
@@ -49,13 +50,13 @@ test('too little memory is refused with what is needed, and that much is enough'
   };
   const error = refused(300 * MB);
   expect(error).toMatchObject({ code: 'CONFIG_INVALID', field: 'PATCHBAY_MEMORY_BYTES' });
-  const needed = PROCESS_BYTES + (100 + 40 + 30 + 10 + 5 + 5) * MB;
+  const needed = PROCESS_BYTES + (100 + 40 + 30 + 10 + 6 + 5) * MB;
   expect(error.meta).toMatchObject({ neededBytes: needed });
   expect(error.message).toContain('weights 100 MB');
   expect(refused(needed - 1).meta).toMatchObject({ neededBytes: needed });
   expect(planMemory(NEEDS, { ...WISHES, totalBytes: needed })).toMatchObject({
     kvBytes: NEEDS.sequenceBytes,
-    bankBytes: NEEDS.adapterBytes,
+    bankBytes: NEEDS.adapterBytes + MB,
     hostCacheBytes: NEEDS.adapterBytes,
   });
 });
@@ -67,6 +68,7 @@ test('whatever is asked for, the parts never exceed the total and never fall bel
     stepBytes: bytes,
     sequenceBytes: bytes,
     adapterBytes: bytes,
+    zeroPageBytes: bytes,
     maxBatch: fc.integer({ min: 1, max: 64 }),
     maxConcurrentLoads: fc.integer({ min: 1, max: 4 }),
   });
