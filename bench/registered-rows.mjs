@@ -19,6 +19,8 @@ const server = spawn(
     stdio: ['ignore', 'pipe', 'inherit'],
   },
 );
+// A failure of this script must not leave the server behind.
+process.on('exit', () => server.kill('SIGTERM'));
 let output = '';
 let graphqlUrl = '';
 for await (const chunk of server.stdout) {

@@ -42,6 +42,8 @@ const server = spawn(
     stdio: ['ignore', 'pipe', 'inherit'],
   },
 );
+// A failure of this script must not leave the server behind.
+process.on('exit', () => server.kill('SIGTERM'));
 let output = '';
 let graphqlUrl = '';
 for await (const chunk of server.stdout) {
@@ -73,7 +75,7 @@ await db.query(
    )
    INSERT INTO adapter_version (id, tenant_id, adapter_id, number, backbone_id, state, config_sha256, tensors_sha256,
      digest, rank_max, module_count, targets, parameters, bytes, created_at, ready_at)
-   SELECT gen_random_uuid(), owner.id, adapter_id, 1, backbone.id, 'READY', digest, digest, digest, 16, 56,
+   SELECT gen_random_uuid(), owner.id, adapter_id, 1, backbone.id, 'READY', wanted.digest, wanted.digest, wanted.digest, 16, 56,
      '{q_proj}', 1, 1, now(), now()
    FROM wanted, owner, backbone WHERE backbone.digest = $2`,
   [store.digests, backboneDigest],

@@ -11,6 +11,9 @@ const ARENA_FACTOR = 2;
 /** Loads that run at once; more would only share the loader's one thread, and each needs memory. */
 const MAX_CONCURRENT_LOADS = 2;
 
+/** What the cache of keys and values holds beyond the rows that are booked, while it grows and shrinks (runner/kv.ts). */
+const KV_SLACK_BYTES = 64 * 2 ** 20;
+
 /** What an operator's settings ask of memory, given a backbone. */
 export interface MemorySettings {
   readonly maxContext: number | null;
@@ -33,7 +36,7 @@ export function memoryNeeds(manifest: BackboneManifest, settings: MemorySettings
   const tied = shape.tiedEmbeddings ? shape.vocabSize * shape.hiddenSize * FLOAT_BYTES : 0;
   return {
     weightBytes: manifest.dataBytes + tied + RUNTIME_BYTES,
-    stepBytes: ARENA_FACTOR * FLOAT_BYTES * (mlp + scores + newKv + logits),
+    stepBytes: KV_SLACK_BYTES + ARENA_FACTOR * FLOAT_BYTES * (mlp + scores + newKv + logits),
     sequenceBytes: 2 * shape.layers * shape.kvHeads * shape.headDim * FLOAT_BYTES * context,
     adapterBytes: Math.ceil(settings.maxRank / PAGE_RANK) * pageBytes(shape),
     zeroPageBytes: pageBytes(shape),
