@@ -9,7 +9,7 @@ import type { BlobStore } from './port.ts';
 const WHOLE_BYTES = 64 * 1024 * 1024;
 
 /** Random access to a stored blob. Rejects with `NOT_FOUND`. */
-export async function blobSource(store: BlobStore, key: string): Promise<ByteSource> {
+export async function blobSource(store: Pick<BlobStore, 'stat' | 'get'>, key: string): Promise<ByteSource> {
   const found = await store.stat(key);
   if (found === null) throw new PatchbayError('NOT_FOUND', `There is no blob ${key}.`);
   const { bytes: size } = found;
@@ -28,7 +28,12 @@ export async function blobSource(store: BlobStore, key: string): Promise<ByteSou
   };
 }
 
-async function fetchRange(store: BlobStore, key: string, start: number, length: number): Promise<Uint8Array> {
+async function fetchRange(
+  store: Pick<BlobStore, 'get'>,
+  key: string,
+  start: number,
+  length: number,
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   let done = 0;
   for await (const chunk of store.get(key, { start, length })) {
