@@ -5,6 +5,7 @@ import { openAppDatabase } from './app/database.ts';
 import { openBackbone, startEngine } from './app/engine.ts';
 import { ensureFirstKeys } from './app/keys.ts';
 import { Lifecycle } from './app/lifecycle.ts';
+import { memoryReport, planFor } from './app/memory.ts';
 import { type Services, startServices } from './app/services.ts';
 import { registerStarterAdapters, starterExample } from './app/starter.ts';
 import type { App, AppDeps, StartReport } from './cli/app-port.ts';
@@ -16,6 +17,7 @@ import type { Engine } from './engine/port.ts';
 import { createGraphqlServices, type GraphqlServices } from './graphql/services.ts';
 import { createHttpServer, type HttpServer, requireFreePort } from './http/server.ts';
 import { PatchbayError } from './kernel/errors.ts';
+import type { MemoryReport } from './kernel/memory.ts';
 import { KEY_REVOKED_CHANNEL } from './tenant/api-keys.ts';
 
 const UPLOAD_PATH = '/uploads';
@@ -23,6 +25,13 @@ const UPLOAD_PATH = '/uploads';
 /** The composition root: the only place that chooses drivers. */
 export function createApp(config: Config, deps: AppDeps): App {
   return new PatchbayApp(config, deps);
+}
+
+/** What the server runs on. */
+interface Machine {
+  readonly database: Database;
+  readonly engine: Engine;
+  readonly memory: MemoryReport;
 }
 
 class PatchbayApp implements App {
@@ -62,7 +71,10 @@ class PatchbayApp implements App {
     this.#proceed();
     const backbone = await openBackbone(config, this.#deps);
     this.#proceed();
-    const engine = await startEngine(config, backbone, this.#deps, this.#lifecycle);
+    const plan = planFor(config, backbone);
+    const memory = memoryReport(plan);
+    this.#deps.logger.info({ memory: plan }, 'Memory is divided');
+    const engine = await startEngine(config, backbone, plan, this.#deps, this.#lifecycle);
     this.#proceed();
     let baseUrl = config.server.publicUrl?.replace(/\/+$/, '') ?? null;
     const uploadUrl = (): string => `${baseUrl ?? ''}${UPLOAD_PATH}`;
@@ -78,13 +90,14 @@ class PatchbayApp implements App {
       await registerStarterAdapters(keys.demoTenant.id, backbone.manifest.digest, starter);
     }
     this.#proceed();
-    const server = await this.#serve(services, database, engine, secret, systemUrl);
+    const server = await this.#serve(services, { database, engine, memory }, secret, systemUrl);
     const { url, graphqlUrl } = await server.listen();
     baseUrl ??= url;
     await updateKeyFile(dir, { graphqlUrl });
     return {
       graphqlUrl,
       backbone: backbone.manifest,
+      memory,
       database: report,
       operatorKey: keys.operatorKey,
       demoKey: keys.demoKey,
@@ -92,16 +105,11 @@ class PatchbayApp implements App {
     };
   }
 
-  async #serve(
-    services: Services,
-    database: Database,
-    engine: Engine,
-    secret: string,
-    systemUrl: string,
-  ): Promise<HttpServer> {
+  async #serve(services: Services, machine: Machine, secret: string, systemUrl: string): Promise<HttpServer> {
     const config = this.#config;
     const { clock, logger } = this.#deps;
     const { authenticator, inference } = services;
+    const { database } = machine;
     const revocations = await this.#followRevocations(systemUrl, services);
     const server = await createHttpServer(
       {
@@ -128,7 +136,7 @@ class PatchbayApp implements App {
       {
         clock,
         log: logger,
-        services: this.#graphqlServices(services, database, engine),
+        services: this.#graphqlServices(services, machine),
         authenticate: (authorization) => authenticator.authenticate(authorization),
         onKeyRevoked: revocations.subscribe,
         ready: () => !this.#draining && services.metering.lease.current !== null,
@@ -178,12 +186,12 @@ class PatchbayApp implements App {
     };
   }
 
-  #graphqlServices(services: Services, database: Database, engine: Engine): GraphqlServices {
+  #graphqlServices(services: Services, machine: Machine): GraphqlServices {
     const { clock } = this.#deps;
     return createGraphqlServices({
       ...services,
-      database,
-      engine,
+      ...machine,
+      residentBytes: () => process.memoryUsage.rss(),
       clock,
       version: packageVersion(),
       ready: () => !this.#draining,

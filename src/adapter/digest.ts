@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import type { TensorInfo } from '../safetensors/header.ts';
 import type { TensorSource } from '../safetensors/source.ts';
 import type { AdapterConfig, PatternEntry } from './peft/config.ts';
@@ -36,9 +36,9 @@ export async function versionDigest(input: {
   readonly hashes?: ReadonlyMap<string, string>;
 }): Promise<string> {
   const { config, tensors } = input;
-  const hash = createHash('sha256');
+  const digest = createHash('sha256');
   const line = (text: string): void => {
-    hash.update(`${text}\n`, 'utf8');
+    digest.update(`${text}\n`, 'utf8');
   };
   const pattern = (
     field: string,
@@ -60,7 +60,7 @@ export async function versionDigest(input: {
     const contents = input.hashes?.get(info.name) ?? (await tensorHash(tensors, info));
     line(`${name(info.name)} ${info.dtype} ${info.shape.join(',')} ${contents}`);
   }
-  return hash.digest('hex');
+  return digest.digest('hex');
 }
 
 /** Wraps a source so that reading a whole tensor also hashes it: one pass over the file then serves both. */
@@ -71,18 +71,18 @@ export function hashingTensors(source: TensorSource): {
   const hashes = new Map<string, string>();
   const readTensor = async (tensor: string): Promise<Uint8Array> => {
     const bytes = await source.readTensor(tensor);
-    hashes.set(tensor, createHash('sha256').update(bytes).digest('hex'));
+    hashes.set(tensor, hash('sha256', bytes, 'hex'));
     return bytes;
   };
   return { tensors: { ...source, readTensor }, hashes };
 }
 
 async function tensorHash(tensors: TensorSource, info: TensorInfo): Promise<string> {
-  const hash = createHash('sha256');
+  const contents = createHash('sha256');
   for (let at = 0; at < info.bytes; at += CHUNK_BYTES) {
-    hash.update(await tensors.readRange(info.name, at, Math.min(CHUNK_BYTES, info.bytes - at)));
+    contents.update(await tensors.readRange(info.name, at, Math.min(CHUNK_BYTES, info.bytes - at)));
   }
-  return hash.digest('hex');
+  return contents.digest('hex');
 }
 
 function name(text: string): string {

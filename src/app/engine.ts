@@ -11,6 +11,7 @@ import { createThreadEngine } from '../engine/thread/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { withProgress } from '../observability/progress.ts';
 import type { EngineWorkerData } from '../serving/engine-worker.ts';
+import type { MemoryPlan } from '../serving/memory-plan.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
 /** The starter that ships with the program. */
@@ -35,10 +36,15 @@ export function adapterLimits(config: Config): AdapterLimits {
   };
 }
 
+/** The checkpoint folder that a setting names. */
+export function backboneFolder(source: string): string {
+  return source === 'starter' ? join(STARTER_FOLDER, 'backbone') : resolve(source);
+}
+
 /** Imports the configured backbone unless that was done before. */
 export async function openBackbone(config: Config, deps: AppDeps): Promise<ImportedBackbone> {
   const { source, weightBits } = config.backbone;
-  const dir = source === 'starter' ? join(STARTER_FOLDER, 'backbone') : resolve(source);
+  const dir = backboneFolder(source);
   if (!existsSync(dir)) {
     throw new PatchbayError('FILE_MISSING', `There is no folder ${dir}.`, {
       field: 'PATCHBAY_BACKBONE',
@@ -60,6 +66,7 @@ export async function openBackbone(config: Config, deps: AppDeps): Promise<Impor
 export async function startEngine(
   config: Config,
   backbone: ImportedBackbone,
+  memory: MemoryPlan,
   deps: AppDeps,
   lifecycle: Lifecycle,
 ): Promise<Engine> {
@@ -70,8 +77,8 @@ export async function startEngine(
     limits: adapterLimits(config),
     runner: {
       maxContext: engine.maxContext,
-      kvBytes: engine.kvBytes,
-      bankPages: engine.bankPages,
+      kvBytes: memory.kvBytes,
+      bankBytes: memory.bankBytes,
       intraOpThreads: engine.intraOpThreads,
       executionProviders: [...engine.executionProviders],
     },
@@ -87,7 +94,8 @@ export async function startEngine(
       standardInterTokenMs: engine.standardInterTokenMs,
       maxWaitPercent: engine.maxWaitPercent,
       maxPreemptions: engine.maxPreemptions,
-      hostCacheBytes: engine.hostCacheBytes,
+      hostCacheBytes: memory.hostCacheBytes,
+      maxConcurrentLoads: memory.maxConcurrentLoads,
       maxBlend: adapters.maxBlend,
       maxRank: adapters.maxRank,
     },

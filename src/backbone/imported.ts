@@ -9,16 +9,26 @@ import { readManifest } from './manifest.ts';
  * size and time of modification) is not read again: a later start must not take as long as the first.
  */
 export async function importOnce(options: ImportOptions): Promise<ImportedBackbone> {
-  const note = join(options.root, `source-${await fingerprint(options)}`);
-  const known = await readFile(note, 'utf8').catch(() => null);
-  if (known !== null) {
-    const dir = join(options.root, known.trim());
-    const manifest = await readManifest(dir).catch(() => null);
-    if (manifest !== null) return { dir, manifest };
-  }
+  const known = await findImported(options);
+  if (known !== null) return known;
   const imported = await importBackbone(options);
-  await writeFile(note, `${imported.manifest.digest}\n`);
+  await writeFile(await notePath(options), `${imported.manifest.digest}\n`);
   return imported;
+}
+
+/** What an unchanged checkpoint folder was imported as, or null. */
+export async function findImported(source: ImportSource): Promise<ImportedBackbone | null> {
+  const known = await readFile(await notePath(source), 'utf8').catch(() => null);
+  if (known === null) return null;
+  const dir = join(source.root, known.trim());
+  const manifest = await readManifest(dir).catch(() => null);
+  return manifest === null ? null : { dir, manifest };
+}
+
+type ImportSource = Pick<ImportOptions, 'dir' | 'root' | 'bits'>;
+
+async function notePath(source: ImportSource): Promise<string> {
+  return join(source.root, `source-${await fingerprint(source)}`);
 }
 
 /** Lists the backbones that were imported into a folder. */
@@ -34,7 +44,7 @@ export async function listImported(root: string): Promise<readonly ImportedBackb
   return found;
 }
 
-async function fingerprint({ dir, bits }: ImportOptions): Promise<string> {
+async function fingerprint({ dir, bits }: ImportSource): Promise<string> {
   const hash = createHash('sha256').update(`${await realpath(dir).catch(() => dir)}\n${bits}\n`);
   for (const name of (await readdir(dir).catch(() => [])).sort()) {
     const { size, mtimeMs, isFile } = await stat(join(dir, name)).then((entry) => ({

@@ -16,12 +16,13 @@ import { systemClock } from '../kernel/clock.ts';
 import { fromPublic, PatchbayError, toPatchbayError } from '../kernel/errors.ts';
 import { newId } from '../kernel/ids.ts';
 import { withProgress } from '../observability/progress.ts';
-import { openRunner, PAGE_RANK } from '../serving/open-runner.ts';
+import { PAGE_RANK } from '../serving/layout.ts';
+import { openRunner } from '../serving/open-runner.ts';
 import { type BatchLine, type ParsedLine, parseLine } from './line.ts';
 
 const KV_BYTES = 2 * 2 ** 30;
 const HOST_CACHE_BYTES = 2 * 2 ** 30;
-const BANK_PAGES = 512;
+const BANK_BYTES = 2 * 2 ** 30;
 /** Lines that are read ahead of the oldest unfinished one, per row of the batch: the bound of the output buffer. */
 const READ_AHEAD = 8;
 
@@ -128,7 +129,7 @@ async function openEngine(
   const settings = {
     maxContext: null,
     kvBytes: KV_BYTES,
-    bankPages: BANK_PAGES,
+    bankBytes: BANK_BYTES,
     intraOpThreads: options.threads,
     executionProviders: ['cpu'],
   };

@@ -15,7 +15,8 @@ import { systemClock } from '../kernel/clock.ts';
 import { newId } from '../kernel/ids.ts';
 import type { ModelShape } from '../kernel/model.ts';
 import { withProgress } from '../observability/progress.ts';
-import { openRunner, PAGE_RANK } from '../serving/open-runner.ts';
+import { PAGE_RANK } from '../serving/layout.ts';
+import { openRunner } from '../serving/open-runner.ts';
 import { percentiles, StepLog, timed } from './measure.ts';
 import { isSynthetic, syntheticAdapter, syntheticCheckpoint } from './synthetic.ts';
 import { adapterOfRequest, prompts } from './workload.ts';
@@ -23,6 +24,7 @@ import { adapterOfRequest, prompts } from './workload.ts';
 /** Memory bounds of the bench; generous, since it measures speed and not refusal. */
 const KV_BYTES = 4 * 2 ** 30;
 const HOST_CACHE_BYTES = 4 * 2 ** 30;
+const BANK_BYTES = 8 * 2 ** 30;
 
 /** Text is of no interest here; tokens are counted. */
 const silentDecoder: StreamDecoder = { push: () => '', end: () => '' };
@@ -46,7 +48,7 @@ export const benchEngine: BenchEngine = async (options) => {
   const settings = {
     maxContext: options.promptTokens + options.newTokens,
     kvBytes: KV_BYTES,
-    bankPages: 4096,
+    bankBytes: BANK_BYTES,
     intraOpThreads: options.threads,
     executionProviders: ['cpu'],
   };

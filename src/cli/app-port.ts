@@ -1,5 +1,6 @@
 import type { Config } from '../config/index.ts';
 import type { Clock } from '../kernel/clock.ts';
+import type { MemoryReport } from '../kernel/memory.ts';
 import type { Logger } from '../observability/logger.ts';
 import type { Progress } from '../observability/progress.ts';
 
@@ -29,11 +30,15 @@ export interface AppDeps {
 /** The composition root's entry. */
 export type CreateApp = (config: Config, deps: AppDeps) => App | Promise<App>;
 
+/** `describeMemory` of src/app/memory.ts: what a start would do with the memory. */
+export type DescribeMemory = (config: Config) => Promise<MemoryReport>;
+
 /** What there is to say when the server is ready. */
 export interface StartReport {
   /** Such as `http://127.0.0.1:4000/graphql`, with the port that was really taken. */
   readonly graphqlUrl: string;
   readonly backbone: { readonly name: string; readonly digest: string; readonly parameters: number };
+  readonly memory: MemoryReport;
   readonly database: { readonly kind: 'embedded' | 'external'; readonly location: string };
   readonly operatorKey: KeyReport;
   readonly demoKey: KeyReport;

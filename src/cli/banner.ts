@@ -1,3 +1,4 @@
+import { memoryText, showBytes } from '../kernel/memory.ts';
 import type { KeyReport, StartReport } from './app-port.ts';
 import { millions } from './commands/backbone.ts';
 import { socketUrl } from './connection.ts';
@@ -19,6 +20,7 @@ export function banner(report: StartReport, context: BannerContext): string {
     '',
     `  GraphQL       ${report.graphqlUrl}`,
     `  Backbone      ${backbone.name} (${millions(backbone.parameters)} parameters, ${backbone.digest.slice(0, 12)})`,
+    `  Memory        ${showBytes(report.memory.totalBytes)} at most: ${memoryText(report.memory)}`,
     `  Database      ${database.kind === 'embedded' ? `embedded Postgres in ${database.location}` : database.location}`,
     `  Operator key  ${describeKey(report.operatorKey)}`,
     `  Demo key      ${describeKey(report.demoKey)}`,

@@ -1,9 +1,14 @@
-import type { CreateApp } from './app-port.ts';
+import type { CreateApp, DescribeMemory } from './app-port.ts';
 import type { BenchEngine, PushAdapter, RunBatch } from './ports.ts';
 
 /** The composition root, loaded late so that `--help` does not load a model runtime. */
 export async function loadCreateApp(): Promise<CreateApp> {
   return (await import('../app.ts')).createApp;
+}
+
+/** See {@link DescribeMemory}. */
+export async function loadDescribeMemory(): Promise<DescribeMemory> {
+  return (await import('../app/memory.ts')).describeMemory;
 }
 
 /** See {@link RunBatch}. */

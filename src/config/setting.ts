@@ -89,6 +89,15 @@ export function byteSize(
   return measured(basics, range, parseBytes, 'a byte count such as 268435456, 256MB or 2GB,');
 }
 
+/** A number of bytes that is worked out from the machine and the backbone when it is not given. */
+export function optionalByteSize(
+  basics: Basics,
+  range: { readonly min: string; readonly max: string },
+): Setting<number | null> {
+  const { schema, expected } = byteSize(basics, { ...range, default: range.min });
+  return make<number | null>(basics, { schema, expected, fallback: null, defaultValue: null });
+}
+
 function measured(
   basics: Basics,
   range: { readonly default: string; readonly min: string; readonly max: string },

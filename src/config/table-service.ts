@@ -1,5 +1,5 @@
 import type { Read } from './read.ts';
-import { byteSize, choice, durationMs, flag, integer, list, optionalInteger } from './setting.ts';
+import { byteSize, choice, durationMs, flag, integer, list, optionalByteSize, optionalInteger } from './setting.ts';
 
 const EXECUTION_PROVIDERS = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'] as const;
 
@@ -34,34 +34,44 @@ export function serviceTable(read: Read) {
           { default: 256, min: 1, max: 65_536 },
         ),
       ),
+      memoryBytes: read(
+        'Engine',
+        optionalByteSize(
+          {
+            env: 'PATCHBAY_MEMORY_BYTES',
+            doc: 'Memory of the whole process: weights, keys and values, adapters and everything else. Without it, half of the machine’s, or of what its container may take. The start prints how it is divided.',
+          },
+          { min: '64MB', max: '16TB' },
+        ),
+      ),
       kvBytes: read(
         'Engine',
-        byteSize(
+        optionalByteSize(
           {
             env: 'PATCHBAY_KV_BYTES',
-            doc: 'Memory for keys and values of all sequences. A request that does not fit waits or is refused.',
+            doc: 'Of that, memory for keys and values of all sequences; without it, a share. A request that does not fit waits or is refused.',
           },
-          { default: '512MB', min: '1MB', max: '1TB' },
+          { min: '1MB', max: '1TB' },
         ),
       ),
       hostCacheBytes: read(
         'Engine',
-        byteSize(
+        optionalByteSize(
           {
             env: 'PATCHBAY_HOST_CACHE_BYTES',
-            doc: 'Memory for adapters that are kept ready outside of the bank.',
+            doc: 'Of that, memory for adapters that are kept ready outside of the bank; without it, what is left.',
           },
-          { default: '512MB', min: '1MB', max: '1TB' },
+          { min: '1MB', max: '1TB' },
         ),
       ),
-      bankPages: read(
+      bankBytes: read(
         'Engine',
-        integer(
+        optionalByteSize(
           {
-            env: 'PATCHBAY_BANK_PAGES',
-            doc: 'Adapter pages that one step can read; an adapter of a high rank takes several.',
+            env: 'PATCHBAY_BANK_BYTES',
+            doc: 'Of that, memory for the adapter pages that one step can read; without it, a share. An adapter takes pages by its rank.',
           },
-          { default: 64, min: 1, max: 4_096 },
+          { min: '1MB', max: '1TB' },
         ),
       ),
       maxQueue: read(

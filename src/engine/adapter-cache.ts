@@ -1,6 +1,8 @@
-import { PatchbayError } from '../kernel/errors.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { invariant, PatchbayError } from '../kernel/errors.ts';
+import { AdapterRoom } from './adapter-room.ts';
 import { deferred } from './deferred.ts';
-import { chooseEvictions } from './eviction.ts';
+import { LeaseQueue, type Waiting } from './lease-queue.ts';
 import type { AdapterLoader, PackedAdapter } from './runner.ts';
 import { TenantLoads } from './tenant-loads.ts';
 
@@ -9,7 +11,7 @@ export interface AdapterCacheOptions {
   readonly hostCacheBytes: number;
   /** Bound on loads: in flight, or done and waiting for room. What waits for room is beyond `hostCacheBytes`. */
   readonly maxConcurrentLoads: number;
-  /** Most later leases that may be granted while the oldest one waits for room. */
+  /** Most later leases that may be granted past one that others hold up, see {@link AdapterCache}. */
   readonly maxBypass: number;
 }
 
@@ -26,6 +28,15 @@ export interface AdapterLease {
   release(): void;
 }
 
+/** How a lease stands to others. */
+export interface LeaseOptions {
+  /**
+   * Smaller is loaded and granted first: a deadline in milliseconds, or the rank of a class. Equal ones are served in
+   * the order of arrival. 0 by default; finite.
+   */
+  readonly urgency?: number;
+}
+
 export interface CachedAdapter {
   readonly digest: string;
   readonly rank: number;
@@ -33,59 +44,73 @@ export interface CachedAdapter {
   readonly inUse: number;
 }
 
-interface Resident {
-  readonly adapter: PackedAdapter;
-  pins: number;
-  lastUsed: number;
-}
-
-interface Ticket {
+interface Ticket extends Waiting {
   readonly tenantId: string;
-  readonly digests: readonly string[];
   readonly resolve: (adapters: readonly PackedAdapter[]) => void;
   readonly reject: (error: PatchbayError) => void;
   bytesLoaded: number;
-  bypassed: number;
 }
 
 /**
- * Packed adapters in memory, within a byte budget, shared by everyone who uses the same digest.
+ * Packed adapters in memory, within a byte budget, shared by everyone who uses the same digest. Knows nothing of
+ * adapters that are neither in memory nor waited for.
  *
  * Leases are granted whole or not at all, so a blend never holds one adapter while it waits for another; what an
- * ungranted lease has gathered can be evicted for an older one, never for a younger one. So two blends can neither wait
- * for each other nor rob each other in turn, and since leases that are granted end by themselves, the oldest
- * ungranted one (the *head*) always gets its room: after `maxBypass` younger leases were granted past a head that
- * waits for room, no more are until it is.
+ * ungranted lease has gathered can be evicted for one before it in order, never for one behind it. So two blends can
+ * neither wait for each other nor rob each other in turn, and since leases that are granted end by themselves, the
+ * *front*, the first in order, always gets its room.
+ *
+ * Bound on waiting: two leases are guarded, the front and the *eldest*, the first to have arrived. When `maxBypass`
+ * leases were granted past the eldest while it lacked room or a load slot, it becomes the front, whatever arrives and
+ * however urgent; and when as many were granted past the front, nobody else is while it lacks room. So with n older
+ * leases one is passed at most (n + 1) × `maxBypass` times for want of room. While loads are in flight, for it or in
+ * the slots that it needs, leases whose adapters are in memory go on: those waits end with the loads.
+ *
+ * Every operation costs the adapters in memory and a logarithm of what waits, see {@link LeaseQueue}.
  */
 export class AdapterCache {
   readonly #options: AdapterCacheOptions;
   readonly #loader: AdapterLoader;
-  readonly #resident = new Map<string, Resident>();
-  /** Loads in flight. */
-  readonly #loading = new Set<string>();
-  /** Loaded, but without room yet. */
-  readonly #landed = new Map<string, PackedAdapter>();
-  /** Ungranted leases, oldest first. Bounded by the engine's queue: each belongs to one accepted sequence. */
-  readonly #tickets = new Set<Ticket>();
+  readonly #clock: Clock;
+  /** Ungranted leases. Bounded by the engine's queue: each belongs to one accepted sequence. */
+  readonly #queue = new LeaseQueue<Ticket>();
   readonly #granted = new Set<Ticket>();
+  readonly #room: AdapterRoom;
   readonly #loads: TenantLoads;
-  #tick = 0;
-  #residentBytes = 0;
+  /** Loads in flight. */
+  #loading = 0;
+  #nextNumber = 0;
+  /** Whether anything changed since landed adapters were last tried for room. */
+  #roomChanged = false;
 
-  constructor(options: AdapterCacheOptions, deps: { readonly loader: AdapterLoader }) {
+  constructor(options: AdapterCacheOptions, deps: { readonly loader: AdapterLoader; readonly clock: Clock }) {
     this.#options = options;
     this.#loader = deps.loader;
+    this.#clock = deps.clock;
+    this.#room = new AdapterRoom(options.hostCacheBytes, this.#queue);
     this.#loads = new TenantLoads(options);
   }
 
   /** Claims adapters by digest (no duplicates) for a tenant and starts to load those that are missing. */
-  acquire(digests: readonly string[], tenantId: string): AdapterLease {
+  acquire(digests: readonly string[], tenantId: string, { urgency = 0 }: LeaseOptions = {}): AdapterLease {
     const { promise, resolve, reject } = deferred<readonly PackedAdapter[]>();
-    const ticket: Ticket = { tenantId, digests, resolve, reject, bytesLoaded: 0, bypassed: 0 };
+    const number = this.#nextNumber++;
+    const ticket: Ticket = {
+      number,
+      tenantId,
+      digests,
+      urgency,
+      resolve,
+      reject,
+      bytesLoaded: 0,
+      bypassed: 0,
+    };
     let released = false;
-    this.#tickets.add(ticket);
     // A failure may come after the owner has lost interest; nobody is then left to handle the rejection.
     promise.catch(() => {});
+    this.#queue.add(ticket);
+    this.#refuseTooLarge([ticket]);
+    this.#roomChanged ||= digests.some((digest) => this.#room.hasLanded(digest));
     this.#pump();
     return {
       ready: promise,
@@ -102,194 +127,138 @@ export class AdapterCache {
 
   /** Bytes of adapters in memory, including those that wait for room. */
   get bytesUsed(): number {
-    let landed = 0;
-    for (const adapter of this.#landed.values()) landed += adapter.bytes;
-    return this.#residentBytes + landed;
+    return this.#room.bytes;
   }
 
   residents(): CachedAdapter[] {
-    return [...this.#resident.values()].map(({ adapter, pins }) => {
+    return this.#room.residents().map(({ adapter, pins }) => {
       return { digest: adapter.digest, rank: adapter.rank, bytes: adapter.bytes, inUse: pins };
     });
   }
 
   /** Forgets everything and closes the loader; leases must have been released. */
   async close(): Promise<void> {
-    this.#tickets.clear();
-    this.#landed.clear();
-    this.#resident.clear();
-    this.#residentBytes = 0;
+    this.#queue.clear();
+    this.#room.clear();
     this.#loads.clear();
     await this.#loader.close();
   }
 
   #release(ticket: Ticket): void {
-    // An ungranted ticket (waiting or failed) has no pins.
-    if (!this.#tickets.delete(ticket) && this.#granted.delete(ticket)) {
-      for (const digest of ticket.digests) {
-        const resident = this.#resident.get(digest);
-        if (resident === undefined) continue;
-        resident.pins -= 1;
-        resident.lastUsed = ++this.#tick;
-      }
+    if (this.#queue.remove(ticket)) {
+      this.#roomChanged = true;
+    } else if (this.#granted.delete(ticket)) {
+      for (const digest of ticket.digests) if (this.#room.unpin(digest)) this.#roomChanged = true;
     }
     this.#pump();
   }
 
-  /** Moves everything as far as it can go: landed adapters into room, leases to their owners, loads into slots. */
+  /** Moves everything as far as it can go: landed adapters into room, loads into slots, leases to their owners. */
   #pump(): void {
-    this.#refuseTooLarge();
-    for (const digest of this.#wantedOrder(this.#landed.keys())) this.#settle(digest);
-    this.#grant();
-    this.#startLoads();
+    do {
+      if (this.#roomChanged) this.#room.settle();
+      this.#roomChanged = false;
+      this.#startLoads();
+      this.#grant();
+    } while (this.#roomChanged);
   }
 
   #grant(): void {
-    for (const ticket of this.#tickets) {
-      const head = this.#head();
-      const bypasses = head !== undefined && head !== ticket && this.#waitsForRoom(head);
-      if (bypasses && head.bypassed >= this.#options.maxBypass) return;
-      const residents = ticket.digests.map((digest) => this.#resident.get(digest));
-      if (!residents.every((resident) => resident !== undefined)) continue;
-      if (bypasses) head.bypassed += 1;
-      for (const resident of residents) {
-        resident.pins += 1;
-        resident.lastUsed = ++this.#tick;
-        const { digest, bytes } = resident.adapter;
-        ticket.bytesLoaded += this.#loads.use(ticket.tenantId, digest, bytes);
-      }
-      this.#tickets.delete(ticket);
+    for (let ticket = this.#queue.ready; ticket !== undefined; ticket = this.#queue.ready) {
+      this.#promoteEldest(ticket);
+      const passed = this.#guarded().filter((each) => each !== ticket && this.#isHeldUp(each));
+      if (passed.some((each) => each === this.#queue.front && this.#mayNotPass(each))) return;
+      for (const each of passed) each.bypassed += 1;
+      this.#queue.remove(ticket);
       this.#granted.add(ticket);
-      ticket.resolve(residents.map(({ adapter }) => adapter));
+      ticket.resolve(ticket.digests.map((digest) => this.#use(digest, ticket)));
     }
   }
 
+  #use(digest: string, ticket: Ticket): PackedAdapter {
+    const adapter = this.#room.pin(digest);
+    invariant(adapter !== undefined, 'the adapters of a ready lease are resident');
+    ticket.bytesLoaded += this.#loads.use(ticket.tenantId, digest, adapter.bytes);
+    return adapter;
+  }
+
+  /** The front and the eldest, once if they are the same. */
+  #guarded(): Ticket[] {
+    const { front, eldest } = this.#queue;
+    return [...new Set([front, eldest])].filter((each) => each !== undefined);
+  }
+
+  /** Puts the eldest in front when it has been passed often enough and would be again. */
+  #promoteEldest(ready: Ticket): void {
+    const { eldest } = this.#queue;
+    if (eldest === undefined || eldest === ready || eldest === this.#queue.front) return;
+    if (eldest.bypassed < this.#options.maxBypass || !this.#isHeldUp(eldest)) return;
+    this.#queue.promote(eldest);
+    this.#roomChanged = true;
+  }
+
+  #mayNotPass(ticket: Ticket): boolean {
+    const lacksRoom = ticket.digests.some((digest) => this.#room.hasLanded(digest));
+    return lacksRoom && ticket.bypassed >= this.#options.maxBypass;
+  }
+
+  /** Whether others are in the way: it lacks room or a load slot. Its own loads are nobody's fault. */
+  #isHeldUp(ticket: Ticket): boolean {
+    return ticket.digests.some((digest) => ['landed', 'absent'].includes(this.#queue.place(digest)));
+  }
+
   #startLoads(): void {
-    for (const ticket of this.#tickets) {
-      for (const digest of ticket.digests) {
-        if (this.#resident.has(digest) || this.#loading.has(digest) || this.#landed.has(digest)) continue;
-        const busy = this.#loading.size + this.#landed.size >= this.#options.maxConcurrentLoads;
-        // The head must be able to load even when the slots hold others' adapters that wait for room.
-        if (busy && !(ticket === this.#head() && this.#dropLanded(ticket))) return;
-        this.#startLoad(digest);
-      }
+    for (let next = this.#queue.nextToLoad; next !== undefined; next = this.#queue.nextToLoad) {
+      const busy = this.#loading + this.#room.landed >= this.#options.maxConcurrentLoads;
+      // The front must be able to load even when the slots hold others' adapters that wait for room.
+      if (busy && !(next.lease === this.#queue.front && this.#room.dropLanded(next.lease.digests))) return;
+      this.#startLoad(next.digest);
     }
   }
 
   #startLoad(digest: string): void {
-    this.#loading.add(digest);
+    this.#loading += 1;
+    this.#queue.moved(digest, 'loading');
+    const startedMs = this.#clock.monotonicMs();
     // The loader may throw at once or reject later; both mean the same.
     Promise.resolve()
       .then(() => this.#loader.load(digest))
       .then((adapter) => {
         if (adapter.digest !== digest) throw new Error(`asked for ${digest}, got ${adapter.digest}`);
-        this.#loaded(digest, adapter);
+        this.#room.land(adapter, adapter.loadMs ?? this.#clock.monotonicMs() - startedMs);
+        this.#refuseTooLarge(this.#queue.waitingFor(digest));
       })
       .catch((cause: unknown) => {
-        this.#loading.delete(digest);
-        this.#fail(digest, loadFailure(cause));
+        const error = loadFailure(cause);
+        for (const ticket of this.#queue.waitingFor(digest)) this.#refuse(ticket, error);
+        this.#queue.moved(digest, 'absent');
       })
-      .finally(() => this.#pump());
-  }
-
-  #loaded(digest: string, adapter: PackedAdapter): void {
-    this.#loading.delete(digest);
-    this.#landed.set(digest, adapter);
+      .finally(() => {
+        this.#loading -= 1;
+        this.#roomChanged = true;
+        this.#pump();
+      });
   }
 
   /**
-   * Refuses leases whose adapters exceed the cache together. Looked at on every change and not only after a load:
-   * the sizes may be known from other leases, and a head that keeps a part of what cannot fit would wait for ever.
+   * Refuses leases whose adapters exceed the cache together, as soon as that is known: from loads, or from sizes that
+   * other leases made known. One that keeps a part of what cannot fit would wait for ever.
    */
-  #refuseTooLarge(): void {
-    for (const ticket of this.#tickets) {
-      let bytes = 0;
-      for (const digest of ticket.digests) bytes += this.#known(digest)?.bytes ?? 0;
-      if (bytes <= this.#options.hostCacheBytes) continue;
-      this.#tickets.delete(ticket);
-      ticket.reject(
-        new PatchbayError('ENGINE_TOO_LARGE', 'The adapters of the request do not fit into the cache.', {
-          meta: { bytes, hostCacheBytes: this.#options.hostCacheBytes },
-        }),
+  #refuseTooLarge(tickets: readonly Ticket[]): void {
+    const { hostCacheBytes } = this.#options;
+    for (const ticket of tickets) {
+      const bytes = this.#queue.knownBytes(ticket);
+      if (bytes <= hostCacheBytes) continue;
+      const message = 'The adapters of the request do not fit into the cache.';
+      this.#refuse(
+        ticket,
+        new PatchbayError('ENGINE_TOO_LARGE', message, { meta: { bytes, hostCacheBytes } }),
       );
     }
   }
 
-  /** Makes a landed adapter resident if there is room, or drops it if nobody waits for it any more. */
-  #settle(digest: string): void {
-    const adapter = this.#landed.get(digest);
-    if (adapter === undefined) return;
-    const wanted = this.#wanting(digest).length > 0;
-    const missing = this.#residentBytes + adapter.bytes - this.#options.hostCacheBytes;
-    const victims = wanted || missing <= 0 ? chooseEvictions(this.#evictable(digest), missing) : null;
-    if (victims === null) {
-      if (!wanted) this.#landed.delete(digest);
-      return;
-    }
-    for (const victim of victims) {
-      this.#residentBytes -= this.#resident.get(victim)?.adapter.bytes ?? 0;
-      this.#resident.delete(victim);
-    }
-    this.#landed.delete(digest);
-    this.#resident.set(digest, { adapter, pins: 0, lastUsed: ++this.#tick });
-    this.#residentBytes += adapter.bytes;
-  }
-
-  /**
-   * What may leave for an adapter: nothing that the oldest lease wanting it, or a lease older than that, waits for.
-   * Without this order two blends could evict each other's parts in turn and load them again without end.
-   */
-  #evictable(incoming: string): { digest: string; bytes: number; lastUsed: number }[] {
-    const kept = new Set<string>();
-    for (const ticket of this.#tickets) {
-      for (const digest of ticket.digests) kept.add(digest);
-      if (ticket.digests.includes(incoming)) break;
-    }
-    return [...this.#resident.values()]
-      .filter(({ adapter, pins }) => pins === 0 && !kept.has(adapter.digest))
-      .map(({ adapter, lastUsed }) => ({ digest: adapter.digest, bytes: adapter.bytes, lastUsed }));
-  }
-
-  /** Gives up the landed adapter that is wanted last and not by the given lease; false if there is none. */
-  #dropLanded(keepFor: Ticket): boolean {
-    const others = this.#wantedOrder(this.#landed.keys()).filter(
-      (digest) => !keepFor.digests.includes(digest),
-    );
-    const last = others.at(-1);
-    return last !== undefined && this.#landed.delete(last);
-  }
-
-  #fail(digest: string, error: PatchbayError): void {
-    for (const ticket of this.#wanting(digest)) {
-      this.#tickets.delete(ticket);
-      ticket.reject(error);
-    }
-  }
-
-  #head(): Ticket | undefined {
-    return this.#tickets.values().next().value;
-  }
-
-  #waitsForRoom(ticket: Ticket): boolean {
-    return ticket.digests.some((digest) => this.#landed.has(digest));
-  }
-
-  #known(digest: string): PackedAdapter | undefined {
-    return this.#resident.get(digest)?.adapter ?? this.#landed.get(digest);
-  }
-
-  #wanting(digest: string): Ticket[] {
-    return [...this.#tickets].filter((ticket) => ticket.digests.includes(digest));
-  }
-
-  /** Digests by the age of the oldest lease that wants them; those that nobody wants come last. */
-  #wantedOrder(digests: Iterable<string>): string[] {
-    const left = new Set(digests);
-    const ordered: string[] = [];
-    for (const ticket of this.#tickets) {
-      for (const digest of ticket.digests) if (left.delete(digest)) ordered.push(digest);
-    }
-    return [...ordered, ...left];
+  #refuse(ticket: Ticket, error: PatchbayError): void {
+    if (this.#queue.remove(ticket)) ticket.reject(error);
   }
 }
 

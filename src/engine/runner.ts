@@ -12,6 +12,8 @@ export interface PackedAdapter {
   readonly bytes: number;
   /** One array per page; every page of a backbone has the same length. */
   readonly pages: readonly Float32Array[];
+  /** How long its loader took for it, in milliseconds; absent where the loader does not say. */
+  readonly loadMs?: number;
 }
 
 /** Reads adapter versions from the store, off the step path, and packs them for the runner. */

@@ -6,6 +6,7 @@ import type { Page, PageRequest } from '../db/page.ts';
 import type { Engine } from '../engine/port.ts';
 import type { InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
+import type { MemoryReport } from '../kernel/memory.ts';
 import type { ApiKeyService } from '../tenant/api-keys.ts';
 import type { TenantService } from '../tenant/service.ts';
 import type { UsageService } from '../usage/service.ts';
@@ -49,6 +50,9 @@ interface GraphqlServicesDependencies {
   readonly inference: InferenceService;
   readonly usage: UsageService;
   readonly engine: Engine;
+  readonly memory: MemoryReport;
+  /** Bytes that the process holds in memory now. */
+  readonly residentBytes: () => number;
   /** Version of the program. */
   readonly version: string;
   /** Whether the process admits work. */

@@ -34,10 +34,17 @@ export function allFinite(values: Float32Array): boolean {
   return sum === 0;
 }
 
-/** Whether every value is zero. */
-export function allZero(values: Float32Array): boolean {
-  for (let i = 0; i < values.length; i++) if (values[i] !== 0) return false;
-  return true;
+/** The largest absolute value, in one pass; NaN when some value is NaN or infinite. */
+export function largestMagnitude(values: Float32Array): number {
+  let sum = 0;
+  let largest = 0;
+  for (let i = 0; i < values.length; i++) {
+    const x = values[i] ?? 0;
+    sum += x - x;
+    const magnitude = x < 0 ? -x : x;
+    if (magnitude > largest) largest = magnitude;
+  }
+  return sum === 0 ? largest : Number.NaN;
 }
 
 let table: Uint32Array | undefined;

@@ -10,8 +10,9 @@ import { reportStartFailure, serveEngine } from '../engine/thread/serve.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { invariant } from '../kernel/errors.ts';
 import { createLogger } from '../observability/logger.ts';
+import { PAGE_RANK } from './layout.ts';
 import { createThreadLoader } from './loader-thread.ts';
-import { openRunner, PAGE_RANK, type RunnerSettings } from './open-runner.ts';
+import { openRunner, type RunnerSettings } from './open-runner.ts';
 
 /** What an engine thread is started with. */
 export interface EngineWorkerData {

@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { loadLoraWeights } from '../adapter/loader.ts';
 import { FsBlobStore } from '../adapter/store/fs.ts';
 import { packAdapter } from '../engine/runner/pack.ts';
+import { systemClock } from '../kernel/clock.ts';
 import { invariant, toPatchbayError } from '../kernel/errors.ts';
 import { createLogger } from '../observability/logger.ts';
 import type { LoaderWorkerData, LoadReply, LoadRequest } from './loader-protocol.ts';
@@ -16,8 +17,10 @@ const context = { shape: data.shape, backboneDigest: data.backboneDigest, limits
 
 port.on('message', async ({ id, digest }: LoadRequest) => {
   try {
+    const startedMs = systemClock.monotonicMs();
     const weights = await loadLoraWeights(store, digest, context);
-    const adapter = packAdapter(weights, data.shape, data.pageRank);
+    const packed = packAdapter(weights, data.shape, data.pageRank);
+    const adapter = { ...packed, loadMs: systemClock.monotonicMs() - startedMs };
     // Pages move to the engine's thread; nothing is copied.
     const buffers = adapter.pages.flatMap(({ buffer }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
     port.postMessage({ id, adapter } satisfies LoadReply, buffers);

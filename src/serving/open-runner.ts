@@ -3,19 +3,15 @@ import { BACKBONE_FILES, type BackboneManifest } from '../backbone/manifest.ts';
 import { createOnnxRunner } from '../engine/runner/onnx-runner.ts';
 import type { StepRunner } from '../engine/runner.ts';
 import type { Clock } from '../kernel/clock.ts';
-
-/** Rank of one adapter page: an adapter of rank 16 takes one, one of rank 40 takes three. */
-export const PAGE_RANK = 16;
-
-/** Context length where the operator names none; longer ones cost memory that few use. */
-const DEFAULT_MAX_CONTEXT = 8192;
+import { contextLength, PAGE_RANK, pageBytes } from './layout.ts';
 
 /** What an operator chooses of a runner. */
 export interface RunnerSettings {
-  /** Null takes what the backbone was trained for, up to {@link DEFAULT_MAX_CONTEXT}. */
+  /** See {@link contextLength}. */
   readonly maxContext: number | null;
   readonly kvBytes: number;
-  readonly bankPages: number;
+  /** Bound on the bank of active adapter pages, the page of zeros included. */
+  readonly bankBytes: number;
   /** 0 lets the runtime choose. */
   readonly intraOpThreads: number;
   readonly executionProviders: readonly string[];
@@ -28,15 +24,16 @@ export async function openRunner(
   settings: RunnerSettings,
   deps: { readonly clock: Clock },
 ): Promise<StepRunner> {
-  const trained = manifest.shape.maxPositions;
+  const { shape } = manifest;
   return createOnnxRunner(
     {
       modelPath: join(dir, BACKBONE_FILES.model),
-      shape: manifest.shape,
-      maxContext: Math.min(trained, settings.maxContext ?? DEFAULT_MAX_CONTEXT),
+      shape,
+      maxContext: contextLength(shape, settings.maxContext),
       kvBudgetBytes: settings.kvBytes,
       pageRank: PAGE_RANK,
-      bankPages: settings.bankPages,
+      // One page is the zeros that rows without an adapter read.
+      bankPages: Math.max(1, Math.floor(settings.bankBytes / pageBytes(shape)) - 1),
       intraOpThreads: settings.intraOpThreads,
       executionProviders: settings.executionProviders,
     },

@@ -7,7 +7,7 @@ import {
   type ModelShape,
   targetDims,
 } from '../../kernel/model.ts';
-import { allFinite, allZero, toFloat32 } from '../../safetensors/convert.ts';
+import { largestMagnitude, toFloat32 } from '../../safetensors/convert.ts';
 import { isFloatDtype } from '../../safetensors/dtype.ts';
 import type { TensorInfo } from '../../safetensors/header.ts';
 import { clip } from '../../safetensors/json.ts';
@@ -71,16 +71,11 @@ export async function visitPeftAdapter(
   const plan = await planModules(input.config, input.tensors.tensors, shape, limits);
   let hasEffect = false;
   for (const { layer, target, rank, scale, a, b } of plan) {
-    const module = {
-      layer,
-      target,
-      rank,
-      scale,
-      a: await readMatrix(input.tensors, a),
-      b: await readMatrix(input.tensors, b),
-    };
-    checkFoldable(module);
-    hasEffect ||= scale !== 0 && !allZero(module.b) && !allZero(module.a);
+    const readA = await readMatrix(input.tensors, a);
+    const readB = await readMatrix(input.tensors, b);
+    const module = { layer, target, rank, scale, a: readA.values, b: readB.values };
+    checkFoldable(module, readB.largest);
+    hasEffect ||= scale !== 0 && readB.largest > 0 && readA.largest > 0;
     visit(module);
   }
   return summarise(plan, hasEffect);
@@ -212,20 +207,23 @@ function firstMatch(entries: readonly PatternEntry[], name: string): number | un
   return entries.find((entry) => entry.pattern.matches(name))?.value;
 }
 
-async function readMatrix(tensors: TensorSource, info: TensorInfo): Promise<Float32Array> {
+/** A matrix and its largest absolute value, which two checks need. */
+async function readMatrix(
+  tensors: TensorSource,
+  info: TensorInfo,
+): Promise<{ readonly values: Float32Array; readonly largest: number }> {
   const values = toFloat32(await tensors.readTensor(info.name), info.dtype);
-  if (!allFinite(values)) {
+  const largest = largestMagnitude(values);
+  if (Number.isNaN(largest)) {
     throw new PatchbayError('ADAPTER_NOT_FINITE', `"${info.name}" contains NaN or Inf.`, {
       field: info.name,
     });
   }
-  return values;
+  return { values, largest };
 }
 
 /** The engine folds the scale into B in 32-bit floats; an overflow there could reach other sequences of the batch. */
-function checkFoldable({ layer, target, scale, b }: LoraModule): void {
-  let largest = 0;
-  for (let i = 0; i < b.length; i++) largest = Math.max(largest, Math.abs(b[i] ?? 0));
+function checkFoldable({ layer, target, scale }: LoraModule, largest: number): void {
   if (Number.isFinite(Math.fround(scale)) && Number.isFinite(Math.fround(scale * largest))) return;
   throw new PatchbayError(
     'ADAPTER_BREAKS_OUTPUT',

@@ -21,6 +21,11 @@ export const EngineStatus = {
       tier: adapter.tier === 'bank' ? 'BANK' : 'HOST',
     })),
   stepMs: ({ status }) => status.stepMs,
+  memory: ({ memory }) => ({
+    total: BigInt(memory.totalBytes),
+    resident: BigInt(memory.residentBytes),
+    parts: memory.parts.map(({ name, bytes }) => ({ name, bytes: BigInt(bytes) })),
+  }),
 } satisfies EngineStatusResolvers;
 
 export const engineQueries = {

@@ -91,6 +91,8 @@ export async function openStack() {
         inference,
         usage: new UsageService({ database }),
         engine,
+        memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
+        residentBytes: () => 90,
         version: '0.0.0-test',
         ready: () => true,
       }),

@@ -6,6 +6,7 @@ import { banner } from '../../../src/cli/banner.ts';
 const REPORT: StartReport = {
   graphqlUrl: 'http://127.0.0.1:4000/graphql',
   backbone: { name: 'starter', digest: 'ab'.repeat(32), parameters: 1_234_567 },
+  memory: { totalBytes: 3 * 2 ** 30, parts: [{ name: 'weights', bytes: 2 ** 20 }] },
   database: { kind: 'embedded', location: '/data/my db' },
   operatorKey: { kind: 'new', key: 'pb_operator_1' },
   demoKey: { kind: 'new', key: 'pb_demo_1' },

@@ -20,6 +20,7 @@ function printedDocuments(): string[] {
     {
       graphqlUrl: 'http://127.0.0.1:4000/graphql',
       backbone: { name: 'starter', digest: 'ab'.repeat(32), parameters: 1 },
+      memory: { totalBytes: 0, parts: [] },
       database: { kind: 'embedded', location: '/data' },
       operatorKey: { kind: 'stored', prefix: 'a' },
       demoKey: { kind: 'stored', prefix: 'b' },

@@ -10,6 +10,7 @@ import { silentProgress } from '../../../src/observability/progress.ts';
 const REPORT: StartReport = {
   graphqlUrl: 'http://127.0.0.1:4000/graphql',
   backbone: { name: 'starter', digest: 'ab'.repeat(32), parameters: 1_000_000 },
+  memory: { totalBytes: 0, parts: [] },
   database: { kind: 'embedded', location: '/data/postgres' },
   operatorKey: { kind: 'new', key: 'pb_op' },
   demoKey: { kind: 'new', key: 'pb_demo' },

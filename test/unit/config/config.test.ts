@@ -16,7 +16,8 @@ describe('loadConfig', () => {
     const { config, effective, warnings } = loadConfig({});
     expect(config.server.port).toBe(4000);
     expect(config.server.host).toBe('127.0.0.1');
-    expect(config.engine.kvBytes).toBe(512 * 2 ** 20);
+    expect(config.engine.maxBatch).toBe(16);
+    expect(config.engine.memoryBytes).toBeNull();
     expect(config.data.databaseUrl).toBeNull();
     expect(config.data.dir).toMatch(/\/\.patchbay$/);
     expect(effective.every((setting) => setting.source === 'default')).toBe(true);

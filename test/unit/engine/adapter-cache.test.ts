@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { AdapterCache, type AdapterLease } from '../../../src/engine/adapter-cache.ts';
 import { TenantLoads } from '../../../src/engine/tenant-loads.ts';
 import { type FakeAdapterSpec, FakeLoader, nextTurn } from '../../kit/fake-engine.ts';
+import { ManualClock } from '../../kit/fake-runner.ts';
 
 function cache(
   specs: Record<string, FakeAdapterSpec> = {},
@@ -10,7 +11,7 @@ function cache(
   const loader = new FakeLoader(specs);
   const made = new AdapterCache(
     { hostCacheBytes: 300, maxConcurrentLoads: 2, maxBypass: 3, ...options },
-    { loader },
+    { loader, clock: new ManualClock() },
   );
   return { cache: made, loader };
 }

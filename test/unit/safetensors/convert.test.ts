@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { allFinite, allZero, toFloat32 } from '../../../src/safetensors/convert.ts';
+import { allFinite, largestMagnitude, toFloat32 } from '../../../src/safetensors/convert.ts';
 
 /** The value of a 16-bit float by its definition. */
 function halfValue(bits: number): number {
@@ -55,7 +55,11 @@ describe('scans', () => {
   });
 
   it('tells zero from the smallest number', () => {
-    expect(allZero(Float32Array.of(0, -0, 0))).toBe(true);
-    expect(allZero(Float32Array.of(0, 1e-45))).toBe(false);
+    expect(largestMagnitude(Float32Array.of(0, -0, 0))).toBe(0);
+    expect(largestMagnitude(Float32Array.of(2, -3, 1))).toBe(3);
+    expect(largestMagnitude(Float32Array.of(0, 1e-45))).toBeGreaterThan(0);
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+      expect(largestMagnitude(Float32Array.of(1, bad, 2))).toBeNaN();
+    }
   });
 });
