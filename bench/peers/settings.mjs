@@ -19,19 +19,17 @@ export function bestSettings(workload) {
     : { uvThreads: 1, threads: 2, flashAttention: 'auto', batchSize: 1024, api: 'evaluate' };
 }
 
-/** What `--explore` tries for a workload. */
+/** What `--explore` tries for a workload: the best settings, and each of them changed. */
 export function candidateSettings(workload) {
-  const uvThreads = workload === 'distinct' ? [2, 4, 16] : [1, 4];
-  const threads = workload === 'distinct' ? [1, 2] : [1, 2];
-  const candidates = [];
-  for (const uv of uvThreads) {
-    for (const count of threads) {
-      for (const flashAttention of [true, false]) {
-        candidates.push({ ...bestSettings(workload), uvThreads: uv, threads: count, flashAttention });
-      }
-    }
-  }
   const best = bestSettings(workload);
-  candidates.push({ ...best, batchSize: 512 }, { ...best, batchSize: 64 }, { ...best, api: 'controlled' });
-  return candidates;
+  const pools = workload === 'distinct' ? [2, 16] : [4];
+  return [
+    best,
+    { ...best, flashAttention: true },
+    { ...best, flashAttention: false },
+    ...pools.map((uvThreads) => ({ ...best, uvThreads })),
+    { ...best, threads: 3 - best.threads },
+    { ...best, batchSize: 512 },
+    { ...best, api: 'controlled' },
+  ];
 }
