@@ -116,12 +116,10 @@ async function explore(job, label, workload) {
     for (const result of results) {
       const { tokensPerSecond } = await runPeer({ ...job, settings: result.settings });
       result.tokensPerSecond = Math.max(result.tokensPerSecond, tokensPerSecond);
+      say(`${label}: ${tokensPerSecond.toFixed(0)} tokens/s with ${JSON.stringify(result.settings)}`);
     }
   }
   results.sort((a, b) => b.tokensPerSecond - a.tokensPerSecond);
-  for (const { settings, tokensPerSecond } of results) {
-    say(`${label}: ${tokensPerSecond.toFixed(0)} tokens/s with ${JSON.stringify(settings)}`);
-  }
   return { label, results };
 }
 

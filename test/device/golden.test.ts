@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { importBackbone } from '../../src/backbone/import.ts';
 import { BACKBONE_FILES } from '../../src/backbone/manifest.ts';
-import type { WeightBits } from '../../src/backbone/onnx/graph.ts';
 import { createDeviceRunner, type DeviceRunner } from '../../src/engine/runner/device/device-runner.ts';
 import { systemClock } from '../../src/kernel/clock.ts';
 import {
@@ -19,8 +18,8 @@ import { openSequences, step } from '../golden/sequences.ts';
 /** Families whose goldens run on the device; one by default, since a software device is slow. */
 const FAMILIES = (process.env['PATCHBAY_TEST_WEBGPU'] ?? '').split(',').filter((name) => name !== '');
 
-async function openDevice(dir: string, bits: WeightBits = 32): Promise<DeviceRunner> {
-  const imported = await importBackbone({ dir, root: await temporaryFolder(), bits });
+async function openDevice(dir: string, bankPages = 64): Promise<DeviceRunner> {
+  const imported = await importBackbone({ dir, root: await temporaryFolder(), bits: 32 });
   const { shape } = imported.manifest;
   return createDeviceRunner(
     {
@@ -33,7 +32,7 @@ async function openDevice(dir: string, bits: WeightBits = 32): Promise<DeviceRun
       maxContext: shape.maxPositions,
       kvBudgetBytes: 2 ** 30,
       pageRank: PAGE_RANK,
-      bankPages: 64,
+      bankPages,
       executionProviders: ['webgpu'],
     },
     { clock: systemClock },
@@ -59,6 +58,31 @@ describe.runIf(FAMILIES.length > 0)('WebGPU', () => {
       for (let t = 0; t < steps; t++) {
         expect(Math.abs((sequence?.logprobs[t] ?? 0) - (expectation.logprobs[t] ?? 0))).toBeLessThan(1e-3);
       }
+    });
+    await runner.dispose();
+  });
+
+  test('a row that takes over places and pages of closed ones gets what it gets alone', async () => {
+    const [name = ''] = FAMILIES;
+    const folder = join(GOLDEN_ROOT, name);
+    const cases = await readLines<GoldenCase>(join(folder, 'cases.jsonl'));
+    const adapted = cases.filter(({ adapters }) => adapters.length === 1);
+    const [subject, ...others] = adapted;
+    if (subject === undefined) throw new Error(`${name} has a case with an adapter`);
+    // Three pages of rank 16 hold one or two of these adapters, so they evict one another.
+    const runner = await openDevice(folder, 3);
+    const run = async (goldenCase: GoldenCase, from: DeviceRunner): Promise<readonly number[]> => {
+      const [sequence] = await openSequences(folder, from, [goldenCase]);
+      if (sequence === undefined) throw new Error('a sequence is opened for a case');
+      for (let i = 0; i < 4; i++) await step(from, [sequence]);
+      from.close(sequence.row);
+      return sequence.logprobs;
+    };
+    const alone = await run(subject, runner);
+    for (const other of others.slice(0, 3)) await run(other, runner);
+    const again = await run(subject, runner);
+    again.forEach((logprob, index) => {
+      expect(logprob).toBeCloseTo(alone[index] ?? 0, 5);
     });
     await runner.dispose();
   });
