@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -133,6 +133,12 @@ async function check(checkpoint, folder, backbone) {
   }
 }
 
+// Threads of both engines spin while they wait, the peer's most, so another busy process distorts every ratio.
+const [busy = 0] = loadavg();
+if (busy > 0.7 && flags.check !== true) {
+  say(`The load average is ${busy.toFixed(1)}: ratios of a machine that is busy say nothing.`);
+}
+
 const summaries = [];
 const diversities = [];
 const explored = [];
@@ -182,6 +188,6 @@ if (flags.explore) {
     encoding: 'utf8',
   }).trim();
   const command = ['npm run bench:peers --', ...process.argv.slice(2)].join(' ');
-  const report = { summaries, diversities, command, peerVersion: version, commit };
+  const report = { summaries, diversities, command, peerVersion: version, commit, loadBefore: busy };
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : `\n${markdown(report)}`);
 }

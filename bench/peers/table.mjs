@@ -78,7 +78,7 @@ export function byteBound(
 const whole = (value) => Math.round(value).toLocaleString('en-US');
 
 /** A Markdown report. */
-export function markdown({ summaries, diversities, command, peerVersion, commit }) {
+export function markdown({ summaries, diversities, command, peerVersion, commit, loadBefore }) {
   const rows = summaries.map(({ backbone, bits, workload, peer, patchbay, ratio, range, target }) => {
     const verdict = target === null ? '' : `≥ ${target.toFixed(1)}${ratio >= target ? '' : ' (missed)'}`;
     const spread = `${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
@@ -97,7 +97,7 @@ export function markdown({ summaries, diversities, command, peerVersion, commit 
         `Patchbay ${backbone} ${bits}-bit, distinct ÷ identical: ${ratio.toFixed(2)} (target ≥ ${target}; by the bytes of float32 adapters alone ${bound.toFixed(2)}).`,
     ),
     '',
-    `${machine()} Node ${process.versions.node}, node-llama-cpp ${peerVersion}, Patchbay ${commit}.`,
+    `${machine()} Node ${process.versions.node}, node-llama-cpp ${peerVersion}, Patchbay ${commit}. Load average before: ${loadBefore.toFixed(1)}.`,
     `Command: \`${command}\``,
   ];
   return `${lines.join('\n')}\n`;
