@@ -15,8 +15,8 @@
  */
 export function bestSettings(workload) {
   return workload === 'distinct'
-    ? { uvThreads: 4, threads: 1, flashAttention: 'auto', batchSize: 1024, api: 'evaluate' }
-    : { uvThreads: 1, threads: 2, flashAttention: 'auto', batchSize: 1024, api: 'evaluate' };
+    ? { uvThreads: 4, threads: 1, flashAttention: true, batchSize: 1024, api: 'evaluate' }
+    : { uvThreads: 1, threads: 2, flashAttention: true, batchSize: 1024, api: 'evaluate' };
 }
 
 /** What `--explore` tries for a workload: the best settings, and each of them changed. */
@@ -25,7 +25,7 @@ export function candidateSettings(workload) {
   const pools = workload === 'distinct' ? [2, 16] : [4];
   return [
     best,
-    { ...best, flashAttention: true },
+    { ...best, flashAttention: 'auto' },
     { ...best, flashAttention: false },
     ...pools.map((uvThreads) => ({ ...best, uvThreads })),
     { ...best, threads: 3 - best.threads },
