@@ -65,7 +65,7 @@ function installPeer() {
   if (!existsSync(join(here, '../../dist/cli.js'))) fail('There is no dist/cli.js. Run npm run build first.');
   if (existsSync(join(here, 'node_modules/.package-lock.json'))) return;
   say('Installing node-llama-cpp into bench/peers/node_modules …');
-  execFileSync('npm', ['ci', '--omit=optional', '--ignore-scripts'], {
+  execFileSync('npm', ['ci', '--omit=optional', '--ignore-scripts', '--loglevel=error'], {
     cwd: here,
     stdio: ['ignore', process.stderr.fd, 'inherit'],
   });
