@@ -60,12 +60,15 @@ function fail(message) {
 
 const say = (text) => process.stderr.write(`${text}\n`);
 
-/** The peer's packages are installed here on first use, from the lockfile, without running their scripts. */
+/**
+ * The peer's packages are installed here on first use, from the lockfile, without running their scripts. Not by npm ci:
+ * it refuses a lockfile that leaves out the packages of other platforms.
+ */
 function installPeer() {
   if (!existsSync(join(here, '../../dist/cli.js'))) fail('There is no dist/cli.js. Run npm run build first.');
   if (existsSync(join(here, 'node_modules/.package-lock.json'))) return;
   say('Installing node-llama-cpp into bench/peers/node_modules …');
-  execFileSync('npm', ['ci', '--omit=optional', '--ignore-scripts', '--loglevel=error'], {
+  execFileSync('npm', ['install', '--no-save', '--omit=optional', '--ignore-scripts', '--loglevel=error'], {
     cwd: here,
     stdio: ['ignore', process.stderr.fd, 'inherit'],
   });
