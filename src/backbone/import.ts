@@ -8,6 +8,7 @@ import { BACKBONE_HEADER_LIMITS } from '../safetensors/header.ts';
 import { verifyTensors } from './checkpoint-check.ts';
 import { parseModelConfig } from './config.ts';
 import { bytesOf, DataFile, DigestBuilder } from './data-file.ts';
+import { deviceFiles } from './device-files.ts';
 import { BACKBONE_FILES, type BackboneManifest, CARRIED_FILES, readManifest } from './manifest.ts';
 import { buildGraph, WEIGHTS, type WeightBits } from './onnx/graph.ts';
 import { encodeModel } from './onnx/proto.ts';
@@ -97,6 +98,9 @@ async function build(
   }
   const model = encodeModel(buildGraph(shape, options.bits, data.initializers));
   await writeDurably(join(building, BACKBONE_FILES.model), model);
+  for (const [name, bytes] of deviceFiles(shape, options.bits, data.initializers)) {
+    await writeDurably(join(building, name), bytes);
+  }
   const manifest: BackboneManifest = {
     format: 2,
     digest: digest.hex(),

@@ -1,5 +1,14 @@
 import type { Read } from './read.ts';
-import { byteSize, choice, durationMs, flag, integer, list, optionalByteSize, optionalInteger } from './setting.ts';
+import {
+  byteSize,
+  choice,
+  durationMs,
+  flag,
+  integer,
+  list,
+  optionalByteSize,
+  optionalInteger,
+} from './setting.ts';
 
 const EXECUTION_PROVIDERS = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'] as const;
 

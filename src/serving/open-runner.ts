@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { BACKBONE_FILES, type BackboneManifest } from '../backbone/manifest.ts';
+import { createDeviceRunner } from '../engine/runner/device/device-runner.ts';
 import { createOnnxRunner } from '../engine/runner/onnx-runner.ts';
 import type { StepRunner } from '../engine/runner.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -17,7 +18,7 @@ export interface RunnerSettings {
   readonly executionProviders: readonly string[];
 }
 
-/** Opens the ONNX runner of an imported backbone. */
+/** Opens the runner of an imported backbone: the device's where WebGPU comes first, the host's otherwise. */
 export async function openRunner(
   dir: string,
   manifest: BackboneManifest,
@@ -25,18 +26,28 @@ export async function openRunner(
   deps: { readonly clock: Clock },
 ): Promise<StepRunner> {
   const { shape } = manifest;
-  return createOnnxRunner(
-    {
-      modelPath: join(dir, BACKBONE_FILES.model),
-      shape,
-      maxContext: contextLength(shape, settings.maxContext),
-      kvBudgetBytes: settings.kvBytes,
-      pageRank: PAGE_RANK,
-      // One page is the zeros that rows without an adapter read.
-      bankPages: Math.max(1, Math.floor(settings.bankBytes / pageBytes(shape)) - 1),
-      intraOpThreads: settings.intraOpThreads,
-      executionProviders: settings.executionProviders,
-    },
-    deps,
-  );
+  const options = {
+    shape,
+    maxContext: contextLength(shape, settings.maxContext),
+    kvBudgetBytes: settings.kvBytes,
+    pageRank: PAGE_RANK,
+    // One page is the zeros that rows without an adapter read.
+    bankPages: Math.max(1, Math.floor(settings.bankBytes / pageBytes(shape)) - 1),
+    executionProviders: settings.executionProviders,
+  };
+  if (staysOnDevice(settings)) {
+    const graphs = {
+      step: join(dir, BACKBONE_FILES.deviceStep),
+      pool: join(dir, BACKBONE_FILES.devicePool),
+      bank: join(dir, BACKBONE_FILES.deviceBank),
+    };
+    return createDeviceRunner({ ...options, graphs }, deps);
+  }
+  const modelPath = join(dir, BACKBONE_FILES.model);
+  return createOnnxRunner({ ...options, modelPath, intraOpThreads: settings.intraOpThreads }, deps);
+}
+
+/** WebGPU is the only provider whose tensors the runtime's Node binding can leave on the device. */
+function staysOnDevice({ executionProviders }: RunnerSettings): boolean {
+  return executionProviders[0] === 'webgpu';
 }
