@@ -4,10 +4,13 @@ import { buildBankGraph, buildDeviceGraph, buildPoolGraph } from './onnx/device-
 import type { WeightBits } from './onnx/graph.ts';
 import { encodeModel, type InitializerSpec } from './onnx/proto.ts';
 
-/** The graphs for devices with memory of their own, by file name. They share the data file of weights. */
+/**
+ * The graphs for devices with memory of their own, by file name. They share the data file of weights. There is none for
+ * 8 bits, whose integer products have no kernel for WebGPU.
+ */
 export function deviceFiles(
   shape: ModelShape,
-  bits: WeightBits,
+  bits: Exclude<WeightBits, 8>,
   stored: readonly InitializerSpec[],
 ): ReadonlyMap<string, Uint8Array> {
   return new Map([

@@ -77,6 +77,8 @@ async function build(
   const digest = new DigestBuilder();
   digest.text('patchbay-backbone-1');
   digest.text(JSON.stringify({ bits: options.bits, eosTokenIds, ...shape }));
+  // Another way to quantize gives other tokens. (Without this line, 8 bits meant blocks with a scale each.)
+  if (options.bits === 8) digest.text('int8, one scale for each output');
   for (const { name, required } of CARRIED_FILES) {
     const bytes = await carry(options.dir, name, required, building);
     // These two are represented by the shape and the ids above; how a checkpoint was saved does not change it.
@@ -98,8 +100,10 @@ async function build(
   }
   const model = encodeModel(buildGraph(shape, options.bits, data.initializers));
   await writeDurably(join(building, BACKBONE_FILES.model), model);
-  for (const [name, bytes] of deviceFiles(shape, options.bits, data.initializers)) {
-    await writeDurably(join(building, name), bytes);
+  if (options.bits !== 8) {
+    for (const [name, bytes] of deviceFiles(shape, options.bits, data.initializers)) {
+      await writeDurably(join(building, name), bytes);
+    }
   }
   const manifest: BackboneManifest = {
     format: 2,

@@ -4,7 +4,7 @@ import { allFinite, toFloat32 } from '../safetensors/convert.ts';
 import { dtypeBytes } from '../safetensors/dtype.ts';
 import { bytesOf, type DataFile, type DigestBuilder } from './data-file.ts';
 import { QUANT_BLOCK, WEIGHTS, type WeightBits } from './onnx/graph.ts';
-import { blocksOf, quantizeRows } from './quantize.ts';
+import { blocksOf, quantizeBlocks, quantizePerRow } from './quantize.ts';
 import type { SourceTensor, StoredWeight } from './weights.ts';
 
 /** Float32 bytes in memory at a time, about; the bound of an import's memory beyond the runtime itself. */
@@ -38,7 +38,8 @@ export async function writeWeights(
     for (const { name } of weight.sources) if (!seen.has(name)) digest.text(name);
     if (bits === 32 || !weight.quantizable)
       await data.append(weight.name, 'float32', weight.dims, asBytes(rows));
-    else await appendQuantized(weight, bits, rows, data);
+    else if (bits === 8) await appendPerRow(weight, rows, data);
+    else await appendBlocks(weight, rows, data);
     for (const { name } of weight.sources) seen.add(name);
     doneBytes += sizeOf(weight);
     onProgress?.(doneBytes, totalBytes);
@@ -79,9 +80,30 @@ async function* asBytes(chunks: AsyncIterable<Float32Array>): AsyncGenerator<Uin
   for await (const chunk of chunks) yield bytesOf(chunk);
 }
 
-async function appendQuantized(
+/** Stores a matrix as `MatMulIntegerToFloat` reads it: int8 `[in, out]` with a scale for each output. */
+async function appendPerRow(
   weight: StoredWeight,
-  bits: 8 | 4,
+  rows: AsyncIterable<Float32Array>,
+  data: DataFile,
+): Promise<void> {
+  const [total = 0, columns = 0] = weight.dims;
+  const scales = new Float32Array(total);
+  let row = 0;
+  async function* values(): AsyncGenerator<Int8Array> {
+    for await (const chunk of rows) {
+      const quantized = quantizePerRow(chunk, chunk.length / columns, columns);
+      scales.set(quantized.scales, row);
+      row += quantized.scales.length;
+      yield quantized.values;
+    }
+  }
+  await data.appendTransposed(WEIGHTS.quantized(weight.name), [columns, total], values());
+  await appendScales(weight, scales, data);
+}
+
+/** Stores a matrix as `MatMulNBits` reads it: blocks of 4 bits with a scale each. */
+async function appendBlocks(
+  weight: StoredWeight,
   rows: AsyncIterable<Float32Array>,
   data: DataFile,
 ): Promise<void> {
@@ -93,16 +115,20 @@ async function appendQuantized(
   async function* values(): AsyncGenerator<Uint8Array> {
     for await (const chunk of rows) {
       const count = chunk.length / columns;
-      const quantized = quantizeRows(chunk, count, columns, bits);
+      const quantized = quantizeBlocks(chunk, count, columns);
       scales.set(quantized.scales, row * blocks);
       row += count;
       yield quantized.values;
     }
   }
-  const dims = [total, blocks, (QUANT_BLOCK * bits) / 8];
+  const dims = [total, blocks, QUANT_BLOCK / 2];
   await data.append(WEIGHTS.quantized(weight.name), 'uint8', dims, values());
-  async function* scaleBytes(): AsyncGenerator<Uint8Array> {
+  await appendScales(weight, scales, data);
+}
+
+async function appendScales(weight: StoredWeight, scales: Float32Array, data: DataFile): Promise<void> {
+  async function* bytes(): AsyncGenerator<Uint8Array> {
     yield bytesOf(scales);
   }
-  await data.append(WEIGHTS.scales(weight.name), 'float32', [total * blocks], scaleBytes());
+  await data.append(WEIGHTS.scales(weight.name), 'float32', [scales.length], bytes());
 }

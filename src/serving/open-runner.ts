@@ -4,6 +4,7 @@ import { createDeviceRunner } from '../engine/runner/device/device-runner.ts';
 import { createOnnxRunner } from '../engine/runner/onnx-runner.ts';
 import type { StepRunner } from '../engine/runner.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { PatchbayError } from '../kernel/errors.ts';
 import { contextLength, PAGE_RANK, pageBytes } from './layout.ts';
 
 /** What an operator chooses of a runner. */
@@ -36,6 +37,12 @@ export async function openRunner(
     executionProviders: settings.executionProviders,
   };
   if (staysOnDevice(settings)) {
+    if (manifest.bits === 8) {
+      throw new PatchbayError('CONFIG_INVALID', 'WebGPU cannot run a backbone of 8 bits.', {
+        field: 'PATCHBAY_WEIGHT_BITS',
+        fix: 'Set PATCHBAY_WEIGHT_BITS to 32 or 4.',
+      });
+    }
     const graphs = {
       step: join(dir, BACKBONE_FILES.deviceStep),
       pool: join(dir, BACKBONE_FILES.devicePool),

@@ -41,6 +41,17 @@ export class GraphBuilder {
     return name;
   }
 
+  /** A scalar constant. */
+  float(name: string, value: number): string {
+    const inline = new Uint8Array(Float32Array.of(value).buffer);
+    return this.initializer({ name, type: 'float32', dims: [], data: { inline } });
+  }
+
+  /** A scalar constant. */
+  byte(name: string, value: number): string {
+    return this.initializer({ name, type: 'uint8', dims: [], data: { inline: Uint8Array.of(value) } });
+  }
+
   /** A `[1, width]` constant of float zeros. */
   zeroRow(width: number): string {
     const inline = new Uint8Array(width * Float32Array.BYTES_PER_ELEMENT);

@@ -17,7 +17,7 @@ import type { GraphSpec, InitializerSpec } from './proto.ts';
 interface Context {
   readonly g: GraphBuilder;
   readonly shape: ModelShape;
-  readonly bits: WeightBits;
+  readonly bits: Exclude<WeightBits, 8>;
   readonly available: ReadonlySet<string>;
 }
 
@@ -31,7 +31,7 @@ interface Context {
  */
 export function buildDeviceGraph(
   shape: ModelShape,
-  bits: WeightBits,
+  bits: Exclude<WeightBits, 8>,
   stored: readonly InitializerSpec[],
 ): GraphSpec {
   const g = new GraphBuilder();

@@ -19,8 +19,14 @@ export type WeightBits = 32 | 8 | 4;
 
 const SEGMENTS: readonly number[] = Array.from({ length: CACHE_SEGMENTS }, (_, segment) => segment);
 
-/** Quantization block along the input dimension of `MatMulNBits`. */
+/** Quantization block along the input dimension of `MatMulNBits`, for 4 bits. */
 export const QUANT_BLOCK = 32;
+
+/** Levels on each side of zero of a quantized activation; unsigned, as the fast kernels want it, around the middle. */
+const LEVELS = 127;
+const MIDDLE = 128;
+/** Keeps a row of zeros from being divided by zero. */
+const LEAST_SCALE = 1e-30;
 
 /** Names of stored tensors, shared between the writer of the data file and the graph. */
 export const WEIGHTS = {
@@ -76,10 +82,17 @@ export function buildGraph(
   const final = norm(g, shape, residual, delta, WEIGHTS.finalNorm);
   const wanted = g.op('Gather', [final.normed, GRAPH_INPUTS.logitIndex]);
   const head = shape.tiedEmbeddings && bits === 32 ? WEIGHTS.embedding : WEIGHTS.head;
-  choices(g, shape, linear(g, wanted, head, bits, shape.hiddenSize, shape.vocabSize, null));
+  const logits = linear(g, wanted, head, bits, shape.hiddenSize, shape.vocabSize, null);
+  choices(g, shape, bits === 8 ? withFailures(g, logits, wanted) : logits);
   g.op('Concat', newKv, { axis: { int: 0 } }, GRAPH_OUTPUTS.newKv);
   g.output(GRAPH_OUTPUTS.newKv, 'float32', ['KVB', shape.kvHeads, 1, 'S', shape.headDim]);
   return g.build();
+}
+
+/** Logits that are not finite where the state is not: as integers, a state that overflowed would look like any other. */
+function withFailures(g: GraphBuilder, logits: string, state: string): string {
+  const sum = g.op('ReduceSum', [state, g.ints([1])], { keepdims: { int: 1 } });
+  return g.op('Add', [logits, g.op('Mul', [sum, g.float('zero', 0)])]);
 }
 
 /**
@@ -162,19 +175,46 @@ function linear(
     const inputs = bias === null ? [input, weight] : [input, weight, bias];
     return g.op('Gemm', inputs, { transB: { int: 1 } });
   }
+  const product =
+    bits === 8 ? integerProduct(g, input, weight) : blockProduct(g, input, weight, inWidth, outWidth);
+  return bias === null ? product : g.op('Add', [product, bias]);
+}
+
+/**
+ * Product with 8-bit weights in integers, which processors with VNNI do three times as fast as in floats. Each row is
+ * scaled by its own largest absolute value before it is quantized: `DynamicQuantizeLinear` would take one scale over all
+ * rows, and one tenant's prompt would then change another's tokens.
+ */
+function integerProduct(g: GraphBuilder, input: string, weight: string): string {
+  const largest = g.op('ReduceMax', [g.op('Abs', [input]), g.ints([1])], { keepdims: { int: 1 } });
+  const scale = g.op('Max', [largest, g.float('least_scale', LEAST_SCALE)]);
+  const level = g.float('level', 1 / LEVELS);
+  const quantized = g.op('QuantizeLinear', [g.op('Div', [input, scale]), level, g.byte('middle', MIDDLE)]);
+  const product = g.msOp('MatMulIntegerToFloat', [
+    quantized,
+    WEIGHTS.quantized(weight),
+    level,
+    WEIGHTS.scales(weight),
+    g.byte('middle', MIDDLE),
+  ]);
+  return g.op('Mul', [product, scale]);
+}
+
+function blockProduct(
+  g: GraphBuilder,
+  input: string,
+  weight: string,
+  inWidth: number,
+  outWidth: number,
+): string {
   const attributes = {
     K: { int: inWidth },
     N: { int: outWidth },
-    bits: { int: bits },
+    bits: { int: 4 },
     block_size: { int: QUANT_BLOCK },
     accuracy_level: { int: 4 },
   };
-  const product = g.msOp(
-    'MatMulNBits',
-    [input, WEIGHTS.quantized(weight), WEIGHTS.scales(weight)],
-    attributes,
-  );
-  return bias === null ? product : g.op('Add', [product, bias]);
+  return g.msOp('MatMulNBits', [input, WEIGHTS.quantized(weight), WEIGHTS.scales(weight)], attributes);
 }
 
 /** A site's fused linear plus the updates of every token's adapter pages: `y = Wx + Σ weight · B(Ax)`. */

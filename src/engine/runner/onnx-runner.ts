@@ -36,6 +36,8 @@ export async function createOnnxRunner(
     // Shapes change from step to step, so a memory plan made for one step would never fit the next.
     enableMemPattern: false,
     logSeverityLevel: 3,
+    // Without VNNI the fast kernel for unsigned times signed bytes saturates; this takes the one that does not.
+    extra: { session: { x64quantprecision: '1' } },
   });
   return new OnnxRunner(options, deps.clock, session);
 }
