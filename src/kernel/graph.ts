@@ -9,14 +9,15 @@ import { type LoraTarget, type ModelShape, targetDims } from './model.ts';
 
 /**
  * Rows of one run may lie in caches of this many different capacities: each has its own inputs, its *segment*, so
- * that rows of different length are decoded in one run and none reads the capacity of the longest.
+ * that rows of different length are decoded in one run and none reads the capacity of the longest. A segment costs a
+ * run its nodes even where it has no rows (3 % of a small model's decode step), a second run costs the weights again.
  */
-export const CACHE_SEGMENTS = 4;
+export const CACHE_SEGMENTS = 2;
 
 export const GRAPH_INPUTS = {
   /** `[N]` int64: token ids, packed without padding. */
   tokenIds: 'token_ids',
-  /** `[1, N]` int64: absolute positions. */
+  /** `[B, S]` int64: absolute position of every row's s-th token. */
   positions: 'positions',
   /** `[B, S]` int64: packed index of every row's s-th token; padding repeats a token of the same row. */
   laneIndex: 'lane_index',
@@ -30,9 +31,9 @@ export const GRAPH_INPUTS = {
   logitRows: 'logit_rows',
   /** `[G, M]` int64: packed index of every group's m-th token; padding is N, which reads zeros. */
   groupIndex: 'group_index',
-  /** `[N, J]` int64: flattened `[G, M]` index of every token's j-th page. */
+  /** `[U, J, 2]` int64: group and member of every token's j-th page; U is N, or 1 when no token has a page. */
   ungroupIndex: 'ungroup_index',
-  /** `[N, 1, J]` float32: blend weight of every token's j-th page. */
+  /** `[U, 1, J]` float32: blend weight of every token's j-th page. */
   pageWeight: 'page_weight',
 } as const;
 

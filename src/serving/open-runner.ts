@@ -6,6 +6,7 @@ import type { StepRunner } from '../engine/runner.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { contextLength, PAGE_RANK, pageBytes } from './layout.ts';
+import { multipliesBytesExactly } from './processor.ts';
 
 /** What an operator chooses of a runner. */
 export interface RunnerSettings {
@@ -51,7 +52,9 @@ export async function openRunner(
     return createDeviceRunner({ ...options, graphs }, deps);
   }
   const modelPath = join(dir, BACKBONE_FILES.model);
-  return createOnnxRunner({ ...options, modelPath, intraOpThreads: settings.intraOpThreads }, deps);
+  const { intraOpThreads } = settings;
+  const exactBytes = await multipliesBytesExactly(process.arch);
+  return createOnnxRunner({ ...options, modelPath, intraOpThreads, exactBytes }, deps);
 }
 
 /** WebGPU is the only provider whose tensors the runtime's Node binding can leave on the device. */

@@ -12,6 +12,7 @@ import type { LogitSummary, PackedAdapter, StepRunner } from '../../src/engine/r
 import { systemClock } from '../../src/kernel/clock.ts';
 import type { ModelShape } from '../../src/kernel/model.ts';
 import { openSafetensors } from '../../src/safetensors/source.ts';
+import { multipliesBytesExactly } from '../../src/serving/processor.ts';
 import { temporaryFolder } from './kit.ts';
 
 export const PAGE_RANK = 16;
@@ -32,6 +33,7 @@ export async function openRunner(
       pageRank: PAGE_RANK,
       bankPages: 64,
       intraOpThreads: 1,
+      exactBytes: await multipliesBytesExactly(process.arch),
       executionProviders: ['cpu'],
     },
     { clock: systemClock },

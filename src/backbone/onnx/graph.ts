@@ -113,15 +113,15 @@ function choices(g: GraphBuilder, shape: ModelShape, logits: string): void {
 
 function declareInputs(g: GraphBuilder, shape: ModelShape): void {
   g.input(GRAPH_INPUTS.tokenIds, 'int64', ['N']);
-  g.input(GRAPH_INPUTS.positions, 'int64', [1, 'N']);
+  g.input(GRAPH_INPUTS.positions, 'int64', ['B', 'S']);
   g.input(GRAPH_INPUTS.laneIndex, 'int64', ['B', 'S']);
   g.input(GRAPH_INPUTS.unlaneIndex, 'int64', ['N']);
   g.input(GRAPH_INPUTS.segmentRows, 'int64', [CACHE_SEGMENTS]);
   g.input(GRAPH_INPUTS.logitIndex, 'int64', ['O']);
   g.input(GRAPH_INPUTS.logitRows, 'int64', ['P']);
   g.input(GRAPH_INPUTS.groupIndex, 'int64', ['G', 'M']);
-  g.input(GRAPH_INPUTS.ungroupIndex, 'int64', ['N', 'J']);
-  g.input(GRAPH_INPUTS.pageWeight, 'float32', ['N', 1, 'J']);
+  g.input(GRAPH_INPUTS.ungroupIndex, 'int64', ['U', 'J', 2]);
+  g.input(GRAPH_INPUTS.pageWeight, 'float32', ['U', 1, 'J']);
   for (const segment of SEGMENTS) {
     g.input(maskName(segment), 'float32', [`B${segment}`, 1, 1, 'S', `K${segment}`]);
     g.input(keySplitName(segment), 'int64', [2]);
@@ -162,6 +162,7 @@ function rmsNorm(g: GraphBuilder, shape: ModelShape, input: string, scale: strin
   return g.op('SimplifiedLayerNormalization', [input, scale], attributes);
 }
 
+/** `input * weight^T + addend`; the addend is `[N, out]`, or `[1, out]` for all tokens alike. */
 function linear(
   g: GraphBuilder,
   input: string,
@@ -169,15 +170,15 @@ function linear(
   bits: WeightBits,
   inWidth: number,
   outWidth: number,
-  bias: string | null,
+  addend: string | null,
 ): string {
   if (bits === 32) {
-    const inputs = bias === null ? [input, weight] : [input, weight, bias];
+    const inputs = addend === null ? [input, weight] : [input, weight, addend];
     return g.op('Gemm', inputs, { transB: { int: 1 } });
   }
   const product =
     bits === 8 ? integerProduct(g, input, weight) : blockProduct(g, input, weight, inWidth, outWidth);
-  return bias === null ? product : g.op('Add', [product, bias]);
+  return addend === null ? product : g.op('Add', [product, addend]);
 }
 
 /**
@@ -232,10 +233,6 @@ function adaptedLinear(
   if (site === undefined || first === undefined) throw new Error(`unknown site ${siteName}`);
   const inWidth = targetDims(shape, first).in;
   const outWidth = site.targets.reduce((sum, target) => sum + targetDims(shape, target).out, 0);
-  const biasName = WEIGHTS.bias(layer, siteName);
-  const bias = available.has(biasName) ? biasName : null;
-  const base = linear(g, input, WEIGHTS.linear(layer, siteName), bits, inWidth, outWidth, bias);
-
   // Padding of groups reads a row of zeros behind the tokens: another sequence's token might hold NaN or Inf there,
   // and zero times those is not zero.
   const padded = g.op('Concat', [input, g.zeroRow(inWidth)], { axis: { int: 0 } });
@@ -246,44 +243,26 @@ function adaptedLinear(
     g.op('MatMul', [lows[index] ?? low, bankBName(layer, target)]),
   );
   const high = highs.length === 1 ? (highs[0] ?? low) : g.op('Concat', highs, { axis: { int: 2 } });
-  const flat = g.reshape(high, [-1, outWidth]);
-  const perPage = g.op('Gather', [flat, GRAPH_INPUTS.ungroupIndex]);
-  const update = g.op('MatMul', [GRAPH_INPUTS.pageWeight, perPage]);
-  return g.op('Add', [base, g.reshape(update, [-1, outWidth])]);
+  const perPage = g.op('GatherND', [high, GRAPH_INPUTS.ungroupIndex]);
+  const update = g.reshape(g.op('MatMul', [GRAPH_INPUTS.pageWeight, perPage]), [-1, outWidth]);
+  const biasName = WEIGHTS.bias(layer, siteName);
+  const addend = available.has(biasName) ? g.op('Add', [update, biasName]) : update;
+  return linear(g, input, WEIGHTS.linear(layer, siteName), bits, inWidth, outWidth, addend);
 }
 
 /**
- * Queries and keys with their norms per head (Qwen3) and rotary embedding, `[N, (heads + kvHeads) * headDim]`, and the
- * values. The rotary tables carry the scale of the scores, see `rotaryTable`.
+ * Rotary embedding, after the norms per head where there are any (Qwen3), of queries and keys
+ * `[B, heads + kvHeads, S, headDim]`. The rotary tables carry the scale of the scores, see `rotaryTable`.
  */
-function projected(
-  g: GraphBuilder,
-  shape: ModelShape,
-  layer: number,
-  fused: string,
-): { queriesAndKeys: string; values: string } {
-  const { heads, kvHeads, headDim } = shape;
-  const both = (heads + kvHeads) * headDim;
-  const [plain = '', values = ''] = g.split(fused, 1, 2, g.ints([both, kvHeads * headDim]));
+function rotated(g: GraphBuilder, shape: ModelShape, layer: number, plain: string): string {
   let normed = plain;
   if (shape.qkNorm) {
-    const perHead = g.reshape(plain, [-1, heads + kvHeads, headDim]);
-    const [q = '', k = ''] = g.split(perHead, 1, 2, g.ints([heads, kvHeads]));
+    const [q = '', k = ''] = g.split(plain, 1, 2, g.ints([shape.heads, shape.kvHeads]));
     const parts = [rmsNorm(g, shape, q, WEIGHTS.qNorm(layer)), rmsNorm(g, shape, k, WEIGHTS.kNorm(layer))];
     normed = g.op('Concat', parts, { axis: { int: 1 } });
   }
-  const rotated = g.msOp(
-    'RotaryEmbedding',
-    [g.reshape(normed, [1, -1, both]), GRAPH_INPUTS.positions, WEIGHTS.ropeCos, WEIGHTS.ropeSin],
-    { num_heads: { int: heads + kvHeads }, interleaved: { int: 0 } },
-  );
-  return { queriesAndKeys: g.reshape(rotated, [-1, both]), values };
-}
-
-/** Packed `[N, count * headDim]` as lanes `[B, count, S, headDim]`. */
-function lanes(g: GraphBuilder, shape: ModelShape, packed: string, count: number): string {
-  const gathered = g.op('Gather', [packed, GRAPH_INPUTS.laneIndex]);
-  return g.transpose(g.reshape(gathered, [0, 0, count, shape.headDim]), [0, 2, 1, 3]);
+  const inputs = [normed, GRAPH_INPUTS.positions, WEIGHTS.ropeCos, WEIGHTS.ropeSin];
+  return g.msOp('RotaryEmbedding', inputs, { interleaved: { int: 0 } });
 }
 
 function attentionBlock(
@@ -296,12 +275,13 @@ function attentionBlock(
 ): { out: string; newKey: string; newValue: string } {
   const { heads, kvHeads, headDim } = shape;
   const fused = adaptedLinear(g, shape, bits, layer, 'qkv', input, available);
-  const { queriesAndKeys, values } = projected(g, shape, layer, fused);
-  const laned = lanes(g, shape, queriesAndKeys, heads + kvHeads);
-  const [q = '', k = ''] = g.split(laned, 1, 2, g.ints([heads, kvHeads]));
+  const gathered = g.op('Gather', [fused, GRAPH_INPUTS.laneIndex]);
+  const lanes = g.transpose(g.reshape(gathered, [0, 0, heads + 2 * kvHeads, headDim]), [0, 2, 1, 3]);
+  const [plain = '', v = ''] = g.split(lanes, 1, 2, g.ints([heads + kvHeads, kvHeads]));
+  const [q = '', k = ''] = g.split(rotated(g, shape, layer, plain), 1, 2, g.ints([heads, kvHeads]));
   const query = g.reshape(q, [0, kvHeads, heads / kvHeads, -1, headDim]);
   const newKey = g.reshape(k, [0, kvHeads, 1, -1, headDim]);
-  const newValue = g.reshape(lanes(g, shape, values, kvHeads), [0, kvHeads, 1, -1, headDim]);
+  const newValue = g.reshape(v, [0, kvHeads, 1, -1, headDim]);
   const context = attend(g, layer, query, newKey, newValue);
   const laneOut = g.transpose(g.reshape(context, [0, heads, -1, headDim]), [0, 2, 1, 3]);
   const packed = g.op('Gather', [g.reshape(laneOut, [-1, heads * headDim]), GRAPH_INPUTS.unlaneIndex]);

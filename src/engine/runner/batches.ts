@@ -115,9 +115,11 @@ export interface PageGrouping {
   readonly groupIndex: BigInt64Array;
   /** J: pages of the token with the most. */
   readonly pagesPerToken: number;
-  /** `[N, J]`. */
+  /** U: number of tokens, or 1 when none of them has a page. */
+  readonly updates: number;
+  /** `[U, J, 2]`. */
   readonly ungroupIndex: BigInt64Array;
-  /** `[N, 1, J]`. */
+  /** `[U, 1, J]`. */
   readonly weights: Float32Array;
 }
 
@@ -162,7 +164,10 @@ export function groupByPage(rows: readonly IndexedWork[], bank: AdapterBank): Pa
     width,
     groupIndex,
     pagesPerToken,
-    ungroupIndex: BigInt64Array.from(member, ({ slot, place }) => BigInt((slot - from) * width + place)),
+    updates: pagesPerToken === 0 ? 1 : tokens.length,
+    ungroupIndex: BigInt64Array.from(
+      member.flatMap(({ slot, place }) => [BigInt(slot - from), BigInt(place)]),
+    ),
     weights: Float32Array.from(member, ({ weight }) => weight),
   };
 }

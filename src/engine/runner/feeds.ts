@@ -3,7 +3,7 @@ import { GRAPH_INPUTS, keySplitName, maskName, pastName } from '../../kernel/gra
 import type { ModelShape } from '../../kernel/model.ts';
 import type { AdapterBank } from './bank.ts';
 import { type Batch, groupByPage } from './batches.ts';
-import { attentionMasks, type LaneLayout, laneLayout } from './lanes.ts';
+import { attentionMasks, type LaneLayout, laneLayout, lanePositions } from './lanes.ts';
 
 /** Tensors by input name. */
 export type Feeds = Record<string, Tensor>;
@@ -30,7 +30,7 @@ export class FeedBuilder {
 
   build(batch: Batch): { readonly feeds: Feeds; readonly lanes: LaneLayout } {
     const { lanes, feeds } = this.#stable(batch);
-    return { lanes, feeds: { ...feeds, ...tokenFeeds(batch), ...maskFeeds(batch, lanes) } };
+    return { lanes, feeds: { ...feeds, ...tokenFeeds(batch), ...placeFeeds(batch, lanes) } };
   }
 
   #stable(batch: Batch): StableFeeds {
@@ -84,12 +84,15 @@ export class FeedBuilder {
 
   #addAdapters(feeds: Feeds, batch: Batch): void {
     const grouping = groupByPage(batch.rows, this.#bank);
-    const { pagesPerToken } = grouping;
-    const tokens = batch.rows.reduce((sum, row) => sum + row.tokens.length, 0);
+    const { pagesPerToken, updates } = grouping;
     const groups = grouping.to - grouping.from;
     feeds[GRAPH_INPUTS.groupIndex] = new Tensor('int64', grouping.groupIndex, [groups, grouping.width]);
-    feeds[GRAPH_INPUTS.ungroupIndex] = new Tensor('int64', grouping.ungroupIndex, [tokens, pagesPerToken]);
-    feeds[GRAPH_INPUTS.pageWeight] = new Tensor('float32', grouping.weights, [tokens, 1, pagesPerToken]);
+    feeds[GRAPH_INPUTS.ungroupIndex] = new Tensor('int64', grouping.ungroupIndex, [
+      updates,
+      pagesPerToken,
+      2,
+    ]);
+    feeds[GRAPH_INPUTS.pageWeight] = new Tensor('float32', grouping.weights, [updates, 1, pagesPerToken]);
     this.#bank.tensors.forEach((tensor, index) => {
       const size = tensor.rows * tensor.columns;
       const view = this.#bank.array(index).subarray(grouping.from * size, grouping.to * size);
@@ -100,29 +103,26 @@ export class FeedBuilder {
 
 function tokenFeeds(batch: Batch): Feeds {
   const ids: number[] = [];
-  const positions: number[] = [];
   const chosen: number[] = [];
   const wanted: number[] = [];
   for (const row of batch.rows) {
-    row.tokens.forEach((token, i) => {
-      ids.push(token);
-      positions.push(row.past + i);
-    });
+    ids.push(...row.tokens);
     if (!row.wantsLogits) continue;
     if (!row.greedy) wanted.push(chosen.length);
     chosen.push(ids.length - 1);
   }
   return {
     [GRAPH_INPUTS.tokenIds]: int64(ids),
-    [GRAPH_INPUTS.positions]: int64(positions, [1, positions.length]),
     [GRAPH_INPUTS.logitIndex]: int64(chosen),
     [GRAPH_INPUTS.logitRows]: int64(wanted),
   };
 }
 
-function maskFeeds(batch: Batch, lanes: LaneLayout): Feeds {
+function placeFeeds(batch: Batch, lanes: LaneLayout): Feeds {
   const masks = attentionMasks(batch, lanes);
-  const feeds: Feeds = {};
+  const feeds: Feeds = {
+    [GRAPH_INPUTS.positions]: new Tensor('int64', lanePositions(batch, lanes), [lanes.rows, lanes.width]),
+  };
   lanes.segments.forEach(({ rows, capacity }, segment) => {
     const dims = [rows, 1, 1, lanes.width, capacity + lanes.width];
     feeds[maskName(segment)] = new Tensor('float32', masks[segment] ?? new Float32Array(0), dims);

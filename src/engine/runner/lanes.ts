@@ -69,6 +69,18 @@ function lanesOfRows(batch: Batch): ReadonlyMap<number, number> {
   return lanes;
 }
 
+/** `[B, S]`: absolute positions; padding has some position of its row, lanes without a row have position 0. */
+export function lanePositions(batch: Batch, lanes: LaneLayout): BigInt64Array {
+  const positions = new BigInt64Array(lanes.rows * lanes.width);
+  batch.rows.forEach((row, index) => {
+    const first = (lanes.laneOf[index] ?? 0) * lanes.width;
+    for (let s = 0; s < lanes.width; s++) {
+      positions[first + s] = BigInt(row.past + Math.min(s, row.tokens.length - 1));
+    }
+  });
+  return positions;
+}
+
 /**
  * The masks of all segments, `[Bc, S, Tc + S]` each: a token sees its row's past and the tokens of its row up to itself.
  */
