@@ -292,7 +292,7 @@ function attentionBlock(
  * Attention of lanes `[B, kvHeads, heads per kvHead, S, headDim]` to their caches, segment by segment, and to each
  * other. The query heads of one key head are a batch dimension over which the cache is broadcast: a decode step then
  * multiplies vectors with matrices that are read in place, where rows of several heads together would have the
- * runtime repack the cache for a matrix product, at twice the time (docs/decisions/0010-step-speed.md).
+ * runtime repack the cache for a matrix product, at twice the time (docs/decisions/0014-step-speed.md).
  */
 function attend(g: GraphBuilder, layer: number, query: string, newKey: string, newValue: string): string {
   const keys = { transB: { int: 1 } };
