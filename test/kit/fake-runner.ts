@@ -180,8 +180,6 @@ export class FakeRunner implements StepRunner {
     this.#check(work.length > 0, 'an empty step');
     this.#check(work.length <= this.options.maxRows, 'too many rows');
     this.#check(new Set(work.map(({ row }) => row)).size === work.length, 'a row twice in a step');
-    const continuing = work.filter(({ past, tokens }) => past > 0 && tokens.length > 1);
-    this.#check(continuing.length <= 1, 'two continuing chunks in a step');
     const prefill = work.filter(({ past, tokens }) => past === 0 || tokens.length > 1);
     const read = prefill.reduce((sum, { tokens }) => sum + tokens.length, 0);
     this.#check(read <= this.options.prefillTokensPerStep, `prefill over budget: ${read}`);

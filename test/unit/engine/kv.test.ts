@@ -47,7 +47,7 @@ describe('memory of cache rows', () => {
   test('a row books what its capacity class takes', () => {
     const cache = new KvCache(SHAPE, 4096);
     expect(cache.bytes(1)).toBe(2 * 2 * 128 * 4 * 4);
-    expect(cache.bytes(129)).toBe(2 * 2 * 512 * 4 * 4);
+    expect(cache.bytes(129)).toBe(2 * 2 * 256 * 4 * 4);
     expect(cache.bytes(2049)).toBe(2 * 2 * 4096 * 4 * 4);
   });
 });
