@@ -95,6 +95,7 @@ export async function startEngine(
       maxWaitPercent: engine.maxWaitPercent,
       maxPreemptions: engine.maxPreemptions,
       hostCacheBytes: memory.hostCacheBytes,
+      prefixBytes: memory.prefixBytes,
       maxConcurrentLoads: memory.maxConcurrentLoads,
       maxBlend: adapters.maxBlend,
       maxRank: adapters.maxRank,

@@ -32,6 +32,8 @@ export function planFor(config: Config, { manifest }: Pick<ImportedBackbone, 'ma
     kvBytes: engine.kvBytes,
     bankBytes: engine.bankBytes,
     hostCacheBytes: engine.hostCacheBytes,
+    // A device's keys and values are not copied to the host, so there nothing is kept.
+    prefixBytes: engine.executionProviders[0] === 'webgpu' ? 0 : engine.prefixBytes,
   });
 }
 

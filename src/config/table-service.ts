@@ -83,6 +83,16 @@ export function serviceTable(read: Read) {
           { min: '1MB', max: '1TB' },
         ),
       ),
+      prefixBytes: read(
+        'Engine',
+        optionalByteSize(
+          {
+            env: 'PATCHBAY_PREFIX_BYTES',
+            doc: 'Of that, memory for keys and values of prompts that are kept for later prompts of the same tenant and adapters that begin alike; without it, a share. 0 keeps none.',
+          },
+          { min: '0', max: '1TB' },
+        ),
+      ),
       maxQueue: read(
         'Engine',
         integer(

@@ -26,7 +26,8 @@ export class Appraisal {
 
   /** The record of a sequence that comes now. */
   entry(spec: SequenceSpec): Entry {
-    const readMs = prefillMs(spec.promptTokens, this.#model.costs, this.#shape);
+    const cachedTokens = spec.cachedTokens ?? 0;
+    const readMs = prefillMs(spec.promptTokens - cachedTokens, this.#model.costs, this.#shape);
     const entry: Entry = {
       ...spec,
       latestStartMs: spec.arrivedMs + this.#targets[spec.priority].ttftMs - readMs,
@@ -35,6 +36,7 @@ export class Appraisal {
       state: spec.adapters.length === 0 ? 'waiting' : 'pending',
       pages: [],
       bytesLoaded: 0,
+      cachedTokens,
       processed: 0,
       known: spec.promptTokens,
       bypassed: 0,
@@ -51,9 +53,10 @@ export class Appraisal {
   }
 
   /** What the sequence is charged when it first starts. */
-  startCost({ promptTokens, pages, bytesLoaded }: Entry): number {
+  startCost({ promptTokens, cachedTokens, pages, bytesLoaded }: Entry): number {
     const { prefillTokensPerStep } = this.#shape;
-    return startCost({ promptTokens }, pagesOf(pages), bytesLoaded, prefillTokensPerStep, this.#weights);
+    const unread = { promptTokens: promptTokens - cachedTokens };
+    return startCost(unread, pagesOf(pages), bytesLoaded, prefillTokensPerStep, this.#weights);
   }
 
   /** What it is charged for tokens that it generated. */

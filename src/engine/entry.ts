@@ -10,6 +10,8 @@ export interface SequenceSpec
   > {
   /** KV bytes of prompt plus all tokens that it may generate; reserved when it starts. */
   readonly kvBytes: number;
+  /** Tokens of the prompt that are expected not to need computing when it starts, for predictions; 0 by default. */
+  readonly cachedTokens?: number;
 }
 
 /** An adapter's share of the bank. */
@@ -23,6 +25,8 @@ export interface Entry extends SequenceSpec, SequenceView {
   state: 'pending' | 'waiting' | 'running';
   pages: readonly AdapterPages[];
   bytesLoaded: number;
+  /** Once it has started, what its first start found. */
+  cachedTokens: number;
   serviceCost: number;
   processed: number;
   known: number;

@@ -62,7 +62,7 @@ export function forecast(
   }
   const inMemory = Math.floor((limits.kvBudgetBytes * (running.length + 1)) / kvBytes);
   const rows = Math.min(limits.maxBatch, Math.max(1, inMemory));
-  const readMs = prefillMs(entry.promptTokens, model.costs, limits);
+  const readMs = prefillMs(entry.promptTokens - entry.cachedTokens, model.costs, limits);
   if (busyRows + ahead.sequences < rows) {
     return { waitMs: 0, readMs: readMs + unreadTokens * model.costs.prefillTokenMs };
   }

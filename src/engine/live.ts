@@ -2,6 +2,8 @@ import type { Clock } from '../kernel/clock.ts';
 import { toPatchbayError } from '../kernel/errors.ts';
 import type { AdapterCache, AdapterLease } from './adapter-cache.ts';
 import type { AdapterUse } from './port.ts';
+import type { PrefixOwner } from './prefix/prefix-index.ts';
+import type { PrefixHit } from './prefix/prefix-store.ts';
 import type { PackedAdapter, RowWork, StepRunner } from './runner.ts';
 import type { Scheduler, SequenceSpec } from './scheduler.ts';
 import type { Consumer, Figures, Outcome } from './sequence.ts';
@@ -14,10 +16,16 @@ export interface Live {
   readonly consumer: Consumer;
   readonly uses: readonly AdapterUse[];
   readonly lease: AdapterLease | null;
+  /** Who may share its prefixes; null for what neither uses nor leaves any. */
+  readonly owner: PrefixOwner | null;
   /** Adapters with weights, once they are in memory. */
   adapters: RowWork['adapters'];
   /** Runner's handle while it runs. */
   row: number | null;
+  /** What its row is to begin with, from the plan that starts it until that is carried out. */
+  prefix: PrefixHit | null;
+  /** How much of the prompt its first start found. */
+  cachedPromptTokens: number;
   /** Set as soon as its end is certain; it is reported and freed between steps. */
   outcome: Outcome | null;
   startedMs: number | null;
@@ -56,6 +64,7 @@ export function figures(live: Live, nowMs: number): Figures {
     decodeMs: nowMs - first - decode,
     computeMs: live.computeMs,
     bytesLoaded: live.lease?.bytesLoaded ?? 0,
+    cachedPromptTokens: live.cachedPromptTokens,
   };
 }
 
@@ -75,6 +84,7 @@ export interface Arrival {
   readonly id: string | null;
   readonly consumer: Consumer;
   readonly uses: readonly AdapterUse[];
+  readonly owner: PrefixOwner | null;
 }
 
 /**
@@ -109,7 +119,7 @@ export class LiveSet {
    *
    * @throws PatchbayError what {@link Scheduler.enqueue} refuses with; nothing is kept then
    */
-  accept({ spec, id, consumer, uses }: Arrival): Live {
+  accept({ spec, id, consumer, uses, owner }: Arrival): Live {
     this.#deps.scheduler.enqueue(spec);
     const lease = uses.length === 0 ? null : this.#deps.cache.acquire(spec.adapters, spec.tenantId);
     const live: Live = {
@@ -118,8 +128,11 @@ export class LiveSet {
       consumer,
       uses,
       lease,
+      owner,
       adapters: [],
       row: null,
+      prefix: null,
+      cachedPromptTokens: 0,
       outcome: null,
       startedMs: null,
       firstDrawMs: null,

@@ -18,12 +18,15 @@ import type {
   SequenceEvent,
   SequenceRequest,
 } from './port.ts';
+import { PrefixStore, prefixOwner } from './prefix/prefix-store.ts';
+import { findPrefix, keepPrefixes } from './prefix/sequence-prefix.ts';
 import { createProbe, PROBE_TENANT } from './probe.ts';
 import { retryAfter } from './retry-after.ts';
 import type { AdapterLoader, StepRunner, StreamDecoderFactory } from './runner.ts';
 import { createSampler, type Sampler } from './sampler.ts';
 import { Scheduler, type SequenceSpec } from './scheduler.ts';
 import { type Consumer, Generation } from './sequence.ts';
+import { engineStatus } from './status.ts';
 import { engineFailure, runStep, type StepRow } from './step.ts';
 import { RecentSteps } from './step-times.ts';
 import { validatePrompt, validateSequenceRequest } from './validate.ts';
@@ -63,6 +66,7 @@ class InlineEngine implements Engine {
   readonly #costs: StepCostModel;
   readonly #scheduler: Scheduler;
   readonly #cache: AdapterCache;
+  readonly #prefixes: PrefixStore;
   readonly #sampler: Sampler;
   readonly #recent: RecentSteps;
   readonly #live: LiveSet;
@@ -92,8 +96,10 @@ class InlineEngine implements Engine {
         ),
         targets: this.#targets,
         costs: this.#costs,
+        prefixTokens: (key) => findPrefix(this.#live.get(key), this.#prefixes),
       },
     );
+    this.#prefixes = new PrefixStore(options, runner.snapshots);
     this.#cache = new AdapterCache(options, deps);
     this.#live = new LiveSet({
       runner,
@@ -129,15 +135,13 @@ class InlineEngine implements Engine {
       maxContext: this.info.maxContext,
       onEvent,
     });
-    const { tenantId, priority, adapters } = request;
-    const spec = this.#spec(
-      { tenantId, priority },
-      request.promptIds.length,
-      request.stop.maxTokens,
-      adapters,
-    );
+    const { tenantId, priority, adapters, promptIds } = request;
+    const owner = prefixOwner(tenantId, this.info.backboneDigest, adapters);
+    const cachedTokens = this.#prefixes.expected(owner, promptIds);
+    const who = { tenantId, priority, cachedTokens };
+    const spec = this.#spec(who, promptIds.length, request.stop.maxTokens, adapters);
     this.#refuseLate(spec);
-    this.#accept({ spec, id: request.id, consumer, uses: adapters });
+    this.#accept({ spec, id: request.id, consumer, uses: adapters, owner });
   }
 
   cancel(id: string): void {
@@ -165,7 +169,7 @@ class InlineEngine implements Engine {
         [probe.adapted, [{ digest, weight: 1 }]],
       ] satisfies [Consumer, AdapterUse[]][]) {
         const spec = this.#spec({ tenantId: PROBE_TENANT, priority: 'STANDARD' }, promptIds.length, 1, uses);
-        halves.push(this.#accept({ spec, id: null, consumer, uses }));
+        halves.push(this.#accept({ spec, id: null, consumer, uses, owner: null }));
       }
       return await probe.result;
     } finally {
@@ -177,23 +181,15 @@ class InlineEngine implements Engine {
   }
 
   async status(): Promise<EngineStatus> {
-    const counts = this.#scheduler.counts();
-    const inBank = new Set(this.#deps.runner.bankDigests());
-    return {
-      running: counts.running,
-      waiting: counts.waiting,
-      waitingForAdapter: counts.pending,
-      steps: this.#steps,
-      tokensGenerated: this.#tokensGenerated,
-      kvBytesUsed: counts.kvBytesUsed,
-      kvBytesBudget: this.#deps.runner.kvBudgetBytes,
-      hostCacheBytesUsed: this.#cache.bytesUsed,
-      hostCacheBytesBudget: this.#options.hostCacheBytes,
-      residentAdapters: this.#cache
-        .residents()
-        .map((adapter) => ({ ...adapter, tier: inBank.has(adapter.digest) ? 'bank' : 'host' })),
-      stepMs: this.#recent.medians(),
+    const parts = {
+      options: this.#options,
+      runner: this.#deps.runner,
+      scheduler: this.#scheduler,
+      cache: this.#cache,
+      prefixes: this.#prefixes,
+      recent: this.#recent,
     };
+    return engineStatus(parts, { steps: this.#steps, tokensGenerated: this.#tokensGenerated });
   }
 
   async close({ graceMs }: { readonly graceMs: number }): Promise<void> {
@@ -217,7 +213,7 @@ class InlineEngine implements Engine {
   }
 
   #spec(
-    who: Pick<SequenceSpec, 'tenantId' | 'priority'>,
+    who: Pick<SequenceSpec, 'tenantId' | 'priority' | 'cachedTokens'>,
     promptTokens: number,
     maxTokens: number,
     uses: readonly AdapterUse[],
@@ -262,7 +258,8 @@ class InlineEngine implements Engine {
       try {
         const startMs = this.#deps.clock.monotonicMs();
         const plan = this.#scheduler.schedule(startMs);
-        const rows = carryOut(plan, startMs, this.#live, { ...this.#deps, report: this.#report });
+        const deps = { ...this.#deps, prefixes: this.#prefixes, report: this.#report };
+        const rows = carryOut(plan, startMs, this.#live, deps);
         if (rows.length > 0) await this.#step(rows, plan.work, startMs);
         else await this.#wake.wait();
       } catch (cause) {
@@ -291,6 +288,7 @@ class InlineEngine implements Engine {
         this.#live.decide(live, { reason: 'cancelled' });
       }
     }
+    if (times !== null) keepPrefixes(rows, this.#prefixes, this.#report);
     this.#live.reap();
   }
 

@@ -42,6 +42,10 @@ export interface EngineOptions {
   readonly maxPrefillStall: number;
   /** Bytes of packed adapters that are kept in memory. */
   readonly hostCacheBytes: number;
+  /** Bytes of keys and values that are kept for prompts that begin alike; 0 keeps none. */
+  readonly prefixBytes: number;
+  /** Tokens by which beginnings are compared and kept: shorter ones share more and cost more to look up. */
+  readonly prefixBlockTokens: number;
   /** Most adapters that are being read from the store, or have been read and wait for room, at once. */
   readonly maxConcurrentLoads: number;
   /** Most adapters in one blend. */
@@ -74,6 +78,8 @@ export const DEFAULT_ENGINE_OPTIONS: EngineOptions = {
   maxWaitPercent: 50,
   maxPrefillStall: 16,
   hostCacheBytes: 256 * 1024 * 1024,
+  prefixBytes: 0,
+  prefixBlockTokens: 32,
   maxConcurrentLoads: 4,
   maxBlend: 8,
   maxBlendWeight: 16,
@@ -95,6 +101,7 @@ const MAY_BE_ZERO: ReadonlySet<string> = new Set([
   'batchTtftMs',
   'batchInterTokenMs',
   'maxWaitPercent',
+  'prefixBytes',
 ]);
 
 /**

@@ -71,6 +71,7 @@ export type FinishReason = (typeof FINISH_REASONS)[number];
 export interface SequenceUsage {
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Tokens of the prompt whose keys and values the tenant's earlier requests had left. */
   readonly cachedPromptTokens: number;
   readonly queueMs: number;
   readonly prefillMs: number;
@@ -119,6 +120,7 @@ export interface EngineStatus {
   readonly kvBytesBudget: number;
   readonly hostCacheBytesUsed: number;
   readonly hostCacheBytesBudget: number;
+  readonly prefixes: PrefixUse;
   readonly residentAdapters: readonly ResidentAdapter[];
   /** Medians over the most recent steps, in milliseconds. */
   readonly stepMs: {
@@ -127,6 +129,17 @@ export interface EngineStatus {
     readonly adapter: number;
     readonly host: number;
   };
+}
+
+/** Reuse of prompt prefixes since the engine started. */
+export interface PrefixUse {
+  readonly bytesUsed: number;
+  /** 0 where prefixes are not kept. */
+  readonly bytesBudget: number;
+  /** Starts of sequences whose first tokens were in memory. */
+  readonly hits: number;
+  /** Tokens that these did not have to compute. */
+  readonly tokens: number;
 }
 
 export interface ResidentAdapter {

@@ -68,6 +68,16 @@ export interface StepOutput {
   readonly timing: StepTiming;
 }
 
+/** Copies keys and values out of rows and into others, where the cache is in host memory. Not during a run. */
+export interface KvSnapshots {
+  /** Numbers that the keys and values of one token take. */
+  readonly floatsPerToken: number;
+  /** Copies as many tokens as `into` holds, from the given one on; the row has computed them. */
+  save(row: number, fromToken: number, into: Float32Array): void;
+  /** Begins an empty row with saved tokens; the blocks follow each other from token 0 on. */
+  restore(row: number, blocks: readonly Float32Array[]): void;
+}
+
 /**
  * Executes steps; decides nothing about who runs. Mixed work is split into as many model runs as the driver needs
  * (docs/decisions says why), and each sequence gets what it would get alone.
@@ -85,6 +95,8 @@ export interface StepRunner {
   /** Frees a row; its cache content is wiped. */
   close(row: number): void;
   run(work: readonly RowWork[]): Promise<StepOutput>;
+  /** Absent where keys and values stay on a device. */
+  readonly snapshots?: KvSnapshots;
   /** Digests of adapters that are in the bank now. */
   bankDigests(): readonly string[];
   dispose(): Promise<void>;

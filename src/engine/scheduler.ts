@@ -1,6 +1,6 @@
 import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { Appraisal, pagesOf } from './appraisal.ts';
-import { Capacity, type CapacityUse } from './capacity.ts';
+import { Capacity } from './capacity.ts';
 import { type ClassTargets, NO_TARGETS } from './classes.ts';
 import { DEFAULT_STEP_COSTS, StepCostModel } from './cost-model.ts';
 import { ClassDemand } from './demand.ts';
@@ -17,44 +17,17 @@ import {
 import { type Forecast, forecast } from './forecast.ts';
 import { Moves, type StepPlan } from './plan.ts';
 import { firstComeFirstServed } from './policies/ordered.ts';
-import type { SchedulingPolicy } from './policy.ts';
-import { type QueueLimits, QueuePlaces } from './queue-share.ts';
-import { SERVICE_WEIGHTS, type ServiceWeights } from './service-cost.ts';
+import { QueuePlaces } from './queue-share.ts';
+import type { SchedulerCounts, SchedulerDeps, SchedulerLimits } from './scheduler-types.ts';
+import { SERVICE_WEIGHTS } from './service-cost.ts';
 import { Starts } from './starts.ts';
 import { type PlannedRow, planRows } from './step-plan.ts';
 import { StepUse } from './step-work.ts';
 
 export type { AdapterPages, SequenceSpec } from './entry.ts';
 export type { StepPlan } from './plan.ts';
+export type { SchedulerCounts, SchedulerDeps, SchedulerLimits } from './scheduler-types.ts';
 export type { PlannedRow } from './step-plan.ts';
-
-/** Bounds that every plan keeps. */
-export interface SchedulerLimits extends QueueLimits {
-  readonly maxBatch: number;
-  readonly prefillTokensPerStep: number;
-  readonly maxBypass: number;
-  readonly maxPreemptions: number;
-  readonly maxPrefillStall: number;
-  readonly kvBudgetBytes: number;
-  readonly bankPages: number;
-}
-
-export interface SchedulerDeps {
-  /** Who goes first within a class; first come first served by default. */
-  readonly policy?: SchedulingPolicy;
-  readonly targets?: ClassTargets;
-  /** Learns outside, from the steps that are run. */
-  readonly costs?: StepCostModel;
-  readonly weights?: ServiceWeights;
-}
-
-export interface SchedulerCounts extends CapacityUse {
-  /** Ready and waiting for room; among them those that were preempted. */
-  readonly waiting: number;
-  /** Waiting for adapters to be loaded. */
-  readonly pending: number;
-  readonly running: number;
-}
 
 /**
  * Decides which sequences run and how much of each a step processes. Synchronous; knows no model, clock or I/O.
@@ -76,6 +49,7 @@ export class Scheduler {
   readonly #capacity: Capacity;
   readonly #places: QueuePlaces;
   readonly #starts: Starts;
+  readonly #prefixTokens: (key: number) => number;
   #pending = 0;
   readonly #use = new StepUse();
   readonly #demand = new ClassDemand();
@@ -100,6 +74,7 @@ export class Scheduler {
     });
     this.#capacity = new Capacity(limits);
     this.#places = new QueuePlaces(limits);
+    this.#prefixTokens = deps.prefixTokens ?? (() => 0);
     this.#starts = new Starts(limits, deps.policy ?? firstComeFirstServed, {
       capacity: this.#capacity,
       costs: this.#costs,
@@ -229,7 +204,12 @@ export class Scheduler {
     this.#starts.remove(entry);
     this.#starts.started(entry);
     moved.started.add(entry.key);
-    if (!entry.holdsKv) moved.opened.add(entry.key);
+    if (!entry.holdsKv) {
+      moved.opened.add(entry.key);
+      entry.processed = this.#prefixTokens(entry.key);
+      invariant(entry.processed < entry.known, 'the last known token is always computed');
+      if (fresh) entry.cachedTokens = entry.processed;
+    }
     this.#preempted.delete(entry);
     this.#running.push(entry);
     entry.state = 'running';

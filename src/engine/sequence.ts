@@ -11,8 +11,8 @@ export interface Outcome {
   readonly error?: PatchbayError;
 }
 
-/** What the loop measured about a sequence; milliseconds and bytes as in {@link SequenceUsage}. */
-export type Figures = Pick<SequenceUsage, 'queueMs' | 'prefillMs' | 'decodeMs' | 'computeMs' | 'bytesLoaded'>;
+/** What the loop measured about a sequence; units as in {@link SequenceUsage}. */
+export type Figures = Omit<SequenceUsage, 'promptTokens' | 'completionTokens'>;
 
 /** What the loop runs: it has tokens, does something with logits, and learns of its end exactly once. */
 export interface Consumer {
@@ -113,7 +113,6 @@ export class Generation implements Consumer {
     const usage = {
       promptTokens: this.#request.promptIds.length,
       completionTokens: this.completionTokens,
-      cachedPromptTokens: 0,
       ...figures,
     };
     const error = outcome.reason === 'error' ? { error: toPatchbayError(outcome.error).toPublic() } : {};

@@ -27,13 +27,9 @@ const LEAST_BUDGET_SHARE = 1 / 8;
  * Plans the rows of one step: every running sequence that is past its prompt decodes one token; what the prefill
  * budget allows is read from prompts. What an evicted sequence has to read again counts as prompt.
  *
- * A chunk that continues a prompt has many tokens and a past, which the runner can only run by itself, while
- * first chunks have no past and share one run. So at most one row per step is *partial*: it continues a prompt, or
- * begins one that the budget cuts off. Others begin only if their whole prompt fits into what is left. A single
- * token with a past looks like a decode row to the runner and is exempt.
- *
- * No prompt is left aside for long: one that was skipped `maxPrefillStall` steps in a row goes first, longest
- * stalled first, so each of n running sequences gets a chunk at least every `maxPrefillStall + n` steps.
+ * Several may go on at once. No prompt is left aside for long: one that was skipped `maxPrefillStall` steps in a row
+ * goes first, longest stalled first, so each of n running sequences gets a chunk at least every `maxPrefillStall + n`
+ * steps.
  */
 export function planRows(
   running: Iterable<Entry>,
@@ -52,16 +48,12 @@ export function planRows(
   }
   if (reading.length === 0) return rows;
   let budget = prefillBudget(rows.length, interTokenMs, limits, costs);
-  let partialTaken = false;
   for (const entry of reading.sort((a, b) => byUrgency(a, b, limits))) {
-    const left = entry.known - entry.processed;
-    const tokens = Math.min(left, budget);
-    const partial = tokens > 0 && (entry.processed > 0 ? tokens > 1 : tokens < left);
-    if (tokens === 0 || (partial && partialTaken)) {
+    const tokens = Math.min(entry.known - entry.processed, budget);
+    if (tokens === 0) {
       entry.stalled += 1;
       continue;
     }
-    if (partial) partialTaken = true;
     entry.stalled = 0;
     budget -= tokens;
     rows.push(row(entry, tokens));

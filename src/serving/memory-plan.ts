@@ -17,7 +17,7 @@ export interface MemoryPlan {
   readonly bankBytes: number;
   /** Packed adapters that are kept ready. */
   readonly hostCacheBytes: number;
-  /** Keys and values of shared prompt prefixes; 0 as long as prefixes are not reused. */
+  /** Keys and values of prompt prefixes that are kept for reuse. */
   readonly prefixBytes: number;
   /** Loads that `loadBytes` is enough for. */
   readonly maxConcurrentLoads: number;
@@ -46,6 +46,8 @@ export interface MemoryWishes {
   readonly kvBytes: number | null;
   readonly bankBytes: number | null;
   readonly hostCacheBytes: number | null;
+  /** 0 keeps no prefixes. */
+  readonly prefixBytes: number | null;
 }
 
 /**
@@ -56,7 +58,7 @@ export const PROCESS_BYTES = 440 * 2 ** 20;
 /** A load holds the file, its matrices in 32 bits, and the pages, until the pages have gone to the engine. */
 const COPIES_OF_A_LOAD = 3;
 /** How what is left over is divided, before caps; the host cache takes what the others cannot use. */
-const SHARES = { kvBytes: 0.4, bankBytes: 0.2, hostCacheBytes: 0.4 } as const;
+const SHARES = { kvBytes: 0.35, bankBytes: 0.2, hostCacheBytes: 0.35, prefixBytes: 0.1 } as const;
 
 type Divided = keyof typeof SHARES;
 
@@ -73,12 +75,12 @@ export function planMemory(needs: MemoryNeeds, wishes: MemoryWishes): MemoryPlan
     weightBytes: needs.weightBytes,
     stepBytes: needs.stepBytes,
     loadBytes: needs.maxConcurrentLoads * COPIES_OF_A_LOAD * needs.adapterBytes,
-    prefixBytes: 0,
   };
   const least: Readonly<Record<Divided, number>> = {
     kvBytes: wishes.kvBytes ?? needs.sequenceBytes,
     bankBytes: wishes.bankBytes ?? needs.zeroPageBytes + needs.adapterBytes,
     hostCacheBytes: wishes.hostCacheBytes ?? needs.adapterBytes,
+    prefixBytes: wishes.prefixBytes ?? 0,
   };
   const needed = sum(Object.values(fixed)) + sum(Object.values(least));
   const left = wishes.totalBytes - needed;
@@ -89,11 +91,12 @@ export function planMemory(needs: MemoryNeeds, wishes: MemoryWishes): MemoryPlan
   };
   const kvBytes = share('kvBytes', needs.maxBatch * needs.sequenceBytes);
   const bankBytes = share('bankBytes', needs.zeroPageBytes + needs.maxBatch * needs.adapterBytes);
-  const rest = wishes.totalBytes - sum(Object.values(fixed)) - kvBytes - bankBytes;
+  const prefixBytes = share('prefixBytes', needs.maxBatch * needs.sequenceBytes);
+  const rest = wishes.totalBytes - sum(Object.values(fixed)) - kvBytes - bankBytes - prefixBytes;
   const hostCacheBytes = wishes.hostCacheBytes ?? rest;
   const { totalBytes } = wishes;
   const { maxConcurrentLoads } = needs;
-  return { totalBytes, ...fixed, kvBytes, bankBytes, hostCacheBytes, maxConcurrentLoads };
+  return { totalBytes, ...fixed, kvBytes, bankBytes, hostCacheBytes, prefixBytes, maxConcurrentLoads };
 }
 
 /** What a process may take where nothing else is set: half of the machine, or of what its container is allowed. */

@@ -129,6 +129,37 @@ test('every starter adapter answers its own task, and neither the backbone nor a
   }
 }, 600_000);
 
+test('what a tenant’s earlier prompt began with is metered as cached, and changes no answer', async () => {
+  const schema = z.object({
+    generate: z.object({
+      generation: z.object({
+        text: z.string(),
+        usage: z.object({ promptTokens: z.number(), cachedPromptTokens: z.number() }),
+      }),
+    }),
+  });
+  const query = `mutation Generate($input: InferInput!) {
+    generate(input: $input) { generation { text usage { promptTokens cachedPromptTokens } } }
+  }`;
+  const prompt = [...cases.values()].map(([first]) => first?.prompt ?? '').join(' ');
+  const answers: z.infer<typeof schema>['generate']['generation'][] = [];
+  for (const turn of [1, 2]) {
+    const input = { idempotencyKey: `prefix-${turn}`, prompt, maxTokens: 8, plainBackbone: true };
+    const { generate } = await graphql(server.graphqlUrl, server.demoKey, query, { input }, schema);
+    answers.push(generate.generation);
+  }
+  const [first, second] = answers;
+  const promptTokens = first?.usage.promptTokens ?? 0;
+  const cached = 32 * Math.floor((promptTokens - 1) / 32);
+  expect(cached).toBeGreaterThan(0);
+  expect(first?.usage.cachedPromptTokens).toBe(0);
+  expect(second).toEqual({ text: first?.text, usage: { promptTokens, cachedPromptTokens: cached } });
+  const records = await database.admin<{ cached_prompt_tokens: number }>(
+    'SELECT cached_prompt_tokens FROM usage_record WHERE cached_prompt_tokens > 0',
+  );
+  expect(records.map((record) => record.cached_prompt_tokens)).toContain(cached);
+}, 60_000);
+
 test('no task is won by a constant answer', () => {
   for (const [task, all] of cases) {
     const counts = new Map<string, number>();

@@ -1,4 +1,4 @@
-import type { PackedAdapter, RowWork, StepOutput, StepRunner } from '../../src/engine/runner.ts';
+import type { KvSnapshots, PackedAdapter, RowWork, StepOutput, StepRunner } from '../../src/engine/runner.ts';
 import type { Clock } from '../../src/kernel/clock.ts';
 import type { ModelShape } from '../../src/kernel/model.ts';
 
@@ -51,10 +51,15 @@ export const FAKE_RUNNER_DEFAULTS: FakeRunnerOptions = {
   stepMs: 1,
 };
 
+const FLOATS_PER_TOKEN = 2;
+
 interface Row {
   readonly maxTokens: number;
   readonly tokens: number[];
   adapters: string | null;
+  /** What the adapters must be whose keys and values it was begun with. */
+  restored: number | null;
+  mark: number | null;
   /** Set by a failed run: the cache's content is unknown, so only closing the row is right. */
   broken: boolean;
 }
@@ -71,6 +76,14 @@ export function adapterSignature(uses: RowWork['adapters']): string {
   return uses
     .map(({ adapter, weight }) => `${adapter.pages.map((page) => page.join(',')).join(';')}*${weight}`)
     .join('|');
+}
+
+/** An exact float that stands for adapters in any order. */
+function adapterMark(uses: RowWork['adapters']): number {
+  const parts = uses.map((use) => adapterSignature([use])).sort();
+  let h = 1;
+  for (const char of parts.join('|')) h = mix(h, char.charCodeAt(0));
+  return h >>> 8;
 }
 
 /**
@@ -91,6 +104,13 @@ export class FakeRunner implements StepRunner {
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
   readonly options: FakeRunnerOptions;
+  readonly snapshots: KvSnapshots = {
+    floatsPerToken: FLOATS_PER_TOKEN,
+    save: (row, fromToken, into) => this.#save(row, fromToken, into),
+    restore: (row, blocks) => this.#restore(row, blocks),
+  };
+  /** Tokens that rows were begun with. */
+  restoredTokens = 0;
   /** What was misused, in order; a test expects it to be empty, because the engine swallows what a runner throws. */
   readonly misuses: string[] = [];
   readonly runs: RowWork[][] = [];
@@ -120,7 +140,14 @@ export class FakeRunner implements StepRunner {
   open(maxTokens: number): number {
     this.#check(!this.#running, 'open during a run');
     this.#check(maxTokens > 0 && maxTokens <= this.maxContext, 'open with a wrong size');
-    this.#rows.set(this.#nextRow, { maxTokens, tokens: [], adapters: null, broken: false });
+    this.#rows.set(this.#nextRow, {
+      maxTokens,
+      tokens: [],
+      adapters: null,
+      restored: null,
+      mark: null,
+      broken: false,
+    });
     let used = 0;
     for (const row of this.#rows.values()) used += this.kvBytes(row.maxTokens);
     this.#check(used <= this.kvBudgetBytes, `KV over-commit: ${used}`);
@@ -166,6 +193,33 @@ export class FakeRunner implements StepRunner {
     this.disposed = true;
   }
 
+  /** A block holds the tokens, shifted so that none is zero, and a mark of the adapters. */
+  #save(handle: number, fromToken: number, into: Float32Array): void {
+    const row = this.#row(handle);
+    const count = into.length / FLOATS_PER_TOKEN;
+    this.#check(!this.#running && !row.broken, 'save during a run or of a broken row');
+    this.#check(fromToken + count <= row.tokens.length, 'save of tokens that were not computed');
+    row.tokens.slice(fromToken, fromToken + count).forEach((token, index) => {
+      into.set([token + 1, row.mark ?? Number.NaN], index * FLOATS_PER_TOKEN);
+    });
+  }
+
+  #restore(handle: number, blocks: readonly Float32Array[]): void {
+    const row = this.#row(handle);
+    this.#check(!this.#running && row.tokens.length === 0, 'restore during a run or into a row in use');
+    for (const block of blocks) {
+      for (let at = 0; at < block.length; at += FLOATS_PER_TOKEN) {
+        const [token = 0, mark = 0] = block.subarray(at);
+        this.#check(token > 0, 'restore of a wiped block');
+        this.#check(row.restored === null || row.restored === mark, 'blocks of different adapters');
+        row.restored = mark;
+        row.tokens.push(token - 1);
+        this.restoredTokens += 1;
+      }
+    }
+    this.#check(row.tokens.length < row.maxTokens, 'restore beyond the reservation');
+  }
+
   #append(item: RowWork): Float32Array | null {
     const row = this.#row(item.row);
     row.tokens.push(...item.tokens);
@@ -180,8 +234,6 @@ export class FakeRunner implements StepRunner {
     this.#check(work.length > 0, 'an empty step');
     this.#check(work.length <= this.options.maxRows, 'too many rows');
     this.#check(new Set(work.map(({ row }) => row)).size === work.length, 'a row twice in a step');
-    const continuing = work.filter(({ past, tokens }) => past > 0 && tokens.length > 1);
-    this.#check(continuing.length <= 1, 'two continuing chunks in a step');
     const prefill = work.filter(({ past, tokens }) => past === 0 || tokens.length > 1);
     const read = prefill.reduce((sum, { tokens }) => sum + tokens.length, 0);
     this.#check(read <= this.options.prefillTokensPerStep, `prefill over budget: ${read}`);
@@ -198,6 +250,8 @@ export class FakeRunner implements StepRunner {
       );
       const signature = adapterSignature(item.adapters);
       row.adapters ??= signature;
+      row.mark ??= adapterMark(item.adapters);
+      this.#check(row.restored === null || row.restored === row.mark, 'a prefix of other adapters');
       this.#check(row.adapters === signature, 'a sequence changed its adapters');
       for (const { adapter } of item.adapters) bank.set(adapter.digest, adapter.pages.length);
     }

@@ -16,6 +16,12 @@ export interface CacheRange {
   readonly to: number;
 }
 
+/**
+ * Lanes of attention for each token of a run of continuing chunks: attention is a fraction of what a token costs, so
+ * twice of it is less than reading all weights for another run.
+ */
+const MAX_PADDING = 2;
+
 /** Work that one model run serves. */
 export interface Batch {
   readonly rows: readonly IndexedWork[];
@@ -27,9 +33,10 @@ export interface Batch {
  * Splits a step's work into model runs (docs/decisions/0001-step-and-attention.md):
  * - rows that append one token run together, whatever their lengths, up to as many capacity classes as the graph has
  *   segments;
- * - a longer chunk with a past runs alone, since its cache row must be a tensor of its own;
  * - first chunks need no cache and run together, apart by page count and by distance in the bank. Prefill is bound
- *   by arithmetic, so splitting costs it little, while pages in a gap of the bank's range would cost it a lot.
+ *   by arithmetic, so splitting costs it little, while pages in a gap of the bank's range would cost it a lot;
+ * - longer chunks with a past run together likewise, as far as they stand next to each other in one capacity class
+ *   and are of similar length: attention takes every slot of their range for a row of the longest one's tokens.
  */
 export function splitIntoBatches(
   work: readonly RowWork[],
@@ -39,6 +46,7 @@ export function splitIntoBatches(
   const indexed = work.map((row, index) => ({ ...row, index }));
   const decode = new Map<KvClass, IndexedWork[]>();
   const first: IndexedWork[] = [];
+  const continuing: IndexedWork[] = [];
   const batches: Batch[] = [];
   for (const row of indexed) {
     if (row.tokens.length === 1) {
@@ -46,8 +54,7 @@ export function splitIntoBatches(
       const rows = decode.get(kvClass) ?? [];
       rows.push(row);
       decode.set(kvClass, rows);
-    } else if (row.past === 0) first.push(row);
-    else batches.push({ rows: [row], caches: [cacheRange([row], cache)] });
+    } else (row.past === 0 ? first : continuing).push(row);
   }
   const classes = [...decode.values()].sort(byCapacity(cache));
   for (let from = 0; from < classes.length; from += CACHE_SEGMENTS) {
@@ -55,7 +62,37 @@ export function splitIntoBatches(
     batches.push({ rows: together.flat(), caches: together.map((rows) => cacheRange(rows, cache)) });
   }
   for (const rows of clusterByBank(first, bank)) batches.push({ rows, caches: [] });
+  for (const near of clusterByBank(continuing, bank)) {
+    for (const rows of clusterBySlot(near, cache)) batches.push({ rows, caches: [cacheRange(rows, cache)] });
+  }
   return batches;
+}
+
+/**
+ * Rows of one class that stand close enough for one run: of the lanes that attention computes, `slots * longest`, no
+ * more than {@link MAX_PADDING} for each token.
+ */
+function clusterBySlot(rows: readonly IndexedWork[], cache: KvCache): readonly (readonly IndexedWork[])[] {
+  const located = rows
+    .map((row) => ({ row, ...cache.place(row.row) }))
+    .sort((a, b) => a.kvClass.capacity - b.kvClass.capacity || a.slot - b.slot);
+  const clusters: { kvClass: KvClass; from: number; tokens: number; longest: number; rows: IndexedWork[] }[] =
+    [];
+  for (const { row, kvClass, slot } of located) {
+    const length = row.tokens.length;
+    const last = clusters.at(-1);
+    if (last !== undefined && last.kvClass === kvClass) {
+      const longest = Math.max(last.longest, length);
+      if ((slot + 1 - last.from) * longest <= MAX_PADDING * (last.tokens + length)) {
+        last.rows.push(row);
+        last.tokens += length;
+        last.longest = longest;
+        continue;
+      }
+    }
+    clusters.push({ kvClass, from: slot, tokens: length, longest: length, rows: [row] });
+  }
+  return clusters.map((cluster) => cluster.rows);
 }
 
 /** Smallest capacity first, so that neighbours in length share a run when there are too many classes for one. */

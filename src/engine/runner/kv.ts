@@ -149,6 +149,55 @@ export class KvCache {
     row.used += lane.tokens;
   }
 
+  /** Numbers that the keys and values of one token take. */
+  get floatsPerToken(): number {
+    const { layers, kvHeads, headDim } = this.#shape;
+    return 2 * layers * kvHeads * headDim;
+  }
+
+  /** Copies tokens of a row, array by array and head by head, until `into` is full. */
+  save(id: number, fromToken: number, into: Float32Array): void {
+    const row = this.#row(id);
+    const tokens = into.length / this.floatsPerToken;
+    invariant(fromToken + tokens <= row.used, 'only computed tokens are saved');
+    this.#pieces(row, fromToken, tokens, (array, from, at, size) => {
+      into.set(array.subarray(from, from + size), at);
+    });
+  }
+
+  /** Appends saved blocks to an empty row. */
+  restore(id: number, blocks: readonly Float32Array[]): void {
+    const row = this.#row(id);
+    invariant(row.used === 0, 'only an empty row begins with saved tokens');
+    const all = blocks.reduce((sum, block) => sum + block.length, 0) / this.floatsPerToken;
+    // A token follows in any case: room for it now saves a move at the edge of a capacity class.
+    this.reserve(id, all + 1);
+    for (const block of blocks) {
+      const tokens = block.length / this.floatsPerToken;
+      this.#pieces(row, row.used, tokens, (array, from, at, size) => {
+        array.set(block.subarray(at, at + size), from);
+      });
+      row.used += tokens;
+    }
+  }
+
+  /** Visits what belongs to some tokens of a row: `size` numbers at `from` in an array, at `at` in a saved block. */
+  #pieces(
+    { kvClass, slot }: Row,
+    fromToken: number,
+    tokens: number,
+    visit: (array: Float32Array, from: number, at: number, size: number) => void,
+  ): void {
+    const { kvHeads, headDim } = this.#shape;
+    const size = tokens * headDim;
+    kvClass.arrays.forEach((array, kind) => {
+      for (let head = 0; head < kvHeads; head++) {
+        const from = slot * kvClass.stride + (head * kvClass.capacity + fromToken) * headDim;
+        visit(array, from, (kind * kvHeads + head) * size, size);
+      }
+    });
+  }
+
   used(id: number): number {
     return this.#row(id).used;
   }

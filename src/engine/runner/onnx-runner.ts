@@ -3,7 +3,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import { invariant } from '../../kernel/errors.ts';
 import { GRAPH_OUTPUTS } from '../../kernel/graph.ts';
 import type { ModelShape } from '../../kernel/model.ts';
-import type { LogitSummary, PackedAdapter, RowWork, StepOutput, StepRunner } from '../runner.ts';
+import type { KvSnapshots, LogitSummary, PackedAdapter, RowWork, StepOutput, StepRunner } from '../runner.ts';
 import { AdapterBank } from './bank.ts';
 import { type Batch, splitIntoBatches } from './batches.ts';
 import { FeedBuilder } from './feeds.ts';
@@ -49,6 +49,7 @@ class OnnxRunner implements StepRunner {
   readonly maxContext: number;
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
+  readonly snapshots: KvSnapshots;
   readonly #session: InferenceSession;
   readonly #clock: Clock;
   readonly #cache: KvCache;
@@ -63,6 +64,7 @@ class OnnxRunner implements StepRunner {
     this.#clock = clock;
     this.#session = session;
     this.#cache = new KvCache(options.shape, options.maxContext);
+    this.snapshots = this.#cache;
     this.#bank = new AdapterBank(options.shape, options.pageRank, options.bankPages);
     this.#feeds = new FeedBuilder(options.shape, this.#bank);
   }

@@ -14,6 +14,11 @@ export const EngineStatus = {
     used: BigInt(status.hostCacheBytesUsed),
     budget: BigInt(status.hostCacheBytesBudget),
   }),
+  prefixes: ({ status: { prefixes } }) => ({
+    memory: { used: BigInt(prefixes.bytesUsed), budget: BigInt(prefixes.bytesBudget) },
+    hits: BigInt(prefixes.hits),
+    tokens: BigInt(prefixes.tokens),
+  }),
   residentAdapters: ({ status }) =>
     status.residentAdapters.map((adapter) => ({
       ...adapter,

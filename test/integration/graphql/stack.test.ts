@@ -383,6 +383,7 @@ describe('an inference', () => {
 
 describe('the engine', () => {
   const STATUS = `{ engine { maxContext queues { running waiting waitingForAdapter } steps kvCache { used budget }
+    prefixes { memory { used budget } hits tokens }
     residentAdapters { tier bytes rank inUse } stepMs { total } memory { total resident parts { name bytes } } } }`;
 
   test('shows itself to operators only', async () => {
@@ -393,6 +394,7 @@ describe('the engine', () => {
       queues: { running: 1, waiting: 2, waitingForAdapter: 3 },
       steps: '4',
       kvCache: { used: '6', budget: '7' },
+      prefixes: { memory: { used: '10', budget: '11' }, hits: '12', tokens: '13' },
       memory: { total: '100', resident: '90', parts: [{ name: 'weights', bytes: '60' }] },
       residentAdapters: [{ tier: 'BANK', bytes: '10', rank: 8, inUse: 1 }],
       stepMs: { total: 4 },

@@ -29,6 +29,7 @@ class StackEngine extends FakeEngine {
       kvBytesBudget: 7,
       hostCacheBytesUsed: 8,
       hostCacheBytesBudget: 9,
+      prefixes: { bytesUsed: 10, bytesBudget: 11, hits: 12, tokens: 13 },
       residentAdapters: [{ digest: 'ab'.repeat(32), rank: 8, bytes: 10, tier: 'bank', inUse: 1 }],
       stepMs: { total: 4, model: 3, adapter: 0.5, host: 0.5 },
     };

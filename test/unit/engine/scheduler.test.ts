@@ -68,7 +68,7 @@ describe('rows of a step', () => {
     ]);
   });
 
-  test('first chunks share the prefill budget; only one prompt is partial at a time', () => {
+  test('prompts share the prefill budget; the last of them is cut off and goes on with the next step', () => {
     const made = scheduler({}, spec(1), spec(2), spec(3), spec(4, { promptTokens: 2 }));
     expect(step(made).rows).toMatchObject([
       { key: 1, tokens: 4, past: 0, wantsLogits: true },

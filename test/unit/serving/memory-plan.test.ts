@@ -21,13 +21,20 @@ const NEEDS: MemoryNeeds = {
   maxBatch: 4,
   maxConcurrentLoads: 2,
 };
-const WISHES: MemoryWishes = { totalBytes: 2 ** 30, kvBytes: null, bankBytes: null, hostCacheBytes: null };
+const WISHES: MemoryWishes = {
+  totalBytes: 2 ** 30,
+  kvBytes: null,
+  bankBytes: null,
+  hostCacheBytes: null,
+  prefixBytes: null,
+};
 
 test('what is left is shared, no part beyond what a full batch uses, and the cache takes the rest', () => {
   const plan = planMemory(NEEDS, WISHES);
   expect(plan).toMatchObject({
     kvBytes: 40 * MB,
     bankBytes: 21 * MB,
+    prefixBytes: Math.floor(0.1 * (1024 - 440 - 100 - 40 - 30 - 10 - 6 - 5) * MB),
     loadBytes: 30 * MB,
     weightBytes: 100 * MB,
   });
@@ -35,8 +42,20 @@ test('what is left is shared, no part beyond what a full batch uses, and the cac
 });
 
 test('what an operator sets is taken as it is', () => {
-  const plan = planMemory(NEEDS, { ...WISHES, kvBytes: 300 * MB, bankBytes: MB, hostCacheBytes: 2 * MB });
-  expect(plan).toMatchObject({ kvBytes: 300 * MB, bankBytes: MB, hostCacheBytes: 2 * MB });
+  const plan = planMemory(NEEDS, {
+    ...WISHES,
+    kvBytes: 300 * MB,
+    bankBytes: MB,
+    hostCacheBytes: 2 * MB,
+    prefixBytes: 3 * MB,
+  });
+  expect(plan).toMatchObject({
+    kvBytes: 300 * MB,
+    bankBytes: MB,
+    hostCacheBytes: 2 * MB,
+    prefixBytes: 3 * MB,
+  });
+  expect(planMemory(NEEDS, { ...WISHES, prefixBytes: 0 }).prefixBytes).toBe(0);
 });
 
 test('too little memory is refused with what is needed, and that much is enough', () => {
@@ -78,6 +97,7 @@ test('whatever is asked for, the parts never exceed the total and never fall bel
     kvBytes: wish,
     bankBytes: wish,
     hostCacheBytes: wish,
+    prefixBytes: fc.option(fc.integer({ min: 0, max: 2 ** 30 })),
   });
   fc.assert(
     fc.property(needs, wishes, (need, asked) => {
@@ -88,6 +108,7 @@ test('whatever is asked for, the parts never exceed the total and never fall bel
         expect(plan.kvBytes).toBeGreaterThanOrEqual(asked.kvBytes ?? need.sequenceBytes);
         expect(plan.bankBytes).toBeGreaterThanOrEqual(asked.bankBytes ?? need.adapterBytes);
         expect(plan.hostCacheBytes).toBeGreaterThanOrEqual(asked.hostCacheBytes ?? need.adapterBytes);
+        expect(plan.prefixBytes).toBeGreaterThanOrEqual(asked.prefixBytes ?? 0);
       } catch (error) {
         if (!(error instanceof PatchbayError)) throw error;
         expect(error.meta.neededBytes).toBeGreaterThan(asked.totalBytes);
