@@ -1,5 +1,6 @@
 import type { Clock } from '../kernel/clock.ts';
 import { toPatchbayError } from '../kernel/errors.ts';
+import { PRIORITY_CLASSES } from '../kernel/priority.ts';
 import type { AdapterCache, AdapterLease } from './adapter-cache.ts';
 import type { AdapterUse } from './port.ts';
 import type { PrefixOwner } from './prefix/prefix-index.ts';
@@ -121,7 +122,9 @@ export class LiveSet {
    */
   accept({ spec, id, consumer, uses, owner }: Arrival): Live {
     this.#deps.scheduler.enqueue(spec);
-    const lease = uses.length === 0 ? null : this.#deps.cache.acquire(spec.adapters, spec.tenantId);
+    const urgency = PRIORITY_CLASSES.indexOf(spec.priority);
+    const lease =
+      uses.length === 0 ? null : this.#deps.cache.acquire(spec.adapters, spec.tenantId, { urgency });
     const live: Live = {
       spec,
       id,

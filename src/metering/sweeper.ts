@@ -105,7 +105,11 @@ export class Sweeper {
     if (requestId === undefined) return;
     try {
       const values = [requestIds, this.lease.current?.shard ?? 0];
-      const rows = await this.database.querySystem<RecoveredRow>(RECOVER, values);
+      // In a transaction, because a failure is then known only after its rollback. Postgres reports the error of a lone
+      // statement before it gives the locks up, and the halves would skip rows that the whole still held.
+      const { rows } = await this.database.withSystemPg((client) =>
+        client.query<RecoveredRow>(RECOVER, values),
+      );
       settled.push(...rows.map(toRecovered));
     } catch (error) {
       if (isTransientDatabaseError(error) && !isStatementTimeout(error)) throw error;
