@@ -1,38 +1,21 @@
 // How much slower a trivial GraphQL query is while the engine is fully loaded than while it is idle.
 // Idle and loaded rounds alternate on one server; the figure is the median over rounds of the ratio of their p99.
 // Run: npm run build && node bench/api-latency.mjs [rounds] [queries per round]
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
+import { startServer } from './server.mjs';
 
 const rounds = Number(process.argv[2] ?? 5);
 const queries = Number(process.argv[3] ?? 1000);
 const streams = 16;
 
 const dataDir = await mkdtemp(join(tmpdir(), 'patchbay-latency-'));
-const server = spawn(
-  process.execPath,
-  [fileURLToPath(new URL('../dist/cli.js', import.meta.url)), 'serve', '--json'],
-  {
-    env: { ...process.env, PATCHBAY_PORT: '0', PATCHBAY_DATA_DIR: dataDir, PATCHBAY_LOG_LEVEL: 'warn' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  },
-);
-let output = '';
-let graphqlUrl = '';
-for await (const chunk of server.stdout) {
-  output += chunk;
-  const line = output.split('\n').find((candidate) => candidate.includes('"graphqlUrl"'));
-  if (line === undefined) continue;
-  graphqlUrl = JSON.parse(line).graphqlUrl;
-  break;
-}
-const { demo } = JSON.parse(await readFile(join(dataDir, 'keys.json'), 'utf8'));
+const { server, graphqlUrl, keys } = await startServer(dataDir);
+const { demo } = keys;
 
 const percentile = (values, share) => values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1];
 const median = (values) => percentile(values, 0.5);

@@ -1,46 +1,16 @@
 // Whether rows of registered adapters cost anything: a real server on the embedded Postgres, whose demo tenant owns more
 // and more adapters (rows that share the bytes of the starter's), asked for one token with adapters drawn at random.
 // Run: npm run build && node bench/registered-rows.mjs [requests]
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import pg from 'pg';
+import { connectDatabase, startServer } from './server.mjs';
 
 const requests = Number(process.argv[2] ?? 300);
 const dataDir = await mkdtemp(join(tmpdir(), 'patchbay-rows-'));
-const server = spawn(
-  process.execPath,
-  [fileURLToPath(new URL('../dist/cli.js', import.meta.url)), 'serve', '--json'],
-  {
-    env: { ...process.env, PATCHBAY_PORT: '0', PATCHBAY_DATA_DIR: dataDir, PATCHBAY_LOG_LEVEL: 'warn' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  },
-);
-// A failure of this script must not leave the server behind.
-process.on('exit', () => server.kill('SIGTERM'));
-let output = '';
-let graphqlUrl = '';
-for await (const chunk of server.stdout) {
-  output += chunk;
-  const line = output.split('\n').find((candidate) => candidate.includes('"graphqlUrl"'));
-  if (line === undefined) continue;
-  graphqlUrl = JSON.parse(line).graphqlUrl;
-  break;
-}
-const keys = JSON.parse(await readFile(join(dataDir, 'keys.json'), 'utf8'));
-const location = await readFile(join(dataDir, 'postgres.location'), 'utf8').catch(() => '');
-const home = location.trim() === '' ? join(dataDir, 'postgres') : location.trim();
-const db = new pg.Client({
-  host: '127.0.0.1',
-  port: Number(await readFile(join(home, 'port'), 'utf8')),
-  user: 'postgres',
-  password: (await readFile(join(home, 'password'), 'utf8')).trim(),
-  database: 'patchbay',
-});
-await db.connect();
+const { server, graphqlUrl, keys } = await startServer(dataDir);
+const db = await connectDatabase(dataDir);
 
 /** Registers adapters `row-…` up to a count, each with one version that is a copy of a starter adapter's. */
 async function register(from, to) {

@@ -1,17 +1,15 @@
 // Whether the memory budget holds: a real server with little memory and more adapters than fit, offered four times what
 // it can do. Every request must be answered or refused with a code, and the resident set must end near the budget.
 // Run: npm run build && node bench/soak-memory.mjs [seconds] [memory] [registered]
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import pg from 'pg';
 import { importOnce } from '../dist/backbone/imported.js';
 import { syntheticCheckpoint } from '../dist/bench/synthetic.js';
 import { syntheticStore } from '../dist/bench/synthetic-store.js';
 import { prompts } from '../dist/bench/workload.js';
+import { connectDatabase, startServer } from './server.mjs';
 
 const seconds = Number(process.argv[2] ?? 100);
 const memory = process.argv[3] ?? '1GB';
@@ -24,46 +22,15 @@ const store = await syntheticStore({ shape, backboneDigest, ranks: new Array(reg
 await mkdir(join(dataDir, 'store'));
 await symlink(join(store.root, 'adapters'), join(dataDir, 'store', 'adapters'));
 
-const server = spawn(
-  process.execPath,
-  [fileURLToPath(new URL('../dist/cli.js', import.meta.url)), 'serve', '--json'],
-  {
-    env: {
-      ...process.env,
-      PATCHBAY_PORT: '0',
-      PATCHBAY_DATA_DIR: dataDir,
-      PATCHBAY_BACKBONE: checkpoint,
-      PATCHBAY_MEMORY_BYTES: memory,
-      PATCHBAY_MAX_CONTEXT: '512',
-      PATCHBAY_MAX_ADAPTER_RANK: '16',
-      PATCHBAY_MAX_QUEUE: '64',
-      PATCHBAY_LOG_LEVEL: 'error',
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  },
-);
-// A failure of this script must not leave the server behind.
-process.on('exit', () => server.kill('SIGTERM'));
-let output = '';
-let graphqlUrl = '';
-for await (const chunk of server.stdout) {
-  output += chunk;
-  const line = output.split('\n').find((candidate) => candidate.includes('"graphqlUrl"'));
-  if (line === undefined) continue;
-  graphqlUrl = JSON.parse(line).graphqlUrl;
-  break;
-}
-const keys = JSON.parse(await readFile(join(dataDir, 'keys.json'), 'utf8'));
-const location = await readFile(join(dataDir, 'postgres.location'), 'utf8').catch(() => '');
-const home = location.trim() === '' ? join(dataDir, 'postgres') : location.trim();
-const db = new pg.Client({
-  host: '127.0.0.1',
-  port: Number(await readFile(join(home, 'port'), 'utf8')),
-  user: 'postgres',
-  password: (await readFile(join(home, 'password'), 'utf8')).trim(),
-  database: 'patchbay',
+const { server, graphqlUrl, keys } = await startServer(dataDir, {
+  PATCHBAY_BACKBONE: checkpoint,
+  PATCHBAY_MEMORY_BYTES: memory,
+  PATCHBAY_MAX_CONTEXT: '512',
+  PATCHBAY_MAX_ADAPTER_RANK: '16',
+  PATCHBAY_MAX_QUEUE: '64',
+  PATCHBAY_LOG_LEVEL: 'error',
 });
-await db.connect();
+const db = await connectDatabase(dataDir);
 await db.query(
   `WITH wanted AS (
      SELECT digest, place - 1 AS place, gen_random_uuid() AS adapter_id
