@@ -11,7 +11,7 @@ try {
   const startedAtMs = performance.now();
   const server = await startEmbeddedPostgres({ dataDir, durable: false });
   const { adminUrl, location, relocated, pid } = server;
-  report({ event: 'started', adminUrl, location, relocated, pid, ms: performance.now() - startedAtMs });
+  const ms = performance.now() - startedAtMs;
   let stopping = false;
   process.on('SIGINT', async () => {
     if (stopping) return;
@@ -26,6 +26,8 @@ try {
     clearInterval(alive);
   });
   const alive = setInterval(() => {}, 1_000);
+  // Only now: whoever reads this may send the signal at once.
+  report({ event: 'started', adminUrl, location, relocated, pid, ms });
 } catch (error) {
   const { code, message, meta } = toPatchbayError(error).toPublic();
   report({ event: 'failed', code, message, meta: meta ?? {}, detail: String(error) });

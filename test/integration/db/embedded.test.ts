@@ -62,6 +62,7 @@ class Holder {
   readonly child: ChildProcess;
   readonly reports: Report[] = [];
   private readonly exited: Promise<void>;
+  private ended = false;
 
   constructor(folder: string, as: { uid?: number; gid?: number } = {}) {
     this.child = spawn(
@@ -75,6 +76,10 @@ class Holder {
       },
     );
     this.exited = new Promise((resolve) => this.child.once('exit', () => resolve()));
+    // Its last lines may arrive after its exit, but before its streams close.
+    this.child.once('close', () => {
+      this.ended = true;
+    });
     if (this.child.stdout !== null) {
       createInterface({ input: this.child.stdout }).on('line', (line) => {
         this.reports.push(report.parse(JSON.parse(line)));
@@ -86,12 +91,10 @@ class Holder {
   async next<E extends Report['event']>(event: E): Promise<Extract<Report, { event: E }>> {
     const find = () =>
       this.reports.find((item): item is Extract<Report, { event: E }> => item.event === event);
-    await waitFor(() => find() !== undefined || this.reports.some((item) => item.event === 'failed'), {
-      timeoutMs: 60_000,
-      what: event,
-    });
+    const over = () => this.ended || this.reports.some((item) => item.event === 'failed');
+    await waitFor(() => find() !== undefined || over(), { timeoutMs: 55_000, what: event });
     const found = find();
-    if (found === undefined) throw new Error(JSON.stringify(this.reports));
+    if (found === undefined) throw new Error(`No ${event}, but ${JSON.stringify(this.reports)}.`);
     return found;
   }
 
