@@ -10,7 +10,7 @@ import { parseModelConfig } from './config.ts';
 import { bytesOf, DataFile, DigestBuilder } from './data-file.ts';
 import { deviceFiles } from './device-files.ts';
 import { BACKBONE_FILES, type BackboneManifest, CARRIED_FILES, readManifest } from './manifest.ts';
-import { buildGraph, WEIGHTS, type WeightBits } from './onnx/graph.ts';
+import { buildGraph, GENERAL_FORM, type GraphForm, WEIGHTS, type WeightBits } from './onnx/graph.ts';
 import { encodeModel } from './onnx/proto.ts';
 import { inverseFrequencies, rotaryTable } from './rope.ts';
 import { configuredEosIds } from './text/framing.ts';
@@ -20,6 +20,12 @@ import { storedWeights } from './weights.ts';
 
 /** Prefix of a folder under construction; the process that writes it follows. */
 const BUILDING = '.import-';
+/** The graphs for processors, which share the data file of weights. */
+const HOST_GRAPHS: readonly (readonly [file: string, form: GraphForm])[] = [
+  [BACKBONE_FILES.model, GENERAL_FORM],
+  [BACKBONE_FILES.single, { rows: 'single', adapters: true }],
+  [BACKBONE_FILES.singlePlain, { rows: 'single', adapters: false }],
+];
 /** Positions of the rotary table computed at a time. */
 const ROPE_CHUNK = 4096;
 
@@ -98,15 +104,17 @@ async function build(
   } finally {
     await data.close();
   }
-  const model = encodeModel(buildGraph(shape, options.bits, data.initializers));
-  await writeDurably(join(building, BACKBONE_FILES.model), model);
+  for (const [name, form] of HOST_GRAPHS) {
+    const model = encodeModel(buildGraph(shape, options.bits, data.initializers, form));
+    await writeDurably(join(building, name), model);
+  }
   if (options.bits !== 8) {
     for (const [name, bytes] of deviceFiles(shape, options.bits, data.initializers)) {
       await writeDurably(join(building, name), bytes);
     }
   }
   const manifest: BackboneManifest = {
-    format: 2,
+    format: 3,
     digest: digest.hex(),
     name: options.name ?? basename(resolve(options.dir)),
     bits: options.bits,

@@ -9,6 +9,8 @@ export const BACKBONE_FILES = {
   manifest: 'manifest.json',
   model: 'model.onnx',
   data: 'model.onnx.data',
+  single: 'single.onnx',
+  singlePlain: 'single-plain.onnx',
   deviceStep: 'device-step.onnx',
   devicePool: 'device-pool.onnx',
   deviceBank: 'device-bank.onnx',
@@ -33,7 +35,7 @@ const count = z.number().int().positive();
 const manifestSchema = z
   .object({
     /** Version of the graph's layout: a runner refuses others. */
-    format: z.literal(2),
+    format: z.literal(3),
     /** SHA-256 over everything that determines what the backbone computes; lower-case hex. */
     digest: z.string().regex(/^[0-9a-f]{64}$/),
     name: z.string(),

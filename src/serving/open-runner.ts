@@ -6,6 +6,7 @@ import type { StepRunner } from '../engine/runner.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { contextLength, PAGE_RANK, pageBytes } from './layout.ts';
+import { packedGraphs } from './packed-graphs.ts';
 import { multipliesBytesExactly } from './processor.ts';
 
 /** What an operator chooses of a runner. */
@@ -51,10 +52,12 @@ export async function openRunner(
     };
     return createDeviceRunner({ ...options, graphs }, deps);
   }
-  const modelPath = join(dir, BACKBONE_FILES.model);
-  const { intraOpThreads } = settings;
-  const exactBytes = await multipliesBytesExactly(process.arch);
-  return createOnnxRunner({ ...options, modelPath, intraOpThreads, exactBytes }, deps);
+  const session = {
+    intraOpThreads: settings.intraOpThreads,
+    exactBytes: await multipliesBytesExactly(process.arch),
+    executionProviders: settings.executionProviders,
+  };
+  return createOnnxRunner({ ...options, ...session, graphs: await packedGraphs(dir, session) }, deps);
 }
 
 /** WebGPU is the only provider whose tensors the runtime's Node binding can leave on the device. */

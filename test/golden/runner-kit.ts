@@ -4,7 +4,6 @@ import { ADAPTER_FILES, DEFAULT_ADAPTER_LIMITS } from '../../src/adapter/limits.
 import { parseAdapterConfig } from '../../src/adapter/peft/config.ts';
 import { readPeftAdapter } from '../../src/adapter/peft/read.ts';
 import { importBackbone } from '../../src/backbone/import.ts';
-import { BACKBONE_FILES } from '../../src/backbone/manifest.ts';
 import type { WeightBits } from '../../src/backbone/onnx/graph.ts';
 import { createOnnxRunner } from '../../src/engine/runner/onnx-runner.ts';
 import { packAdapter } from '../../src/engine/runner/pack.ts';
@@ -12,6 +11,7 @@ import type { LogitSummary, PackedAdapter, StepRunner } from '../../src/engine/r
 import { systemClock } from '../../src/kernel/clock.ts';
 import type { ModelShape } from '../../src/kernel/model.ts';
 import { openSafetensors } from '../../src/safetensors/source.ts';
+import { packedGraphs } from '../../src/serving/packed-graphs.ts';
 import { multipliesBytesExactly } from '../../src/serving/processor.ts';
 import { temporaryFolder } from './kit.ts';
 
@@ -24,17 +24,20 @@ export async function openRunner(
 ): Promise<{ readonly runner: StepRunner; readonly shape: ModelShape; readonly dir: string }> {
   const imported = await importBackbone({ dir, root: await temporaryFolder(), bits });
   const { shape } = imported.manifest;
+  const session = {
+    intraOpThreads: 1,
+    exactBytes: await multipliesBytesExactly(process.arch),
+    executionProviders: ['cpu'],
+  };
   const runner = await createOnnxRunner(
     {
-      modelPath: join(imported.dir, BACKBONE_FILES.model),
+      ...session,
+      graphs: await packedGraphs(imported.dir, session),
       shape,
       maxContext: shape.maxPositions,
       kvBudgetBytes: 2 ** 30,
       pageRank: PAGE_RANK,
       bankPages: 64,
-      intraOpThreads: 1,
-      exactBytes: await multipliesBytesExactly(process.arch),
-      executionProviders: ['cpu'],
     },
     { clock: systemClock },
   );

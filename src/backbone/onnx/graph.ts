@@ -17,7 +17,26 @@ import type { GraphSpec, InitializerSpec } from './proto.ts';
 /** How a stored weight takes part in the graph. */
 export type WeightBits = 32 | 8 | 4;
 
-const SEGMENTS: readonly number[] = Array.from({ length: CACHE_SEGMENTS }, (_, segment) => segment);
+/**
+ * Which runs a graph serves. All forms compute the same and share their weights; a narrower one has fewer nodes, which
+ * is most of what a decode step of a small model costs besides its products (docs/decisions/0016-graph-forms.md).
+ */
+export interface GraphForm {
+  /**
+   * `any`: rows of any number of tokens, with or without a past, in up to {@link CACHE_SEGMENTS} capacities.
+   * `single`: every row appends one token to a cache of the same capacity, in the order of the cache's slots.
+   */
+  readonly rows: 'any' | 'single';
+  /** Whether the graph takes adapter pages. */
+  readonly adapters: boolean;
+}
+
+/** Takes every run. */
+export const GENERAL_FORM: GraphForm = { rows: 'any', adapters: true };
+
+function segmentsOf(form: GraphForm): readonly number[] {
+  return Array.from({ length: form.rows === 'any' ? CACHE_SEGMENTS : 1 }, (_, segment) => segment);
+}
 
 /** Quantization block along the input dimension of `MatMulNBits`, for 4 bits. */
 export const QUANT_BLOCK = 32;
@@ -61,11 +80,18 @@ export function buildGraph(
   shape: ModelShape,
   bits: WeightBits,
   stored: readonly InitializerSpec[],
+  form: GraphForm = GENERAL_FORM,
 ): GraphSpec {
   const g = new GraphBuilder();
-  const available = new Set(stored.map((tensor) => tensor.name));
+  const context: Context = {
+    g,
+    shape,
+    bits,
+    form,
+    available: new Set(stored.map((tensor) => tensor.name)),
+  };
   for (const tensor of stored) g.initializer(tensor);
-  declareInputs(g, shape);
+  declareInputs(g, shape, form);
 
   const embedded = g.op('Gather', [WEIGHTS.embedding, GRAPH_INPUTS.tokenIds]);
   let residual = embedded;
@@ -73,10 +99,10 @@ export function buildGraph(
   const newKv: string[] = [];
   for (let layer = 0; layer < shape.layers; layer++) {
     const attentionIn = norm(g, shape, residual, delta, WEIGHTS.inputNorm(layer));
-    const attention = attentionBlock(g, shape, bits, layer, attentionIn.normed, available);
+    const attention = attentionBlock(context, layer, attentionIn.normed);
     newKv.push(attention.newKey, attention.newValue);
     const mlpIn = norm(g, shape, attentionIn.sum, attention.out, WEIGHTS.postNorm(layer));
-    delta = mlpBlock(g, shape, bits, layer, mlpIn.normed, available);
+    delta = mlpBlock(context, layer, mlpIn.normed);
     residual = mlpIn.sum;
   }
   const final = norm(g, shape, residual, delta, WEIGHTS.finalNorm);
@@ -87,6 +113,16 @@ export function buildGraph(
   g.op('Concat', newKv, { axis: { int: 0 } }, GRAPH_OUTPUTS.newKv);
   g.output(GRAPH_OUTPUTS.newKv, 'float32', ['KVB', shape.kvHeads, 1, 'S', shape.headDim]);
   return g.build();
+}
+
+/** What every part of the graph needs to know. */
+interface Context {
+  readonly g: GraphBuilder;
+  readonly shape: ModelShape;
+  readonly bits: WeightBits;
+  readonly form: GraphForm;
+  /** Names of the stored tensors. */
+  readonly available: ReadonlySet<string>;
 }
 
 /** Logits that are not finite where the state is not: as integers, a state that overflowed would look like any other. */
@@ -111,27 +147,32 @@ function choices(g: GraphBuilder, shape: ModelShape, logits: string): void {
   g.output(GRAPH_OUTPUTS.summary, 'float32', ['O', 3]);
 }
 
-function declareInputs(g: GraphBuilder, shape: ModelShape): void {
+function declareInputs(g: GraphBuilder, shape: ModelShape, form: GraphForm): void {
   g.input(GRAPH_INPUTS.tokenIds, 'int64', ['N']);
   g.input(GRAPH_INPUTS.positions, 'int64', ['B', 'S']);
-  g.input(GRAPH_INPUTS.laneIndex, 'int64', ['B', 'S']);
-  g.input(GRAPH_INPUTS.unlaneIndex, 'int64', ['N']);
-  g.input(GRAPH_INPUTS.segmentRows, 'int64', [CACHE_SEGMENTS]);
+  if (form.rows === 'any') {
+    g.input(GRAPH_INPUTS.laneIndex, 'int64', ['B', 'S']);
+    g.input(GRAPH_INPUTS.unlaneIndex, 'int64', ['N']);
+    g.input(GRAPH_INPUTS.segmentRows, 'int64', [CACHE_SEGMENTS]);
+  }
   g.input(GRAPH_INPUTS.logitIndex, 'int64', ['O']);
   g.input(GRAPH_INPUTS.logitRows, 'int64', ['P']);
-  g.input(GRAPH_INPUTS.groupIndex, 'int64', ['G', 'M']);
-  g.input(GRAPH_INPUTS.ungroupIndex, 'int64', ['U', 'J', 2]);
-  g.input(GRAPH_INPUTS.pageWeight, 'float32', ['U', 1, 'J']);
-  for (const segment of SEGMENTS) {
+  if (form.adapters) {
+    g.input(GRAPH_INPUTS.groupIndex, 'int64', ['G', 'M']);
+    g.input(GRAPH_INPUTS.ungroupIndex, 'int64', ['U', 'J', 2]);
+    g.input(GRAPH_INPUTS.pageWeight, 'float32', ['U', 1, 'J']);
+  }
+  const segments = segmentsOf(form);
+  for (const segment of segments) {
     g.input(maskName(segment), 'float32', [`B${segment}`, 1, 1, 'S', `K${segment}`]);
     g.input(keySplitName(segment), 'int64', [2]);
   }
   for (let layer = 0; layer < shape.layers; layer++) {
-    for (const segment of SEGMENTS) {
+    for (const segment of segments) {
       const dims = [`B${segment}`, shape.kvHeads, 1, `T${segment}`, shape.headDim];
       for (const kind of ['key', 'value'] as const) g.input(pastName(layer, kind, segment), 'float32', dims);
     }
-    for (const site of LORA_SITES) {
+    for (const site of form.adapters ? LORA_SITES : []) {
       const [first] = site.targets;
       if (first === undefined) continue;
       g.input(bankAName(layer, site), 'float32', [
@@ -219,20 +260,31 @@ function blockProduct(
 }
 
 /** A site's fused linear plus the updates of every token's adapter pages: `y = Wx + Σ weight · B(Ax)`. */
-function adaptedLinear(
-  g: GraphBuilder,
-  shape: ModelShape,
-  bits: WeightBits,
-  layer: number,
-  siteName: LoraSite['name'],
-  input: string,
-  available: ReadonlySet<string>,
-): string {
+function adaptedLinear(context: Context, layer: number, siteName: LoraSite['name'], input: string): string {
+  const { g, shape, bits, form, available } = context;
   const site = LORA_SITES.find((candidate) => candidate.name === siteName);
   const first = site?.targets[0];
   if (site === undefined || first === undefined) throw new Error(`unknown site ${siteName}`);
   const inWidth = targetDims(shape, first).in;
   const outWidth = site.targets.reduce((sum, target) => sum + targetDims(shape, target).out, 0);
+  const biasName = WEIGHTS.bias(layer, siteName);
+  const bias = available.has(biasName) ? biasName : null;
+  const weight = WEIGHTS.linear(layer, siteName);
+  if (!form.adapters) return linear(g, input, weight, bits, inWidth, outWidth, bias);
+  const update = pageUpdates(context, layer, site, input, inWidth, outWidth);
+  const addend = bias === null ? update : g.op('Add', [update, bias]);
+  return linear(g, input, weight, bits, inWidth, outWidth, addend);
+}
+
+/** `Σ weight · B(Ax)` over every token's adapter pages, `[N, out]`, or `[1, out]` when no token has a page. */
+function pageUpdates(
+  { g }: Context,
+  layer: number,
+  site: LoraSite,
+  input: string,
+  inWidth: number,
+  outWidth: number,
+): string {
   // Padding of groups reads a row of zeros behind the tokens: another sequence's token might hold NaN or Inf there,
   // and zero times those is not zero.
   const padded = g.op('Concat', [input, g.zeroRow(inWidth)], { axis: { int: 0 } });
@@ -244,10 +296,7 @@ function adaptedLinear(
   );
   const high = highs.length === 1 ? (highs[0] ?? low) : g.op('Concat', highs, { axis: { int: 2 } });
   const perPage = g.op('GatherND', [high, GRAPH_INPUTS.ungroupIndex]);
-  const update = g.reshape(g.op('MatMul', [GRAPH_INPUTS.pageWeight, perPage]), [-1, outWidth]);
-  const biasName = WEIGHTS.bias(layer, siteName);
-  const addend = available.has(biasName) ? g.op('Add', [update, biasName]) : update;
-  return linear(g, input, WEIGHTS.linear(layer, siteName), bits, inWidth, outWidth, addend);
+  return g.reshape(g.op('MatMul', [GRAPH_INPUTS.pageWeight, perPage]), [-1, outWidth]);
 }
 
 /**
@@ -266,26 +315,59 @@ function rotated(g: GraphBuilder, shape: ModelShape, layer: number, plain: strin
 }
 
 function attentionBlock(
-  g: GraphBuilder,
-  shape: ModelShape,
-  bits: WeightBits,
+  context: Context,
   layer: number,
   input: string,
-  available: ReadonlySet<string>,
 ): { out: string; newKey: string; newValue: string } {
+  const { g, shape, form } = context;
   const { heads, kvHeads, headDim } = shape;
-  const fused = adaptedLinear(g, shape, bits, layer, 'qkv', input, available);
-  const gathered = g.op('Gather', [fused, GRAPH_INPUTS.laneIndex]);
-  const lanes = g.transpose(g.reshape(gathered, [0, 0, heads + 2 * kvHeads, headDim]), [0, 2, 1, 3]);
+  const fused = adaptedLinear(context, layer, 'qkv', input);
+  const lanes = form.rows === 'any' ? lanesOf(context, fused) : singleLanes(context, fused);
   const [plain = '', v = ''] = g.split(lanes, 1, 2, g.ints([heads + kvHeads, kvHeads]));
   const [q = '', k = ''] = g.split(rotated(g, shape, layer, plain), 1, 2, g.ints([heads, kvHeads]));
   const query = g.reshape(q, [0, kvHeads, heads / kvHeads, -1, headDim]);
   const newKey = g.reshape(k, [0, kvHeads, 1, -1, headDim]);
   const newValue = g.reshape(v, [0, kvHeads, 1, -1, headDim]);
-  const context = attend(g, layer, query, newKey, newValue);
-  const laneOut = g.transpose(g.reshape(context, [0, heads, -1, headDim]), [0, 2, 1, 3]);
-  const packed = g.op('Gather', [g.reshape(laneOut, [-1, heads * headDim]), GRAPH_INPUTS.unlaneIndex]);
-  return { out: adaptedLinear(g, shape, bits, layer, 'o', packed, available), newKey, newValue };
+  const width = heads * headDim;
+  let packed: string;
+  if (form.rows === 'any') {
+    const lanesOut = g.reshape(attend(g, layer, query, newKey, newValue), [0, heads, -1, headDim]);
+    const perToken = g.reshape(g.transpose(lanesOut, [0, 2, 1, 3]), [-1, width]);
+    packed = g.op('Gather', [perToken, GRAPH_INPUTS.unlaneIndex]);
+  } else {
+    packed = g.reshape(attendSingle(g, layer, query, newKey, newValue), [-1, width]);
+  }
+  return { out: adaptedLinear(context, layer, 'o', packed), newKey, newValue };
+}
+
+/** Packed tokens `[N, …]` in lanes `[B, heads + 2 kvHeads, S, headDim]`. */
+function lanesOf({ g, shape }: Context, fused: string): string {
+  const { heads, kvHeads, headDim } = shape;
+  const gathered = g.op('Gather', [fused, GRAPH_INPUTS.laneIndex]);
+  return g.transpose(g.reshape(gathered, [0, 0, heads + 2 * kvHeads, headDim]), [0, 2, 1, 3]);
+}
+
+/** One token a lane, in the order of the lanes: the same numbers with other dimensions. */
+function singleLanes({ g, shape }: Context, fused: string): string {
+  return g.reshape(fused, [-1, shape.heads + 2 * shape.kvHeads, 1, shape.headDim]);
+}
+
+/** {@link attend} for lanes of one token and one segment, which need not be taken apart. */
+function attendSingle(
+  g: GraphBuilder,
+  layer: number,
+  query: string,
+  newKey: string,
+  newValue: string,
+): string {
+  const keys = { transB: { int: 1 } };
+  const own = g.msOp('FusedMatMul', [query, newKey], keys);
+  const past = g.msOp('FusedMatMul', [query, pastName(layer, 'key', 0)], keys);
+  const scores = g.op('Add', [g.op('Concat', [past, own], { axis: { int: 4 } }), maskName(0)]);
+  const weights = g.op('Softmax', [scores], { axis: { int: -1 } });
+  const [onPast = '', onOwn = ''] = g.split(weights, 4, 2, keySplitName(0));
+  const pastContext = g.op('MatMul', [onPast, pastName(layer, 'value', 0)]);
+  return g.op('Add', [pastContext, g.op('Mul', [onOwn, newValue])]);
 }
 
 /**
@@ -302,7 +384,7 @@ function attend(g: GraphBuilder, layer: number, query: string, newKey: string, n
   const own = perSegment(g.msOp('FusedMatMul', [query, newKey], keys));
   const pastContexts: string[] = [];
   const ownWeights: string[] = [];
-  for (const segment of SEGMENTS) {
+  for (const segment of segmentsOf(GENERAL_FORM)) {
     const past = g.msOp('FusedMatMul', [queries[segment] ?? '', pastName(layer, 'key', segment)], keys);
     const scores = g.op('Concat', [past, own[segment] ?? ''], { axis: { int: 4 } });
     const weights = g.op('Softmax', [g.op('Add', [scores, maskName(segment)])], { axis: { int: -1 } });
@@ -315,17 +397,11 @@ function attend(g: GraphBuilder, layer: number, query: string, newKey: string, n
   return g.op('Add', [g.op('Concat', pastContexts, first), ownContext]);
 }
 
-function mlpBlock(
-  g: GraphBuilder,
-  shape: ModelShape,
-  bits: WeightBits,
-  layer: number,
-  input: string,
-  available: ReadonlySet<string>,
-): string {
-  const fused = adaptedLinear(g, shape, bits, layer, 'gate_up', input, available);
+function mlpBlock(context: Context, layer: number, input: string): string {
+  const { g } = context;
+  const fused = adaptedLinear(context, layer, 'gate_up', input);
   const [gate = '', up = ''] = g.split(fused, 1, 2);
   // QuickGelu with alpha 1 is x * sigmoid(x), that is SiLU, in one pass.
   const activated = g.msOp('QuickGelu', [gate], { alpha: { float: 1 } });
-  return adaptedLinear(g, shape, bits, layer, 'down', g.op('Mul', [activated, up]), available);
+  return adaptedLinear(context, layer, 'down', g.op('Mul', [activated, up]));
 }

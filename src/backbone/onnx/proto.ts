@@ -150,3 +150,43 @@ function encodeAttribute(name: string, attribute: Attribute): object {
   if ('text' in attribute) return { name, type: 3, s: Buffer.from(attribute.text) };
   return { name, type: 7, ints: attribute.ints };
 }
+
+/**
+ * Lets a model read its weights from where another one has them, initializer by initializer with the same name.
+ * @param model a model as {@link encodeModel} writes it
+ * @param source a model with the same weights, which may say more about each than where it is: how it is packed
+ * @throws Error if the source lacks a weight
+ */
+export function withWeightsOf(model: Uint8Array, source: Uint8Array): Uint8Array {
+  const places = new Map<string, unknown>();
+  for (const { name, external_data } of initializersOf(decodeModel(source))) {
+    if (Array.isArray(external_data) && external_data.length > 0) places.set(name, external_data);
+  }
+  const decoded = decodeModel(model);
+  for (const tensor of initializersOf(decoded)) {
+    if (!Array.isArray(tensor.external_data) || tensor.external_data.length === 0) continue;
+    const place = places.get(tensor.name);
+    if (place === undefined) throw new Error(`the source has no weight ${tensor.name} in a file`);
+    tensor.external_data = place;
+  }
+  return modelType.encode(modelType.fromObject(decoded)).finish();
+}
+
+interface DecodedTensor {
+  readonly name: string;
+  external_data?: unknown;
+}
+
+function decodeModel(model: Uint8Array): Record<string, unknown> {
+  return modelType.toObject(modelType.decode(model));
+}
+
+function initializersOf({ graph }: Record<string, unknown>): readonly DecodedTensor[] {
+  if (typeof graph !== 'object' || graph === null || !('initializer' in graph)) return [];
+  const { initializer } = graph;
+  if (!Array.isArray(initializer)) return [];
+  const tensors: readonly unknown[] = initializer;
+  return tensors.filter(
+    (tensor): tensor is DecodedTensor => typeof tensor === 'object' && tensor !== null && 'name' in tensor,
+  );
+}

@@ -58,7 +58,7 @@ export function splitIntoBatches(
   }
   const classes = [...decode.values()].sort(byCapacity(cache));
   for (let from = 0; from < classes.length; from += CACHE_SEGMENTS) {
-    const together = classes.slice(from, from + CACHE_SEGMENTS);
+    const together = classes.slice(from, from + CACHE_SEGMENTS).map((rows) => bySlot(rows, cache));
     batches.push({ rows: together.flat(), caches: together.map((rows) => cacheRange(rows, cache)) });
   }
   for (const rows of clusterByBank(first, bank)) batches.push({ rows, caches: [] });
@@ -93,6 +93,11 @@ function clusterBySlot(rows: readonly IndexedWork[], cache: KvCache): readonly (
     clusters.push({ kvClass, from: slot, tokens: length, longest: length, rows: [row] });
   }
   return clusters.map((cluster) => cluster.rows);
+}
+
+/** In the order of the lanes of attention, so that a run without gaps need not rearrange its tokens. */
+function bySlot(rows: readonly IndexedWork[], cache: KvCache): readonly IndexedWork[] {
+  return [...rows].sort((a, b) => cache.place(a.row).slot - cache.place(b.row).slot);
 }
 
 /** Smallest capacity first, so that neighbours in length share a run when there are too many classes for one. */

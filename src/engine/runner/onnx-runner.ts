@@ -1,4 +1,4 @@
-import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { Clock } from '../../kernel/clock.ts';
 import { invariant } from '../../kernel/errors.ts';
 import { GRAPH_OUTPUTS } from '../../kernel/graph.ts';
@@ -8,21 +8,17 @@ import { AdapterBank } from './bank.ts';
 import { type Batch, splitIntoBatches } from './batches.ts';
 import { FeedBuilder } from './feeds.ts';
 import { KvCache } from './kv.ts';
+import { type GraphPaths, type SessionSettings, StepSessions } from './sessions.ts';
 
 /** Options of {@link createOnnxRunner}. */
-export interface OnnxRunnerOptions {
-  /** Path of the `.onnx` file; its weights stand beside it. */
-  readonly modelPath: string;
+export interface OnnxRunnerOptions extends SessionSettings {
+  readonly graphs: GraphPaths;
   readonly shape: ModelShape;
   readonly maxContext: number;
   readonly kvBudgetBytes: number;
   readonly pageRank: number;
   /** Adapter pages that may be active at once. */
   readonly bankPages: number;
-  readonly intraOpThreads: number;
-  /** Whether the processor multiplies unsigned with signed bytes exactly. */
-  readonly exactBytes: boolean;
-  readonly executionProviders: readonly string[];
 }
 
 /** Runs steps on ONNX Runtime. */
@@ -30,18 +26,8 @@ export async function createOnnxRunner(
   options: OnnxRunnerOptions,
   deps: { clock: Clock },
 ): Promise<StepRunner> {
-  const session = await InferenceSession.create(options.modelPath, {
-    executionProviders: [...options.executionProviders],
-    intraOpNumThreads: options.intraOpThreads,
-    interOpNumThreads: 1,
-    graphOptimizationLevel: 'all',
-    // Shapes change from step to step, so a memory plan made for one step would never fit the next.
-    enableMemPattern: false,
-    logSeverityLevel: 3,
-    // Where the fast kernel for unsigned times signed bytes saturates, this takes one that does not, at half the speed.
-    extra: { session: { x64quantprecision: options.exactBytes ? '0' : '1' } },
-  });
-  return new OnnxRunner(options, deps.clock, session);
+  const sessions = await StepSessions.open(options.graphs, options);
+  return new OnnxRunner(options, deps.clock, sessions);
 }
 
 class OnnxRunner implements StepRunner {
@@ -50,19 +36,19 @@ class OnnxRunner implements StepRunner {
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
   readonly snapshots: KvSnapshots;
-  readonly #session: InferenceSession;
+  readonly #sessions: StepSessions;
   readonly #clock: Clock;
   readonly #cache: KvCache;
   readonly #bank: AdapterBank;
   readonly #feeds: FeedBuilder;
 
-  constructor(options: OnnxRunnerOptions, clock: Clock, session: InferenceSession) {
+  constructor(options: OnnxRunnerOptions, clock: Clock, sessions: StepSessions) {
     this.shape = options.shape;
     this.maxContext = options.maxContext;
     this.kvBudgetBytes = options.kvBudgetBytes;
     this.bankPages = options.bankPages;
     this.#clock = clock;
-    this.#session = session;
+    this.#sessions = sessions;
     this.#cache = new KvCache(options.shape, options.maxContext);
     this.snapshots = this.#cache;
     this.#bank = new AdapterBank(options.shape, options.pageRank, options.bankPages);
@@ -87,7 +73,7 @@ class OnnxRunner implements StepRunner {
   }
 
   async dispose(): Promise<void> {
-    await this.#session.release();
+    await this.#sessions.release();
   }
 
   async run(work: readonly RowWork[]): Promise<StepOutput> {
@@ -116,7 +102,7 @@ class OnnxRunner implements StepRunner {
   async #runBatch(batch: Batch, logits: (Float32Array | LogitSummary | null)[]): Promise<number> {
     const { feeds, lanes } = this.#feeds.build(batch);
     const started = this.#clock.monotonicMs();
-    const outputs = await this.#session.run(feeds);
+    const outputs = await this.#sessions.for(batch).run(feeds);
     const modelMs = this.#clock.monotonicMs() - started;
     const newKv = floats(outputs[GRAPH_OUTPUTS.newKv]);
     batch.rows.forEach((row, index) => {
