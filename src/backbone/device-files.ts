@@ -1,8 +1,8 @@
 import type { ModelShape } from '../kernel/model.ts';
 import { BACKBONE_FILES } from './manifest.ts';
 import { buildBankGraph, buildDeviceGraph, buildPoolGraph } from './onnx/device-graph.ts';
-import type { WeightBits } from './onnx/graph.ts';
 import { encodeModel, type InitializerSpec } from './onnx/proto.ts';
+import type { WeightBits } from './onnx/stored.ts';
 
 /**
  * The graphs for devices with memory of their own, by file name. They share the data file of weights. There is none for

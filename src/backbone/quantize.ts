@@ -1,4 +1,4 @@
-import { QUANT_BLOCK } from './onnx/graph.ts';
+import { QUANT_BLOCK } from './onnx/stored.ts';
 
 /** Rows of a matrix with one scale each. */
 export interface ScaledRows {

@@ -3,7 +3,7 @@ import type { Checkpoint } from '../safetensors/checkpoint.ts';
 import { allFinite, toFloat32 } from '../safetensors/convert.ts';
 import { dtypeBytes } from '../safetensors/dtype.ts';
 import { bytesOf, type DataFile, type DigestBuilder } from './data-file.ts';
-import { QUANT_BLOCK, WEIGHTS, type WeightBits } from './onnx/graph.ts';
+import { QUANT_BLOCK, WEIGHTS, type WeightBits } from './onnx/stored.ts';
 import { blocksOf, quantizeBlocks, quantizePerRow } from './quantize.ts';
 import type { SourceTensor, StoredWeight } from './weights.ts';
 

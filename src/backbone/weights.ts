@@ -1,6 +1,5 @@
-import { LORA_SITES, type LoraSite } from '../kernel/graph.ts';
 import { type LoraTarget, type ModelShape, targetDims } from '../kernel/model.ts';
-import { WEIGHTS } from './onnx/graph.ts';
+import { LINEAR_NAMES, LINEARS, WEIGHTS } from './onnx/stored.ts';
 
 /** A tensor that a checkpoint must contain. */
 export interface SourceTensor {
@@ -63,21 +62,26 @@ function layerWeights(shape: ModelShape, layer: number): readonly StoredWeight[]
     weights.push(single(WEIGHTS.qNorm(layer), { name: `${prefix}.self_attn.q_norm.weight`, dims: head }));
     weights.push(single(WEIGHTS.kNorm(layer), { name: `${prefix}.self_attn.k_norm.weight`, dims: head }));
   }
-  for (const site of LORA_SITES) {
-    weights.push(stack(WEIGHTS.linear(layer, site.name), matrices(shape, prefix, site), true));
-    if (shape.qkvBias && site.name === 'qkv') {
-      const biases = site.targets.map((target) => ({
+  for (const name of LINEAR_NAMES) {
+    const { targets } = LINEARS[name];
+    weights.push(stack(WEIGHTS.linear(layer, name), matrices(shape, prefix, targets), true));
+    if (shape.qkvBias && name === 'qkv') {
+      const biases = targets.map((target) => ({
         name: `${prefix}.${MODULE_OF[target]}.bias`,
         dims: [targetDims(shape, target).out],
       }));
-      weights.push(stack(WEIGHTS.bias(layer, site.name), biases, false));
+      weights.push(stack(WEIGHTS.bias(layer, name), biases, false));
     }
   }
   return weights;
 }
 
-function matrices(shape: ModelShape, prefix: string, site: LoraSite): readonly SourceTensor[] {
-  return site.targets.map((target) => {
+function matrices(
+  shape: ModelShape,
+  prefix: string,
+  targets: readonly LoraTarget[],
+): readonly SourceTensor[] {
+  return targets.map((target) => {
     const { in: inWidth, out } = targetDims(shape, target);
     return { name: `${prefix}.${MODULE_OF[target]}.weight`, dims: [out, inWidth] };
   });

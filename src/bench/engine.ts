@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { importOnce } from '../backbone/imported.ts';
-import type { WeightBits } from '../backbone/onnx/graph.ts';
+import type { WeightBits } from '../backbone/onnx/stored.ts';
 import {
   type BenchEngine,
   type BenchEngineOptions,

@@ -33,6 +33,8 @@ export const GRAPH_INPUTS = {
   groupIndex: 'group_index',
   /** `[U, J, 2]` int64: group and member of every token's j-th page; U is N, or 1 when no token has a page. */
   ungroupIndex: 'ungroup_index',
+  /** `[N]` int64, in place of the two around it where every token has one adapter: flattened `[G, M]` index of each. */
+  memberIndex: 'member_index',
   /** `[U, 1, J]` float32: blend weight of every token's j-th page. */
   pageWeight: 'page_weight',
 } as const;

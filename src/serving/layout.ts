@@ -1,8 +1,11 @@
 import { pageLayout } from '../kernel/graph.ts';
 import type { ModelShape } from '../kernel/model.ts';
 
-/** Rank of one adapter page: an adapter of rank 16 takes one, one of rank 40 takes three. */
-export const PAGE_RANK = 16;
+/**
+ * Rank of one adapter page: an adapter of rank 8 takes one, one of rank 40 takes five. Wider pages would make fewer
+ * groups of a step, and narrow adapters pay for ranks that they do not have.
+ */
+export const PAGE_RANK = 8;
 
 /** Context length where the operator names none; longer ones cost memory that few use. */
 const DEFAULT_MAX_CONTEXT = 8192;

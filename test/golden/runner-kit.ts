@@ -4,7 +4,7 @@ import { ADAPTER_FILES, DEFAULT_ADAPTER_LIMITS } from '../../src/adapter/limits.
 import { parseAdapterConfig } from '../../src/adapter/peft/config.ts';
 import { readPeftAdapter } from '../../src/adapter/peft/read.ts';
 import { importBackbone } from '../../src/backbone/import.ts';
-import type { WeightBits } from '../../src/backbone/onnx/graph.ts';
+import type { WeightBits } from '../../src/backbone/onnx/stored.ts';
 import { createOnnxRunner } from '../../src/engine/runner/onnx-runner.ts';
 import { packAdapter } from '../../src/engine/runner/pack.ts';
 import type { LogitSummary, PackedAdapter, StepRunner } from '../../src/engine/runner.ts';
@@ -15,7 +15,7 @@ import { packedGraphs } from '../../src/serving/packed-graphs.ts';
 import { multipliesBytesExactly } from '../../src/serving/processor.ts';
 import { temporaryFolder } from './kit.ts';
 
-export const PAGE_RANK = 16;
+export const PAGE_RANK = 8;
 
 /** Imports a checkpoint folder and opens the real runner on it. */
 export async function openRunner(

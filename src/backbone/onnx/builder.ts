@@ -13,6 +13,7 @@ export class GraphBuilder {
   readonly #inputs: ValueSpec[] = [];
   readonly #outputs: ValueSpec[] = [];
   readonly #initializers = new Map<string, InitializerSpec>();
+  readonly #shared = new Map<string, string>();
   #counter = 0;
 
   input(name: string, type: ValueSpec['type'], dims: ValueSpec['dims']): string {
@@ -75,6 +76,15 @@ export class GraphBuilder {
     const name = this.#fresh(op);
     this.#add(MS_DOMAIN, op, inputs, attributes, [name]);
     return name;
+  }
+
+  /** What `make` adds, made once for each key: a value that several nodes read. */
+  once(key: string, make: () => string): string {
+    const known = this.#shared.get(key);
+    if (known !== undefined) return known;
+    const made = make();
+    this.#shared.set(key, made);
+    return made;
   }
 
   /** Splits along an axis: into `parts` equal parts, or at the sizes that the named tensor states. */

@@ -7,11 +7,11 @@ import {
   poolNames,
   REARRANGE_INPUTS,
 } from '../../kernel/device.ts';
-import { bankAName, bankBName, LORA_SITES, type LoraSite, pageLayout } from '../../kernel/graph.ts';
-import { type ModelShape, targetDims } from '../../kernel/model.ts';
+import { bankAName, bankBName, LORA_SITES, pageLayout } from '../../kernel/graph.ts';
+import { type LoraTarget, type ModelShape, targetDims } from '../../kernel/model.ts';
 import { GraphBuilder } from './builder.ts';
-import { QUANT_BLOCK, WEIGHTS, type WeightBits } from './graph.ts';
 import type { GraphSpec, InitializerSpec } from './proto.ts';
+import { LINEARS, type LinearName, QUANT_BLOCK, WEIGHTS, type WeightBits } from './stored.ts';
 
 /** What the parts of one graph share. */
 interface Context {
@@ -139,29 +139,44 @@ function linear(
   return bias === null ? product : g.op('Add', [product, bias]);
 }
 
-/** A site's fused linear plus the updates of every token's adapter pages. */
-function adapted(context: Context, layer: number, siteName: LoraSite['name'], input: string): string {
+/**
+ * The linears of a site, each plus the updates of every token's adapter pages.
+ * @returns one output `[N, out]` for each linear
+ */
+function adapted(
+  context: Context,
+  layer: number,
+  names: readonly LinearName[],
+  input: string,
+): readonly string[] {
   const { g, shape, available } = context;
-  const site = LORA_SITES.find((candidate) => candidate.name === siteName);
+  const site = LORA_SITES.find((candidate) => names.some((name) => LINEARS[name].site === candidate.name));
   const first = site?.targets[0];
-  if (site === undefined || first === undefined) throw new Error(`unknown site ${siteName}`);
+  if (site === undefined || first === undefined)
+    throw new Error(`no site has the linears ${names.join(', ')}`);
   const inWidth = targetDims(shape, first).in;
-  const outWidth = site.targets.reduce((sum, target) => sum + targetDims(shape, target).out, 0);
-  const biasName = WEIGHTS.bias(layer, siteName);
-  const bias = available.has(biasName) ? biasName : null;
-  const base = linear(context, input, WEIGHTS.linear(layer, siteName), inWidth, outWidth, bias);
-
   const active = (bank: string): string => g.op('Gather', [bank, DEVICE_INPUTS.pageSlots]);
   const grouped = g.op('Gather', [withZeroRow(g, input, inWidth), DEVICE_INPUTS.groupIndex]);
   const low = g.op('MatMul', [grouped, active(bankAName(layer, site))]);
   const lows = site.targets.length === 1 ? [low] : g.split(low, 2, site.targets.length);
-  const highs = site.targets.map((target, index) =>
-    g.op('MatMul', [lows[index] ?? low, active(bankBName(layer, target))]),
+  const highOf = new Map<LoraTarget, string>(
+    site.targets.map((target, index) => [
+      target,
+      g.op('MatMul', [lows[index] ?? low, active(bankBName(layer, target))]),
+    ]),
   );
-  const high = highs.length === 1 ? (highs[0] ?? low) : g.op('Concat', highs, { axis: { int: 2 } });
-  const perPage = g.op('Gather', [g.reshape(high, [-1, outWidth]), DEVICE_INPUTS.ungroupIndex]);
-  const update = g.op('MatMul', [DEVICE_INPUTS.pageWeight, perPage]);
-  return g.op('Add', [base, g.reshape(update, [-1, outWidth])]);
+  return names.map((name) => {
+    const { targets } = LINEARS[name];
+    const outWidth = targets.reduce((sum, target) => sum + targetDims(shape, target).out, 0);
+    const biasName = WEIGHTS.bias(layer, name);
+    const bias = available.has(biasName) ? biasName : null;
+    const base = linear(context, input, WEIGHTS.linear(layer, name), inWidth, outWidth, bias);
+    const highs = targets.map((target) => highOf.get(target) ?? low);
+    const high = highs.length === 1 ? (highs[0] ?? low) : g.op('Concat', highs, { axis: { int: 2 } });
+    const perPage = g.op('Gather', [g.reshape(high, [-1, outWidth]), DEVICE_INPUTS.ungroupIndex]);
+    const update = g.op('MatMul', [DEVICE_INPUTS.pageWeight, perPage]);
+    return g.op('Add', [base, g.reshape(update, [-1, outWidth])]);
+  });
 }
 
 /** Packed tokens with a row of zeros behind them, which padding reads instead of another sequence's token. */
@@ -186,7 +201,7 @@ function rotate(context: Context, input: string, heads: number, headNorm: string
 function attention(context: Context, layer: number, input: string): string {
   const { g, shape } = context;
   const { heads, kvHeads, headDim } = shape;
-  const fused = adapted(context, layer, 'qkv', input);
+  const [fused = ''] = adapted(context, layer, ['qkv'], input);
   const widths = g.ints([heads * headDim, kvHeads * headDim, kvHeads * headDim]);
   const [q = '', k = '', v = ''] = g.split(fused, 1, 3, widths);
   const queries = rotate(context, q, heads, shape.qkNorm ? WEIGHTS.qNorm(layer) : null);
@@ -203,7 +218,9 @@ function attention(context: Context, layer: number, input: string): string {
   const flat = g.op('Reshape', [weights, DEVICE_INPUTS.scoreMatrixShape]);
   const perQuery = g.reshape(g.op('MatMul', [flat, seenValues]), [0, kvHeads, perKvHead, -1, headDim]);
   const laneOut = g.reshape(g.transpose(perQuery, [0, 3, 1, 2, 4]), [-1, heads * headDim]);
-  return adapted(context, layer, 'o', g.op('Gather', [laneOut, DEVICE_INPUTS.unlaneIndex]));
+  const packed = g.op('Gather', [laneOut, DEVICE_INPUTS.unlaneIndex]);
+  const [out = ''] = adapted(context, layer, ['o'], packed);
+  return out;
 }
 
 /** Writes the step's keys or values into their pool; returns what every row sees, `[B, T, kvHeads, headDim]`. */
@@ -217,7 +234,8 @@ function remember({ g, shape }: Context, pool: string, packed: string): string {
 
 function mlp(context: Context, layer: number, input: string): string {
   const { g } = context;
-  const [gate = '', up = ''] = g.split(adapted(context, layer, 'gate_up', input), 1, 2);
+  const [gate = '', up = ''] = adapted(context, layer, ['gate', 'up'], input);
   const activated = g.msOp('QuickGelu', [gate], { alpha: { float: 1 } });
-  return adapted(context, layer, 'down', g.op('Mul', [activated, up]));
+  const [out = ''] = adapted(context, layer, ['down'], g.op('Mul', [activated, up]));
+  return out;
 }

@@ -1,7 +1,7 @@
 import { invariant } from '../../kernel/errors.ts';
 import { CACHE_SEGMENTS } from '../../kernel/graph.ts';
 import type { RowWork } from '../runner.ts';
-import { type AdapterBank, ZERO_SLOT } from './bank.ts';
+import type { AdapterBank } from './bank.ts';
 import type { KvCache, KvClass } from './kv.ts';
 
 /** A row of the step's work together with its index in the caller's list. */
@@ -144,72 +144,4 @@ function pageSlots(row: RowWork, bank: AdapterBank): readonly number[] {
   return row.adapters.flatMap(({ adapter }) =>
     adapter.pages.map((_, page) => bank.slot(adapter.digest, page)),
   );
-}
-
-/** How the tokens of a run find their adapter pages. */
-export interface PageGrouping {
-  /** Bank range `[from, to)` that the run reads; empty when no token has an adapter. */
-  readonly from: number;
-  readonly to: number;
-  /** M: tokens of the largest group. */
-  readonly width: number;
-  /** `[G, M]`, see the graph contract. */
-  readonly groupIndex: BigInt64Array;
-  /** J: pages of the token with the most. */
-  readonly pagesPerToken: number;
-  /** U: number of tokens, or 1 when none of them has a page. */
-  readonly updates: number;
-  /** `[U, J, 2]`. */
-  readonly ungroupIndex: BigInt64Array;
-  /** `[U, 1, J]`. */
-  readonly weights: Float32Array;
-}
-
-/**
- * Groups a run's packed tokens by adapter page. Tokens with fewer pages than others read the zero slot, which holds
- * zero weights and is given a row of zeros: its result is exactly zero, and no other token's overflow can reach them.
- */
-export function groupByPage(rows: readonly IndexedWork[], bank: AdapterBank): PageGrouping {
-  const tokens = rows.flatMap((row) => {
-    const pages = row.adapters.flatMap(({ adapter, weight }) =>
-      adapter.pages.map((_, page) => ({ slot: bank.slot(adapter.digest, page), weight })),
-    );
-    return row.tokens.map(() => pages);
-  });
-  const pagesPerToken = tokens.reduce((max, pages) => Math.max(max, pages.length), 0);
-  const groups = new Map<number, number[]>();
-  const member: { slot: number; place: number; weight: number }[] = [];
-  tokens.forEach((pages, token) => {
-    for (let j = 0; j < pagesPerToken; j++) {
-      const page = pages[j] ?? { slot: ZERO_SLOT, weight: 0 };
-      const group = groups.get(page.slot) ?? [];
-      // The zero slot's one member is the row of zeros, which serves every token.
-      if (page.slot !== ZERO_SLOT) group.push(token);
-      else if (group.length === 0) group.push(tokens.length);
-      groups.set(page.slot, group);
-      member.push({ slot: page.slot, place: group.length - 1, weight: page.weight });
-    }
-  });
-  const slots = [...groups.keys()];
-  const from = slots.length === 0 ? 0 : Math.min(...slots);
-  const to = slots.length === 0 ? 0 : Math.max(...slots) + 1;
-  const width = Math.max(0, ...[...groups.values()].map((group) => group.length));
-  const groupIndex = new BigInt64Array((to - from) * width).fill(BigInt(tokens.length));
-  for (const [slot, group] of groups) {
-    group.forEach((token, place) => {
-      groupIndex[(slot - from) * width + place] = BigInt(token);
-    });
-  }
-  return {
-    from,
-    to,
-    width,
-    groupIndex,
-    pagesPerToken,
-    updates: pagesPerToken === 0 ? 1 : tokens.length,
-    ungroupIndex: BigInt64Array.from(
-      member.flatMap(({ slot, place }) => [BigInt(slot - from), BigInt(place)]),
-    ),
-    weights: Float32Array.from(member, ({ weight }) => weight),
-  };
 }

@@ -2,14 +2,14 @@ import { Tensor } from 'onnxruntime-node';
 import { GRAPH_INPUTS, keySplitName, maskName, pastName } from '../../kernel/graph.ts';
 import type { ModelShape } from '../../kernel/model.ts';
 import type { AdapterBank } from './bank.ts';
-import { type Batch, groupByPage } from './batches.ts';
+import type { Batch } from './batches.ts';
+import { type AdapterGrouping, groupByAdapter, groupByPage } from './grouping.ts';
 import { attentionMasks, type LaneLayout, laneLayout, lanePositions } from './lanes.ts';
-
-/** Tensors by input name. */
-export type Feeds = Record<string, Tensor>;
+import type { Feeds, RunForm } from './sessions.ts';
 
 /** Inputs that depend on which rows run and not on how far they are. */
 interface StableFeeds {
+  readonly form: RunForm;
   readonly lanes: LaneLayout;
   readonly feeds: Feeds;
 }
@@ -21,16 +21,20 @@ interface StableFeeds {
 export class FeedBuilder {
   readonly #shape: ModelShape;
   readonly #bank: AdapterBank;
+  /** Which forms of the graph there are. */
+  readonly #has: (form: RunForm) => boolean;
   #kept: { readonly signature: readonly unknown[]; readonly stable: StableFeeds } | null = null;
 
-  constructor(shape: ModelShape, bank: AdapterBank) {
+  constructor(shape: ModelShape, bank: AdapterBank, has: (form: RunForm) => boolean) {
     this.#shape = shape;
     this.#bank = bank;
+    this.#has = has;
   }
 
-  build(batch: Batch): { readonly feeds: Feeds; readonly lanes: LaneLayout } {
-    const { lanes, feeds } = this.#stable(batch);
-    return { lanes, feeds: { ...feeds, ...tokenFeeds(batch), ...placeFeeds(batch, lanes) } };
+  /** Inputs of a run, and which form of the graph takes them: the one with the fewest nodes that can. */
+  build(batch: Batch): StableFeeds {
+    const { form, lanes, feeds } = this.#stable(batch);
+    return { form, lanes, feeds: { ...feeds, ...tokenFeeds(batch), ...placeFeeds(batch, lanes) } };
   }
 
   #stable(batch: Batch): StableFeeds {
@@ -53,14 +57,26 @@ export class FeedBuilder {
 
   #makeStable(batch: Batch): StableFeeds {
     const lanes = laneLayout(batch);
-    const feeds: Feeds = {
-      [GRAPH_INPUTS.laneIndex]: new Tensor('int64', lanes.laneIndex, [lanes.rows, lanes.width]),
-      [GRAPH_INPUTS.unlaneIndex]: new Tensor('int64', lanes.unlaneIndex, [lanes.unlaneIndex.length]),
-      [GRAPH_INPUTS.segmentRows]: int64(lanes.segments.map(({ rows }) => rows)),
-    };
+    const { form, grouping } = this.#form(batch);
+    const feeds: Feeds = {};
+    if (form === 'general') {
+      feeds[GRAPH_INPUTS.laneIndex] = new Tensor('int64', lanes.laneIndex, [lanes.rows, lanes.width]);
+      feeds[GRAPH_INPUTS.unlaneIndex] = new Tensor('int64', lanes.unlaneIndex, [lanes.unlaneIndex.length]);
+      feeds[GRAPH_INPUTS.segmentRows] = int64(lanes.segments.map(({ rows }) => rows));
+      this.#addPages(feeds, batch);
+    } else if (grouping !== null) this.#addAdapters(feeds, grouping);
     this.#addCaches(feeds, batch, lanes);
-    this.#addAdapters(feeds, batch);
-    return { lanes, feeds };
+    return { form, lanes, feeds };
+  }
+
+  #form(batch: Batch): { readonly form: RunForm; readonly grouping: AdapterGrouping | null } {
+    const general = { form: 'general', grouping: null } as const;
+    if (!isSingle(batch)) return general;
+    if (batch.rows.every((row) => row.adapters.length === 0)) {
+      return this.#has('plain') ? { form: 'plain', grouping: null } : general;
+    }
+    const grouping = this.#has('adapted') ? groupByAdapter(batch.rows, this.#bank) : null;
+    return grouping === null ? general : { form: 'adapted', grouping };
   }
 
   #addCaches(feeds: Feeds, { caches }: Batch, lanes: LaneLayout): void {
@@ -82,7 +98,7 @@ export class FeedBuilder {
     });
   }
 
-  #addAdapters(feeds: Feeds, batch: Batch): void {
+  #addPages(feeds: Feeds, batch: Batch): void {
     const grouping = groupByPage(batch.rows, this.#bank);
     const { pagesPerToken, updates } = grouping;
     const groups = grouping.to - grouping.from;
@@ -99,6 +115,30 @@ export class FeedBuilder {
       feeds[tensor.name] = new Tensor('float32', view, [groups, tensor.rows, tensor.columns]);
     });
   }
+
+  /** The pages of an adapter follow each other, so its B is one matrix of all its ranks, without a copy. */
+  #addAdapters(feeds: Feeds, grouping: AdapterGrouping): void {
+    const { from, groups, pages, width, groupIndex, memberIndex } = grouping;
+    feeds[GRAPH_INPUTS.groupIndex] = new Tensor('int64', groupIndex, [groups, 1, width]);
+    feeds[GRAPH_INPUTS.memberIndex] = new Tensor('int64', memberIndex, [memberIndex.length]);
+    this.#bank.tensors.forEach((tensor, index) => {
+      const { kind, name, rows, columns } = tensor;
+      const view = this.#bank
+        .array(index)
+        .subarray(from * rows * columns, (from + groups * pages) * rows * columns);
+      const dims = kind === 'a' ? [groups, pages, rows, columns] : [groups, pages * rows, columns];
+      feeds[name] = new Tensor('float32', view, dims);
+    });
+  }
+}
+
+/** Whether every lane of attention is one row's one token, in the order of the rows. */
+function isSingle({ rows, caches }: Batch): boolean {
+  const [range, ...others] = caches;
+  if (range === undefined || others.length > 0 || rows.length !== range.to - range.from) return false;
+  return rows.every(({ row, tokens }, lane) => {
+    return tokens.length === 1 && range.kvClass.slots[range.from + lane] === row;
+  });
 }
 
 function tokenFeeds(batch: Batch): Feeds {

@@ -52,7 +52,7 @@ class OnnxRunner implements StepRunner {
     this.#cache = new KvCache(options.shape, options.maxContext);
     this.snapshots = this.#cache;
     this.#bank = new AdapterBank(options.shape, options.pageRank, options.bankPages);
-    this.#feeds = new FeedBuilder(options.shape, this.#bank);
+    this.#feeds = new FeedBuilder(options.shape, this.#bank, (form) => sessions.has(form));
   }
 
   kvBytes(tokens: number): number {
@@ -100,9 +100,9 @@ class OnnxRunner implements StepRunner {
 
   /** Runs one batch, writes its keys and values into the cache and what rows chose from into `logits`. */
   async #runBatch(batch: Batch, logits: (Float32Array | LogitSummary | null)[]): Promise<number> {
-    const { feeds, lanes } = this.#feeds.build(batch);
+    const { form, feeds, lanes } = this.#feeds.build(batch);
     const started = this.#clock.monotonicMs();
-    const outputs = await this.#sessions.for(batch).run(feeds);
+    const outputs = await this.#sessions.run(form, feeds);
     const modelMs = this.#clock.monotonicMs() - started;
     const newKv = floats(outputs[GRAPH_OUTPUTS.newKv]);
     batch.rows.forEach((row, index) => {

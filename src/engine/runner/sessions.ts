@@ -1,5 +1,7 @@
-import { InferenceSession } from 'onnxruntime-node';
-import type { Batch } from './batches.ts';
+import { InferenceSession, type Tensor } from 'onnxruntime-node';
+
+/** Tensors by input name. */
+export type Feeds = Record<string, Tensor>;
 
 /** What the sessions of a host runner have in common. */
 export interface SessionSettings {
@@ -22,49 +24,43 @@ export interface GraphPaths {
   };
 }
 
+/**
+ * Which form of the graph serves a run: `general` any, `plain` and `adapted` those whose rows append one token each, in
+ * the order of their slots in one class of the cache, without adapters or with one each.
+ */
+export type RunForm = 'general' | 'plain' | 'adapted';
+
+type Sessions = Partial<Record<RunForm, InferenceSession>> & { readonly general: InferenceSession };
+
 /** The sessions of a runner, one for each form of the graph. */
 export class StepSessions {
-  readonly #general: InferenceSession;
-  readonly #single: { readonly adapted: InferenceSession; readonly plain: InferenceSession } | null;
+  readonly #sessions: Sessions;
 
-  private constructor(
-    general: InferenceSession,
-    single: { readonly adapted: InferenceSession; readonly plain: InferenceSession } | null,
-  ) {
-    this.#general = general;
-    this.#single = single;
+  private constructor(sessions: Sessions) {
+    this.#sessions = sessions;
   }
 
   static async open(paths: GraphPaths, settings: SessionSettings): Promise<StepSessions> {
     const open = (path: string): Promise<InferenceSession> =>
       InferenceSession.create(path, sessionOptions(settings));
     const general = await open(paths.general);
-    if (paths.single === undefined) return new StepSessions(general, null);
+    if (paths.single === undefined) return new StepSessions({ general });
     const adapted = await open(paths.single.adapted);
-    const plain = await open(paths.single.plain);
-    return new StepSessions(general, { adapted, plain });
+    return new StepSessions({ general, adapted, plain: await open(paths.single.plain) });
   }
 
-  /** The session with the fewest nodes that serves this batch. */
-  for(batch: Batch): InferenceSession {
-    if (this.#single === null || !isSingle(batch)) return this.#general;
-    return batch.rows.some((row) => row.adapters.length > 0) ? this.#single.adapted : this.#single.plain;
+  /** Whether there is a session for this form. */
+  has(form: RunForm): boolean {
+    return this.#sessions[form] !== undefined;
+  }
+
+  run(form: RunForm, feeds: Feeds): Promise<InferenceSession.ReturnType> {
+    return (this.#sessions[form] ?? this.#sessions.general).run(feeds);
   }
 
   async release(): Promise<void> {
-    await this.#general.release();
-    await this.#single?.adapted.release();
-    await this.#single?.plain.release();
+    for (const session of Object.values(this.#sessions)) await session.release();
   }
-}
-
-/** Whether every lane of attention is one row's one token, in the order of the rows. */
-function isSingle({ rows, caches }: Batch): boolean {
-  const [range, ...others] = caches;
-  if (range === undefined || others.length > 0 || rows.length !== range.to - range.from) return false;
-  return rows.every(({ row, tokens }, lane) => {
-    return tokens.length === 1 && range.kvClass.slots[range.from + lane] === row;
-  });
 }
 
 /**

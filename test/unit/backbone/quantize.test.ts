@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { QUANT_BLOCK } from '../../../src/backbone/onnx/graph.ts';
+import { QUANT_BLOCK } from '../../../src/backbone/onnx/stored.ts';
 import { blocksOf, quantizeBlocks, quantizePerRow } from '../../../src/backbone/quantize.ts';
 
 function weightsOf(count: number): Float32Array {
