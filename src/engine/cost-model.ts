@@ -22,13 +22,13 @@ export interface StepWork {
 
 /**
  * Fitted to `bench engine --backbone synthetic:30m` (docs/operating/benchmarks.md): 16 rows decode at 1,038 tokens/s,
- * with 16 distinct pages at 735, and 1,024 prompt tokens cost 345 ms. The split between step and row is a guess.
+ * with 32 distinct pages at 735, and 1,024 prompt tokens cost 345 ms. The split between step and row is a guess.
  */
 export const DEFAULT_STEP_COSTS: StepCosts = {
   stepMs: 7,
   decodeRowMs: 0.5,
   prefillTokenMs: 0.33,
-  pageMs: 0.4,
+  pageMs: 0.2,
   contextTokenMs: 0.0005,
 };
 

@@ -15,12 +15,12 @@ export interface ServiceWeights {
 
 /**
  * From docs/operating/benchmarks.md (30m, 16 streams, float32): a decode token takes 0.96 ms in a full batch, a prompt
- * token 0.34 ms, and 16 distinct pages add 6.4 ms to a step. Loading reads about 4 MB in the time of a token.
+ * token 0.34 ms, and 32 distinct pages (16 adapters of rank 16) add 6.4 ms to a step. Loading reads about 4 MB in the time of a token.
  */
 export const SERVICE_WEIGHTS: ServiceWeights = {
   prefillToken: 0.35,
   decodeToken: 1,
-  page: 0.4,
+  page: 0.2,
   loadedByte: 2.5e-7,
 };
 
