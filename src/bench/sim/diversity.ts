@@ -1,0 +1,128 @@
+import { namedPolicy } from '../../engine/policies/named.ts';
+import { adapterDraws } from '../diversity/requests.ts';
+import type { Law, SimulatedPoint } from '../diversity/schema.ts';
+import { quantile, throughput, ttfts } from './metrics.ts';
+import { type SimCosts, simOptions } from './setup.ts';
+import { simulate } from './simulate.ts';
+
+/** A closed loop like the measured one. */
+export interface DiversityLoad {
+  readonly streams: number;
+  readonly requests: number;
+  readonly promptTokens: number;
+  readonly newTokens: number;
+  readonly seed: number;
+}
+
+/** Part of the requests that fill the caches and are not counted. */
+const WARM_UP = 0.2;
+
+/** Plays a closed loop over so many adapters against the engine's scheduler. */
+export function simulateDiversity(
+  costs: SimCosts,
+  load: DiversityLoad,
+  { adapters, law }: { readonly adapters: number; readonly law: Law },
+): SimulatedPoint {
+  const trace = adapterDraws({ adapters, law }, load.seed, load.requests).map((adapter) => ({
+    atMs: 0,
+    client: 'bench',
+    priority: 'STANDARD' as const,
+    adapter: String(adapter),
+    promptTokens: load.promptTokens,
+    newTokens: load.newTokens,
+    maxTokens: load.newTokens,
+  }));
+  const run = (requests: typeof trace, gaps: number[]) =>
+    simulate(
+      requests,
+      simOptions(costs, {
+        policy: namedPolicy('fair'),
+        streams: load.streams,
+        untilMs: Number.POSITIVE_INFINITY,
+        onGap: (gapMs) => gaps.push(gapMs),
+      }),
+    );
+  const gaps: number[] = [];
+  const result = run(trace, gaps);
+  // What the first requests took is found by playing them alone: the same seed gives the same beginning.
+  const first = Math.floor(load.requests * WARM_UP);
+  const warmUpGaps: number[] = [];
+  const warmUp = run(trace.slice(0, first), warmUpGaps);
+  const tokens = (load.requests - first) * load.newTokens;
+  const counted = result.records.slice(first);
+  const waits = ttfts(counted);
+  const late = gaps.slice(warmUpGaps.length);
+  const tokensPerSecond = first === 0 ? throughput(result) : (tokens / (result.endMs - warmUp.endMs)) * 1_000;
+  return {
+    adapters,
+    law,
+    tokensPerSecond,
+    ttftMs: { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95) },
+    interTokenMs: { p50: quantile(late, 0.5), p95: quantile(late, 0.95) },
+    loadsPerRequest: (result.adapterLoads - warmUp.adapterLoads) / counted.length,
+  };
+}
+
+/** Measured throughput of three numbers of adapters, each of which shows one of the costs. */
+export interface Measured {
+  /** One adapter: the step without diversity. */
+  readonly step: { readonly adapters: number; readonly tokensPerSecond: number };
+  /** As many as fit into the host cache: the pages that a step reads. */
+  readonly page: { readonly adapters: number; readonly tokensPerSecond: number };
+  /** More than fit: what loads take from the steps beside them. */
+  readonly load: { readonly adapters: number; readonly tokensPerSecond: number };
+}
+
+/** Most that a fitted cost may be, in milliseconds. */
+const MOST_MS = { page: 20, load: 500 };
+
+/**
+ * Fits three figures to what was measured, one after the other, each to the point at which it matters: a factor on all
+ * costs of a step, the cost of a page, and what a load takes from the steps.
+ */
+export function fitCosts(costs: SimCosts, load: DiversityLoad, measured: Measured): SimCosts {
+  const rate = (candidate: SimCosts, adapters: number): number =>
+    simulateDiversity(candidate, load, { adapters, law: 'uniform' }).tokensPerSecond;
+  const scaled = (factor: number): SimCosts => ({
+    adapters: { ...costs.adapters, loadStepMs: 0 },
+    step: {
+      stepMs: costs.step.stepMs * factor,
+      decodeRowMs: costs.step.decodeRowMs * factor,
+      prefillTokenMs: costs.step.prefillTokenMs * factor,
+      pageMs: costs.step.pageMs * factor,
+      contextTokenMs: costs.step.contextTokenMs * factor,
+    },
+  });
+  const factor = solve(1e-3, 1e3, measured.step, (value) => rate(scaled(value), measured.step.adapters));
+  const stepped = scaled(factor);
+  const paged = (pageMs: number): SimCosts => ({ ...stepped, step: { ...stepped.step, pageMs } });
+  const pageMs = solve(0, MOST_MS.page, measured.page, (value) => rate(paged(value), measured.page.adapters));
+  const fitted = paged(pageMs);
+  const loading = (loadStepMs: number): SimCosts => ({
+    ...fitted,
+    adapters: { ...fitted.adapters, loadStepMs },
+  });
+  const loadMs = solve(0, MOST_MS.load, measured.load, (value) =>
+    rate(loading(value), measured.load.adapters),
+  );
+  return loading(loadMs);
+}
+
+const HALVINGS = 18;
+
+/** The cost at which the simulated throughput, which falls with it, is the measured one; the nearer end if none is. */
+function solve(
+  least: number,
+  most: number,
+  { tokensPerSecond }: { readonly tokensPerSecond: number },
+  rate: (cost: number) => number,
+): number {
+  let [low, high] = [least, most];
+  for (let i = 0; i < HALVINGS; i++) {
+    // Costs of factors span magnitudes, so they are halved on a logarithmic scale.
+    const middle = least > 0 ? Math.sqrt(low * high) : (low + high) / 2;
+    if (rate(middle) > tokensPerSecond) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
+}
