@@ -35,6 +35,8 @@ export interface LoadLog {
   pages: number;
   /** Most recent load of each digest, from asking for it to having it, in milliseconds. */
   readonly lastMs: Map<string, number>;
+  /** Time that each load took in the loader's thread, without waiting for its turn. */
+  readonly threadMs: number[];
 }
 
 export interface StoreEngineOptions {
@@ -60,7 +62,7 @@ export interface StoreEngine {
 export async function openStoreEngine(options: StoreEngineOptions): Promise<StoreEngine> {
   const { backbone } = options;
   const { manifest } = backbone;
-  const loads: LoadLog = { count: 0, bytes: 0, pages: 0, lastMs: new Map() };
+  const loads: LoadLog = { count: 0, bytes: 0, pages: 0, lastMs: new Map(), threadMs: [] };
   const runner = await openPlainRunner(backbone, options);
   const engine = createInlineEngine(
     { maxBatch: options.rows, maxQueue: MAX_QUEUE, hostCacheBytes: options.cacheBytes, maxWaitPercent: 0 },
@@ -117,6 +119,7 @@ function watched(inner: AdapterLoader, log: LoadLog): AdapterLoader {
       const started = performance.now();
       const adapter = await inner.load(digest);
       log.lastMs.set(digest, performance.now() - started);
+      if (adapter.loadMs !== undefined) log.threadMs.push(adapter.loadMs);
       log.count += 1;
       log.bytes += adapter.bytes;
       log.pages += adapter.pages.length;

@@ -80,6 +80,7 @@ async function measurePatchbay(job: PointJob): Promise<Sample> {
     loads: {
       perRequest: (loads.count - loadedBefore) / spec.requests,
       ms: quantile([...loads.lastMs.values()], 0.5),
+      threadMs: quantile(loads.threadMs, 0.5),
       bytes: loads.bytes / loads.count,
       pages: loads.pages / loads.count,
     },

@@ -11,9 +11,9 @@ export interface Plan {
   readonly simulatedRequests: number;
 }
 
-const STREAMS = 16;
+export const STREAMS = 16;
 /** Twice the rows of a step, so that somebody waits and a class can matter. */
-const PRIORITY_STREAMS = 32;
+export const PRIORITY_STREAMS = 32;
 export const ONE_RANK: readonly number[] = [8];
 export const MIXED_RANKS: readonly number[] = [8, 16, 40, 64];
 /** The mean of the mixed ranks: the same bytes without the mix. */

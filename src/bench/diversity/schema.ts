@@ -47,6 +47,8 @@ const sampleSchema = z.object({
       perRequest: amount,
       /** Median from asking the loader thread to having the adapter. */
       ms: amount,
+      /** Median of the time in the thread alone; of all loads, the warm-up's too. */
+      threadMs: amount,
       /** Of one packed adapter, in the mean over those that were loaded, with its pages. */
       bytes: amount,
       pages: amount,
@@ -101,6 +103,7 @@ const costsSchema = z.object({
 /** What `npm run bench:diversity` writes: everything that docs/diversity.md is made of. */
 export const resultsSchema = z.object({
   format: z.literal(1),
+  size: z.enum(['quick', 'default', 'full']),
   command: z.string(),
   commit: z.string(),
   startedAt: z.string(),
