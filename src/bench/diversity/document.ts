@@ -201,7 +201,7 @@ function simulation(view: View): string[] {
       'numbers, and under Zipf’s law at all of them, measured beside simulated is a check of the simulator. Loads take ' +
       `${figure(costs.adapters.loadMs)} ms each, one after another, and the host cache holds ` +
       `${number(costs.adapters.hostAdapters)} adapters and forgets the least recently used (the engine is a little ` +
-      `cleverer). ${number(requests)} requests a point; the first fifth fills the caches.`,
+      `cleverer). ${number(requests)} requests a point, after a warm-up that fills the caches.`,
     simulationTable(view),
     last === undefined
       ? ''

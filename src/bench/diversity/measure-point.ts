@@ -21,7 +21,7 @@ const ROWS = 16;
 /** How often the status is looked at while the load runs. */
 const SAMPLE_EVERY_MS = 100;
 /** Requests that warm up: enough to fill the host cache as the law of popularity would. */
-const WARM_UP = { least: 16, most: 256 };
+const WARM_UP = { least: 16, ranks: 2_048 };
 /** Another seed than the measured load, or the measured requests would find their adapters loaded. */
 const WARM_UP_SEED = 500_000;
 
@@ -92,7 +92,9 @@ function warmUpRequests(
   { spec, round, load }: PointJob,
   measured: readonly DiversityRequest[],
 ): readonly DiversityRequest[] {
-  const count = Math.min(WARM_UP.most, Math.max(WARM_UP.least, 2 * spec.adapters));
+  // The larger the adapters, the fewer fill the cache.
+  const most = Math.round(WARM_UP.ranks / mean(spec.ranks));
+  const count = Math.min(most, Math.max(WARM_UP.least, 2 * spec.adapters));
   const draws = adapterDraws(spec, WARM_UP_SEED + load.seed + round, count);
   return draws.map((adapter, number) => ({
     number,

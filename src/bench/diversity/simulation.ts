@@ -6,7 +6,7 @@ import { ONE_RANK, type Plan, STREAMS } from './plan.ts';
 import type { Law, Results } from './schema.ts';
 
 /** Requests of a run that only fits a cost. */
-const FITTING_REQUESTS = 400;
+const FITTING_REQUESTS = 300;
 
 /**
  * Simulates what was measured and what cannot be, with costs fitted to the measurements.

@@ -1,21 +1,22 @@
 import { namedPolicy } from '../../engine/policies/named.ts';
 import { adapterDraws } from '../diversity/requests.ts';
 import type { Law, SimulatedPoint } from '../diversity/schema.ts';
-import { quantile, throughput, ttfts } from './metrics.ts';
+import { quantile, ttfts } from './metrics.ts';
 import { type SimCosts, simOptions } from './setup.ts';
 import { simulate } from './simulate.ts';
 
 /** A closed loop like the measured one. */
 export interface DiversityLoad {
   readonly streams: number;
+  /** That are counted. */
   readonly requests: number;
   readonly promptTokens: number;
   readonly newTokens: number;
   readonly seed: number;
 }
 
-/** Part of the requests that fill the caches and are not counted. */
-const WARM_UP = 0.2;
+/** Requests that fill the caches and are not counted, for each adapter that the host cache holds or there is. */
+const WARM_UP = 4;
 
 /** Plays a closed loop over so many adapters against the engine's scheduler. */
 export function simulateDiversity(
@@ -23,7 +24,8 @@ export function simulateDiversity(
   load: DiversityLoad,
   { adapters, law }: { readonly adapters: number; readonly law: Law },
 ): SimulatedPoint {
-  const trace = adapterDraws({ adapters, law }, load.seed, load.requests).map((adapter) => ({
+  const first = load.streams + WARM_UP * Math.min(adapters, costs.adapters.hostAdapters);
+  const trace = adapterDraws({ adapters, law }, load.seed, first + load.requests).map((adapter) => ({
     atMs: 0,
     client: 'bench',
     priority: 'STANDARD' as const,
@@ -45,18 +47,15 @@ export function simulateDiversity(
   const gaps: number[] = [];
   const result = run(trace, gaps);
   // What the first requests took is found by playing them alone: the same seed gives the same beginning.
-  const first = Math.floor(load.requests * WARM_UP);
   const warmUpGaps: number[] = [];
   const warmUp = run(trace.slice(0, first), warmUpGaps);
-  const tokens = (load.requests - first) * load.newTokens;
   const counted = result.records.slice(first);
   const waits = ttfts(counted);
   const late = gaps.slice(warmUpGaps.length);
-  const tokensPerSecond = first === 0 ? throughput(result) : (tokens / (result.endMs - warmUp.endMs)) * 1_000;
   return {
     adapters,
     law,
-    tokensPerSecond,
+    tokensPerSecond: ((load.requests * load.newTokens) / (result.endMs - warmUp.endMs)) * 1_000,
     ttftMs: { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95) },
     interTokenMs: { p50: quantile(late, 0.5), p95: quantile(late, 0.95) },
     loadsPerRequest: (result.adapterLoads - warmUp.adapterLoads) / counted.length,
@@ -108,7 +107,7 @@ export function fitCosts(costs: SimCosts, load: DiversityLoad, measured: Measure
   return loading(loadMs);
 }
 
-const HALVINGS = 18;
+const HALVINGS = 12;
 
 /** The cost at which the simulated throughput, which falls with it, is the measured one; the nearer end if none is. */
 function solve(
