@@ -34,31 +34,30 @@ export function simulateDiversity(
     newTokens: load.newTokens,
     maxTokens: load.newTokens,
   }));
-  const run = (requests: typeof trace, gaps: number[]) =>
-    simulate(
-      requests,
-      simOptions(costs, {
-        policy: namedPolicy('fair'),
-        streams: load.streams,
-        untilMs: Number.POSITIVE_INFINITY,
-        onGap: (gapMs) => gaps.push(gapMs),
-      }),
-    );
-  const gaps: number[] = [];
-  const result = run(trace, gaps);
-  // What the first requests took is found by playing them alone: the same seed gives the same beginning.
-  const warmUpGaps: number[] = [];
-  const warmUp = run(trace.slice(0, first), warmUpGaps);
-  const counted = result.records.slice(first);
+  const tokens: { readonly atMs: number; readonly gapMs: number | null }[] = [];
+  const { records } = simulate(
+    trace,
+    simOptions(costs, {
+      policy: namedPolicy('fair'),
+      streams: load.streams,
+      untilMs: Number.POSITIVE_INFINITY,
+      onToken: (atMs, gapMs) => tokens.push({ atMs, gapMs }),
+    }),
+  );
+  const counted = records.slice(first);
+  // From the first counted request to the last: before, the caches are filled, and after, rows fall empty.
+  const fromMs = counted[0]?.request.atMs ?? 0;
+  const toMs = counted.at(-1)?.request.atMs ?? 0;
+  const within = tokens.filter(({ atMs }) => atMs > fromMs && atMs <= toMs);
+  const gaps = within.flatMap(({ gapMs }) => gapMs ?? []);
   const waits = ttfts(counted);
-  const late = gaps.slice(warmUpGaps.length);
   return {
     adapters,
     law,
-    tokensPerSecond: ((load.requests * load.newTokens) / (result.endMs - warmUp.endMs)) * 1_000,
+    tokensPerSecond: (within.length / (toMs - fromMs)) * 1_000,
     ttftMs: { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95) },
-    interTokenMs: { p50: quantile(late, 0.5), p95: quantile(late, 0.95) },
-    loadsPerRequest: (result.adapterLoads - warmUp.adapterLoads) / counted.length,
+    interTokenMs: { p50: quantile(gaps, 0.5), p95: quantile(gaps, 0.95) },
+    loadsPerRequest: counted.filter(({ loaded }) => loaded).length / counted.length,
   };
 }
 

@@ -24,8 +24,8 @@ export interface SimOptions {
    * absent, requests arrive when the trace says.
    */
   readonly streams?: number;
-  /** Told of the time between two tokens of a sequence. */
-  readonly onGap?: (gapMs: number) => void;
+  /** Told of every token when it comes, and of the time since the sequence's last one; null for its first. */
+  readonly onToken?: (nowMs: number, gapMs: number | null) => void;
 }
 
 /** What became of a request. */
@@ -33,6 +33,8 @@ export interface SimRecord {
   /** In a closed loop with the time at which it arrived. */
   request: TraceRequest;
   refused: boolean;
+  /** Whether its adapter had to be loaded. */
+  loaded: boolean;
   firstMs: number | null;
   endMs: number | null;
   tokens: number;
@@ -44,8 +46,6 @@ export interface SimResult {
   readonly preemptions: number;
   /** Tokens that were processed again. */
   readonly redoneTokens: number;
-  /** Adapters that were not in the host cache when a request came. */
-  readonly adapterLoads: number;
   /** When it stopped, in milliseconds. */
   readonly endMs: number;
 }
@@ -90,6 +90,7 @@ class Simulation {
     this.#records = trace.map((request) => ({
       request,
       refused: false,
+      loaded: false,
       firstMs: null,
       endMs: null,
       tokens: 0,
@@ -123,7 +124,6 @@ class Simulation {
       steps: this.#steps,
       preemptions: this.#preemptions,
       redoneTokens: this.#redoneTokens,
-      adapterLoads: this.#loads.length,
       endMs: this.#nowMs,
     };
   }
@@ -171,6 +171,7 @@ class Simulation {
       return;
     }
     this.#loaderFreeMs = Math.max(this.#loaderFreeMs, this.#nowMs) + loadMs;
+    this.#record(key).loaded = true;
     this.#loads.push({ readyMs: this.#loaderFreeMs, key });
   }
 
@@ -205,7 +206,7 @@ class Simulation {
     record.tokens += 1;
     record.firstMs ??= this.#nowMs;
     const lastMs = this.#lastMs.get(key);
-    if (lastMs !== undefined) this.#options.onGap?.(this.#nowMs - lastMs);
+    this.#options.onToken?.(this.#nowMs, lastMs === undefined ? null : this.#nowMs - lastMs);
     this.#lastMs.set(key, this.#nowMs);
     if (record.tokens < record.request.newTokens) return;
     record.endMs = this.#nowMs;

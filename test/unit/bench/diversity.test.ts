@@ -181,8 +181,9 @@ describe('simulation', () => {
 
   test('is fitted to the measurements, and reaches 100,000 adapters', () => {
     const results = madeUpResults();
-    const plan = { simulated: [1, 64, 2_000, 100_000], simulatedRequests: 60 };
-    const simulation = simulationOf(results, DEFAULT_SIM_COSTS, plan);
+    const plan = { simulated: [1, 64, 2_000, 100_000], simulatedRequests: 100 };
+    const load = { ...results.load, promptTokens: 8, newTokens: 8 };
+    const simulation = simulationOf({ ...results, load }, DEFAULT_SIM_COSTS, plan);
     if (simulation === null) throw new Error('nothing was simulated');
     expect(simulation.fitted).toEqual({ step: 1, page: 64, load: 2_000 });
     const rate = (adapters: number) =>
