@@ -1,5 +1,6 @@
 import { type Bend, type Cause, causesOf, medianOf, type Point } from './analyse.ts';
 import { bytes, figure, number, percent } from './format.ts';
+import { STREAMS } from './plan.ts';
 import { BEND_SHARE, type View } from './view.ts';
 
 /** Where efficiency bends, and why, as far as the counts of the engine say: one paragraph for each law. */
@@ -10,8 +11,20 @@ export function bendSection(view: View): string {
   ] as const;
   return laws
     .filter(([, points]) => points.length > 1)
-    .map(([law, points, bend]) => [bendSentence(law, points, bend), stepSentence(bend)].join(' '))
+    .map(([law, points, bend]) => [bendSentence(law, points, bend), stepSentence(bend, view)].join(' '))
     .join('\n\n');
+}
+
+/** What bounds the distinct adapters of a step, and with them what a step can lose. */
+export function boundSentence(view: View): string {
+  const last = view.uniform.at(-1);
+  const inUse = last === undefined ? null : medianOf(last, ({ engine }) => engine?.distinctInUse);
+  if (last === undefined || inUse === null || last.adapters <= STREAMS) return '';
+  return (
+    `A step reads the adapters of its rows and no others. With ${STREAMS} streams that is ${STREAMS} at most, however many ` +
+    `are registered: ${number(inUse, 1)} were in use at a time with ${adaptersText(last)}. What grows beyond that is only ` +
+    'how often an adapter must be loaded.'
+  );
 }
 
 function bendSentence(law: string, points: readonly Point[], { at }: Bend): string {
@@ -31,13 +44,17 @@ function bendSentence(law: string, points: readonly Point[], { at }: Bend): stri
   );
 }
 
-function stepSentence({ steepest }: Bend): string {
+function stepSentence({ steepest }: Bend, { noise }: View): string {
   if (steepest === null) return 'No step from one measured number to the next costs anything.';
   const { from, to, share } = steepest;
   const causes = causesOf(from, to).map((cause) => CAUSES[cause](from, to));
+  const doubt =
+    noise !== null && 1 - share <= noise.median
+      ? ' The rounds of one point lie as far apart, so this may be noise.'
+      : '';
   return (
     `The largest loss between neighbours is ${percent(1 - share)}, from ${adaptersText(from)} to ` +
-    `${adaptersText(to)}. ${causes.join(' ')}`
+    `${adaptersText(to)}. ${causes.join(' ')}${doubt}`
   );
 }
 

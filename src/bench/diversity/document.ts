@@ -1,5 +1,5 @@
-import { medianOf, noiseOf, type Point } from './analyse.ts';
-import { adaptersText, bendSection, retentionSentence } from './causes.ts';
+import { medianOf, type Point } from './analyse.ts';
+import { adaptersText, bendSection, boundSentence, retentionSentence } from './causes.ts';
 import { bytes, figure, number, percent } from './format.ts';
 import { MEAN_RANK, MIXED_RANKS, ONE_RANK, PRIORITY_STREAMS, STREAMS } from './plan.ts';
 import { plotsOf } from './plots.ts';
@@ -39,6 +39,7 @@ function documentOf(view: View): string {
     plot('throughput', 'Tokens per second against registered adapters'),
     '## Where efficiency bends, and why',
     bendSection(view),
+    boundSentence(view),
     retentionSentence(view),
     '### Uniform popularity',
     patchbayTable(view, view.uniform),
@@ -52,7 +53,7 @@ function documentOf(view: View): string {
     plot('cost', 'Cost'),
     '## Mixed ranks',
     `Ranks ${MIXED_RANKS.join(', ')} in turn, beside rank ${ONE_RANK} and beside rank ${MEAN_RANK}, which has the same ` +
-      'bytes without the mix. Tokens per second; the first three columns are for uniform popularity.',
+      'bytes without the mix. Tokens per second, under uniform popularity but for the last column.',
     ranksTable(view),
     plot('ranks', 'Throughput by rank'),
     '## Mixed priorities',
@@ -104,8 +105,8 @@ function shortAnswer(view: View): string {
     const inPlace = medianOf(swap, (sample) => sample.swap?.inPlaceTokensPerSecond) ?? 0;
     lines.push(
       `- A process that swaps merged weights gives ${figure(swap.tokensPerSecond.median)} tokens/s with ` +
-        `${adaptersText(swap)}, ${times(own, swap)} less than Patchbay; were its weights patched in place at no cost but ` +
-        `the arithmetic, ${figure(inPlace)}.`,
+        `${adaptersText(swap)}, where Patchbay gives ${times(own, swap)} as much. Could it patch its weights in place, so ` +
+        `that a swap were reading and merging alone, it would give ${figure(inPlace)} (arithmetic).`,
     );
   }
   const each = view.processArithmetic;
@@ -121,7 +122,7 @@ function shortAnswer(view: View): string {
   if (peer !== undefined && own !== undefined) {
     lines.push(
       `- node-llama-cpp gives ${figure(peer.tokensPerSecond.median)} tokens/s with ${adaptersText(peer)}; Patchbay gives ` +
-        `${number(own.tokensPerSecond.median / peer.tokensPerSecond.median, 1)} times as much.`,
+        `${times(own, peer)} as much.`,
     );
   }
   return lines.join('\n');
@@ -140,7 +141,7 @@ function memoryText(view: View): string {
     `${bytes(first.rssBytes.median)} with ${adaptersText(first)} to ${bytes(last.rssBytes.median)} with ` +
     `${adaptersText(last)}: the host cache is bounded by ${bytes(load.cacheBytes)}, and adapters that nobody asks for are ` +
     'files and nothing else. Beside the cache there are the bank that steps read, keys and values, and what the garbage ' +
-    `collector has not taken back.\n\nCost is the price of the machine, assumed to be ${pricePerHour} an hour (say, dollars; ` +
+    `collector has not taken back.\n\nCost is the price of the machine, assumed to be ${number(pricePerHour, 2)} an hour (say, dollars; ` +
     '`--price-per-hour`), over the tokens that it gives in an hour at this load; `cost/M` is for a million output tokens. ' +
     'Only the ratios between the systems do not depend on the assumption.'
   );
@@ -169,6 +170,7 @@ function alternatives(view: View): string[] {
         'begin. `In place` is arithmetic: the same run less the time for writing and opening, for an engine that could ' +
         'patch its weights; merging is still in it. Nothing is merged ahead while a batch runs: it would take the same cores.',
       swapTable(view, view.swap.uniform),
+      swapReason(view),
     );
     if (view.swap.zipf.length > 1) parts.push('Under Zipf popularity:', swapTable(view, view.swap.zipf));
   }
@@ -177,13 +179,34 @@ function alternatives(view: View): string[] {
       '### The peer',
       `node-llama-cpp ${view.results.peerVersion ?? ''} at the settings of ` +
         '[bench/peers](../bench/peers/README.md), the same shapes in float32, rank, prompts and popularity. With one adapter ' +
-        'all streams share a context. With more, a context belongs to one adapter: each stream takes an idle context with ' +
+        'all streams share a context. With more, a context belongs to one adapter, so requests for different ones share no ' +
+        'batch: each stream takes an idle context with ' +
         'its adapter, or opens one in place of the one that was idle for longest; 32 are kept. Its adapters are opened from ' +
         'files of its own format, without the check of a digest that Patchbay does.',
       peerTable(view),
     );
   }
   return parts.length === 1 ? [] : parts;
+}
+
+/** Why swapping is as fast as it is, from its own counts. */
+function swapReason({ swap, uniform }: View): string {
+  const last = swap.uniform.at(-1);
+  if (last === undefined) return '';
+  const batch = medianOf(last, (sample) => sample.swap?.batch);
+  const share = medianOf(last, (sample) =>
+    sample.swap === null ? null : 1 - sample.tokensPerSecond / sample.swap.inPlaceTokensPerSecond,
+  );
+  const own = at(uniform, last.adapters);
+  const inUse = own === undefined ? null : medianOf(own, ({ engine }) => engine?.distinctInUse);
+  if (batch === null || share === null) return '';
+  const beside =
+    inUse === null ? '' : ` Patchbay ran ${number(inUse, 1)} distinct adapters at a time in the same place.`;
+  return (
+    `With ${adaptersText(last)}, writing and opening took ${percent(share)} of the time, and a batch began with ` +
+    `${number(batch, 1)} requests in the mean: what the weights are read for is shared by so many, while the others wait.` +
+    beside
+  );
 }
 
 function simulation(view: View): string[] {
@@ -211,9 +234,8 @@ function simulation(view: View): string[] {
   ];
 }
 
-function method({ results }: View): string {
-  const { machine, load, samples } = results;
-  const noise = noiseOf(samples);
+function method({ results, noise }: View): string {
+  const { machine, load } = results;
   return [
     `- **Machine**: ${machine.processor}, ${machine.cores} threads, ${bytes(machine.memoryBytes)}, Node ${machine.node}; load ` +
       `average before: ${number(machine.loadAverage, 1)}. Commit ${results.commit}, ${results.startedAt}, ` +

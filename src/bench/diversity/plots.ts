@@ -144,7 +144,7 @@ function cost(view: View): Plot {
     most: costPerMillion(pricePerHour, least),
   });
   return {
-    title: `Cost of a million output tokens at ${pricePerHour} an hour for a machine`,
+    title: `Cost of a million output tokens at ${pricePerHour.toFixed(2)} an hour for a machine`,
     xLabel: X_LABEL,
     yLabel: 'price per million tokens',
     yScale: 'log',

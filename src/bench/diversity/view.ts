@@ -1,4 +1,11 @@
-import { bendOf, type Point, type ProcessArithmetic, processArithmetic, seriesOf } from './analyse.ts';
+import {
+  bendOf,
+  noiseOf,
+  type Point,
+  type ProcessArithmetic,
+  processArithmetic,
+  seriesOf,
+} from './analyse.ts';
 import { MEAN_RANK, MIXED_RANKS, ONE_RANK, PRIORITY_STREAMS, STREAMS } from './plan.ts';
 import type { Law, PointSpec, Results, SimulatedPoint, System } from './schema.ts';
 
@@ -25,6 +32,7 @@ export interface View {
     readonly zipf: readonly SimulatedPoint[];
   };
   readonly bend: { readonly uniform: ReturnType<typeof bendOf>; readonly zipf: ReturnType<typeof bendOf> };
+  readonly noise: ReturnType<typeof noiseOf>;
   /** Every number of adapters that was measured, for arithmetic beside the measurements. */
   readonly adapters: readonly number[];
 }
@@ -69,6 +77,7 @@ export function viewOf(results: Results): View {
     peer: points('uniform', { system: 'peer' }),
     simulated: { uniform: simulated('uniform'), zipf: simulated('zipf') },
     bend: { uniform: bendOf(uniform, BEND_SHARE), zipf: bendOf(zipf, BEND_SHARE) },
+    noise: noiseOf(samples),
     adapters: uniform.map(({ adapters }) => adapters),
   };
 }
