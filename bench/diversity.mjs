@@ -56,14 +56,19 @@ const price = Number(flags['price-per-hour'] ?? '0.10');
 
 if (flags.render) {
   const known = resultsSchema.parse(JSON.parse(await readFile(resultsPath, 'utf8')));
-  await write(flags['price-per-hour'] === undefined ? known : { ...known, pricePerHour: price });
+  const priced = flags['price-per-hour'] === undefined ? known : { ...known, pricePerHour: price };
+  await write(priced.simulation === null ? await simulated(priced) : priced);
 } else {
   await write(await measure());
 }
 
-async function write(results) {
+async function save(results) {
   await mkdir(dirname(resultsPath), { recursive: true });
   await writeFile(resultsPath, `${JSON.stringify(results, null, 1)}\n`);
+}
+
+async function write(results) {
+  await save(results);
   for (const [path, content] of render(results)) await writeFile(join(flags.out, path), content);
   say(`Wrote ${join(flags.out, 'diversity.md')}.`);
 }
@@ -130,8 +135,15 @@ async function measure() {
     samples,
     simulation: null,
   };
+  // Saved before anything is made of it, so that --render can go on from here.
+  await save(measured);
+  return simulated(measured);
+}
+
+async function simulated(results) {
   const costs = JSON.parse(await readFile(here('sim-costs.json'), 'utf8'));
-  return resultsSchema.parse({ ...measured, simulation: simulationOf(measured, costs, plan) });
+  const plan = planOf(results.size, { peer: false });
+  return resultsSchema.parse({ ...results, simulation: simulationOf(results, costs, plan) });
 }
 
 function measureInChild(job) {
