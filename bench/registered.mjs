@@ -1,20 +1,11 @@
 // Whether registered adapters cost anything: S-LoRA's workload with few and with many of them under one popularity law,
 // alternating, through the server's own loader thread. Then the first token of cold and of warm adapters, one request
 // at a time. Run: npm run build && node bench/registered.mjs --help
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { DEFAULT_ADAPTER_LIMITS } from '../dist/adapter/limits.js';
-import { importOnce } from '../dist/backbone/imported.js';
 import { sloraRequests } from '../dist/bench/slora.js';
-import { syntheticCheckpoint } from '../dist/bench/synthetic.js';
+import { openStoreEngine, submitGreedy, syntheticBackbone } from '../dist/bench/store-engine.js';
 import { syntheticStore } from '../dist/bench/synthetic-store.js';
 import { prompts } from '../dist/bench/workload.js';
-import { createInlineEngine } from '../dist/engine/loop.js';
-import { systemClock } from '../dist/kernel/clock.js';
-import { PAGE_RANK } from '../dist/serving/layout.js';
-import { createThreadLoader } from '../dist/serving/loader-thread.js';
-import { openRunner } from '../dist/serving/open-runner.js';
 
 const flags = {
   backbone: 'synthetic:30m',
@@ -46,95 +37,28 @@ const given = { ...flags, ...values };
 const numbers = (name) => given[name].split(',').map(Number);
 const number = (name) => numbers(name)[0];
 
-const dir = await syntheticCheckpoint(given.backbone);
-const root = join(tmpdir(), 'patchbay-bench-backbones');
-const backbone = await importOnce({ dir, root, bits: 32 });
+const backbone = await syntheticBackbone(given.backbone);
 const { shape, digest: backboneDigest } = backbone.manifest;
 const most = Math.max(...numbers('registered'));
 const ranks = Array.from({ length: most }, (_, i) => numbers('ranks')[i % numbers('ranks').length]);
 const onProgress = (done, total) => done % 250 === 0 && console.error(`adapter ${done} of ${total}`);
 const store = await syntheticStore({ shape, backboneDigest, ranks, onProgress });
 
-/** An engine with a loader whose loads are written down. */
-async function openEngine() {
-  const runner = await openRunner(
-    backbone.dir,
-    backbone.manifest,
-    {
-      maxContext: numbers('input').at(-1) + numbers('output').at(-1),
-      kvBytes: 2 ** 30,
-      bankBytes: 2 ** 30,
-      intraOpThreads: 0,
-      executionProviders: ['cpu'],
-    },
-    { clock: systemClock },
-  );
-  const loads = new Map();
-  const inner = createThreadLoader({
+const openEngine = () =>
+  openStoreEngine({
+    backbone,
+    maxContext: numbers('input').at(-1) + numbers('output').at(-1),
+    rows: number('streams'),
+    cacheBytes: number('cache') * 2 ** 20,
     storeRoot: store.root,
-    shape,
-    backboneDigest,
-    limits: DEFAULT_ADAPTER_LIMITS,
-    pageRank: PAGE_RANK,
-    log: { level: 'error', format: 'json' },
   });
-  const loader = {
-    close: () => inner.close(),
-    async load(digest) {
-      const started = performance.now();
-      const adapter = await inner.load(digest);
-      loads.set(digest, performance.now() - started);
-      loader.count += 1;
-      loader.pages = adapter.pages.length;
-      loader.bytes = adapter.bytes;
-      return adapter;
-    },
-    count: 0,
-  };
-  const engine = createInlineEngine(
-    { maxBatch: number('streams'), maxQueue: 100_000, hostCacheBytes: number('cache') * 2 ** 20 },
-    {
-      runner,
-      loader,
-      decoderFactory: () => ({ push: () => '', end: () => '' }),
-      clock: systemClock,
-      backboneDigest,
-      eosTokenIds: backbone.manifest.eosTokenIds,
-      report: (error) => console.error(error),
-    },
-  );
-  return { engine, loader, loads };
-}
-
-let nextId = 0;
-function submit({ engine }, digest, promptIds, newTokens) {
-  return new Promise((resolve, reject) => {
-    const started = performance.now();
-    let first = null;
-    const request = {
-      id: `request-${nextId++}`,
-      tenantId: 'bench',
-      promptIds,
-      adapters: [{ digest, weight: 1 }],
-      sampling: { temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, seed: 0 },
-      stop: { maxTokens: newTokens, strings: [], tokenIds: [], ignoreEos: true },
-      priority: 'STANDARD',
-      topLogprobs: 0,
-    };
-    const onEvent = (event) => {
-      first ??= performance.now() - started;
-      if (event.kind !== 'end') return;
-      if (event.reason === 'error') reject(new Error(event.error?.message));
-      else resolve({ ttftMs: first, tokens: event.usage.completionTokens });
-    };
-    engine.submit(request, onEvent).catch(reject);
-  });
-}
+const submit = ({ engine }, digest, promptIds, newTokens) =>
+  submitGreedy(engine, { digest, promptIds, newTokens });
 
 async function play(one, law, seed) {
   const requests = sloraRequests({ ...law, seed }, number('requests'));
   const promptOf = (i, length) => prompts(seed, length, shape.vocabSize)(i);
-  const before = one.loader.count;
+  const before = one.loads.count;
   const started = performance.now();
   const running = requests.map(async ({ atMs, adapter, promptTokens, newTokens }, i) => {
     await new Promise((resolve) => setTimeout(resolve, atMs));
@@ -145,7 +69,7 @@ async function play(one, law, seed) {
   return {
     rate: ended.reduce((sum, { tokens }) => sum + tokens, 0) / seconds,
     ttft: median(ended.map(({ ttftMs }) => ttftMs)),
-    loads: (one.loader.count - before) / requests.length,
+    loads: (one.loads.count - before) / requests.length,
   };
 }
 
@@ -193,16 +117,16 @@ const rows = [];
 for (let i = 0; i < number('cold'); i++) {
   // From the back: the power law has left these cold.
   const digest = store.digests[most - 1 - i];
-  many.loads.delete(digest);
+  many.loads.lastMs.delete(digest);
   const cold = await submit(many, digest, promptOf(i), 2);
-  const loadMs = many.loads.get(digest);
+  const loadMs = many.loads.lastMs.get(digest);
   const warm = await submit(many, digest, promptOf(i + 10_000), 2);
   if (loadMs !== undefined)
     rows.push({ over: cold.ttftMs - warm.ttftMs - loadMs, cold: cold.ttftMs, warm: warm.ttftMs, loadMs });
 }
 const col = (key) => median(rows.map((row) => row[key])).toFixed(1);
 console.log(
-  `first token alone, ${rows.length} cold adapters of ${(many.loader.bytes / 2 ** 20).toFixed(1)} MiB: cold ${col('cold')} ms, warm ${col('warm')} ms, load ${col('loadMs')} ms, ` +
+  `first token alone, ${rows.length} cold adapters of ${(many.loads.bytes / many.loads.count / 2 ** 20).toFixed(1)} MiB: cold ${col('cold')} ms, warm ${col('warm')} ms, load ${col('loadMs')} ms, ` +
     `cold - warm - load: median ${col('over')} ms, most ${Math.max(...rows.map(({ over }) => over)).toFixed(1)} ms`,
 );
 await few.engine.close({ graceMs: 0 });

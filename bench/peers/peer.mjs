@@ -7,6 +7,9 @@ import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
  * @property {string} model path of the GGUF file
  * @property {(string | null)[]} loras adapter of every stream
  * @property {boolean} separate a context for every stream, because their adapters differ
+ * @property {string[]} [lorasOfRequests] adapter of every request, where a stream's adapter changes; contexts are then
+ *   opened for the adapters that are asked for, one each, and up to `contexts` of them kept
+ * @property {number} [contexts]
  * @property {number[][]} prompts one for every request
  * @property {number} newTokens
  * @property {import('./settings.mjs').PeerSettings} settings
@@ -28,21 +31,22 @@ const llama = await getLlama({
 });
 const model = await llama.loadModel({ modelPath: job.model, gpuLayers: 0 });
 
+const longest = Math.max(...prompts.map((prompt) => prompt.length)) + job.newTokens;
+const open = (sequences, lora) =>
+  model.createContext({
+    sequences,
+    contextSize: longest,
+    batchSize: settings.batchSize,
+    threads: settings.threads,
+    flashAttention: settings.flashAttention,
+    experimentalKvCacheKeyType: job.kvType,
+    experimentalKvCacheValueType: job.kvType,
+    ignoreMemorySafetyChecks: true,
+    ...(lora === null ? {} : { lora }),
+  });
+
 /** The sequences of all streams, in one context or in one each. */
 async function openSequences() {
-  const longest = Math.max(...prompts.map((prompt) => prompt.length)) + job.newTokens;
-  const open = (sequences, lora) =>
-    model.createContext({
-      sequences,
-      contextSize: longest,
-      batchSize: settings.batchSize,
-      threads: settings.threads,
-      flashAttention: settings.flashAttention,
-      experimentalKvCacheKeyType: job.kvType,
-      experimentalKvCacheValueType: job.kvType,
-      ignoreMemorySafetyChecks: true,
-      ...(lora === null ? {} : { lora }),
-    });
   if (!job.separate) {
     const context = await open(loras.length, loras[0] ?? null);
     return loras.map(() => context.getSequence());
@@ -52,14 +56,37 @@ async function openSequences() {
   return sequences;
 }
 
+/** Contexts of one sequence by adapter; the one that was idle for longest makes room for another adapter's. */
+function contextPool(size) {
+  const idle = [];
+  let count = 0;
+  const take = (lora) => {
+    const at = idle.findIndex((one) => one.lora === lora);
+    return at === -1 ? undefined : idle.splice(at, 1)[0];
+  };
+  return {
+    async acquire(lora) {
+      const known = take(lora);
+      if (known !== undefined) return known;
+      if (count >= size) await idle.shift()?.context.dispose();
+      else count += 1;
+      const context = await open(1, lora);
+      return { lora, context, sequence: context.getSequence() };
+    },
+    release: (one) => idle.push(one),
+  };
+}
+
 /** Greedy tokens of one request by the generator that the library recommends. */
 async function evaluate(sequence, prompt, count) {
   const tokens = [];
+  const timesMs = [];
   for await (const token of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
     tokens.push(token);
+    timesMs.push(performance.now());
     if (tokens.length === count) break;
   }
-  return { tokens };
+  return { tokens, timesMs };
 }
 
 /** The same with a call for every token. */
@@ -109,24 +136,50 @@ async function drive(sequences, requests, count) {
   const stream = async (sequence) => {
     while (next < requests.length) {
       const number = next++;
+      const sentMs = performance.now();
       await sequence.clearHistory();
-      answers[number] = await generate(sequence, requests[number], count);
+      answers[number] = { ...(await generate(sequence, requests[number], count)), sentMs };
     }
   };
   await Promise.all(sequences.map(stream));
   return answers;
 }
 
-const sequences = await openSequences();
-if (!job.keepTokens) await drive(sequences, prompts.slice(0, sequences.length), Math.min(8, job.newTokens));
+/** The same with adapters that change from request to request on as many streams. */
+async function driveChanging(requests, count) {
+  const answers = [];
+  const pool = contextPool(job.contexts ?? loras.length);
+  let next = 0;
+  const stream = async () => {
+    while (next < requests.length) {
+      const number = next++;
+      const sentMs = performance.now();
+      const one = await pool.acquire(job.lorasOfRequests[number]);
+      await one.sequence.clearHistory();
+      answers[number] = { ...(await generate(one.sequence, requests[number], count)), sentMs };
+      pool.release(one);
+    }
+  };
+  await Promise.all(loras.map(stream));
+  return answers;
+}
+
+const changing = job.lorasOfRequests !== undefined;
+const sequences = changing ? [] : await openSequences();
+const run = (requests, count) =>
+  changing ? driveChanging(requests, count) : drive(sequences, requests, count);
+if (!job.keepTokens) await run(prompts.slice(0, loras.length), Math.min(8, job.newTokens));
 const started = performance.now();
-const answers = await drive(sequences, prompts, job.newTokens);
+const answers = await run(prompts, job.newTokens);
 const elapsedMs = performance.now() - started;
 const outputTokens = answers.reduce((sum, { tokens }) => sum + tokens.length, 0);
 const result = {
   outputTokens,
   elapsedMs,
   tokensPerSecond: (outputTokens / elapsedMs) * 1000,
+  rssBytes: process.memoryUsage.rss(),
+  // When each request was sent and each of its tokens came; `evaluate` alone says so.
+  times: answers.map(({ sentMs, timesMs }) => ({ sentMs, timesMs: timesMs ?? [] })),
   ...(job.keepTokens ? { answers } : {}),
 };
 // The library keeps handles open for a while; the answer is complete when it is written.

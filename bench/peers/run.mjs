@@ -2,11 +2,12 @@
 // changes both. Run: npm run build && npm run bench:peers -- --help
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { installPeer, peerVersion } from './install.mjs';
 
 const HELP = `npm run bench:peers -- [options]
 
@@ -60,20 +61,6 @@ function fail(message) {
 
 const say = (text) => process.stderr.write(`${text}\n`);
 
-/**
- * The peer's packages are installed here on first use, from the lockfile, without running their scripts. Not by npm ci:
- * it refuses a lockfile that leaves out the packages of other platforms.
- */
-function installPeer() {
-  if (!existsSync(join(here, '../../dist/cli.js'))) fail('There is no dist/cli.js. Run npm run build first.');
-  if (existsSync(join(here, 'node_modules/.package-lock.json'))) return;
-  say('Installing node-llama-cpp into bench/peers/node_modules …');
-  execFileSync('npm', ['install', '--no-save', '--omit=optional', '--ignore-scripts', '--loglevel=error'], {
-    cwd: here,
-    stdio: ['ignore', process.stderr.fd, 'inherit'],
-  });
-}
-
 if (flags.help) {
   process.stdout.write(HELP);
   process.exit(0);
@@ -83,7 +70,8 @@ const bitWidths = choice('bits', [32, 8]);
 const workloads = choice('workload', ['none', 'identical', 'distinct']);
 const rounds = count('rounds', 1);
 const requests = count('requests', 16);
-installPeer();
+if (!existsSync(join(here, '../../dist/cli.js'))) fail('There is no dist/cli.js. Run npm run build first.');
+installPeer(say);
 
 const { adapterGguf, backboneGguf, checkpointOf } = await import('./convert.mjs');
 const { adaptersOf, load, promptsOf, runPatchbay, runPeer } = await import('./engines.mjs');
@@ -183,14 +171,11 @@ for (const backbone of backbones) {
 if (flags.explore) {
   process.stdout.write(`${JSON.stringify(explored, null, flags.json ? 0 : 2)}\n`);
 } else if (summaries.length > 0) {
-  const { version } = JSON.parse(
-    await readFile(join(here, 'node_modules/node-llama-cpp/package.json'), 'utf8'),
-  );
   const commit = execFileSync('git', ['describe', '--always', '--dirty'], {
     cwd: here,
     encoding: 'utf8',
   }).trim();
   const command = ['npm run bench:peers --', ...process.argv.slice(2)].join(' ');
-  const report = { summaries, diversities, command, peerVersion: version, commit, loadBefore: busy };
+  const report = { summaries, diversities, command, peerVersion: peerVersion(), commit, loadBefore: busy };
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : `\n${markdown(report)}`);
 }

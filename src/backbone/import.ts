@@ -177,7 +177,8 @@ async function writeDurably(path: string, content: string | Uint8Array): Promise
   }
 }
 
-async function writeRotaryTables(shape: ModelShape, data: DataFile): Promise<void> {
+/** Appends the tables of the rotary embedding, which no checkpoint holds. */
+export async function writeRotaryTables(shape: ModelShape, data: DataFile): Promise<void> {
   const frequencies = inverseFrequencies(shape);
   const dims = [shape.maxPositions, shape.headDim / 2];
   async function* chunks(which: 'cos' | 'sin'): AsyncGenerator<Uint8Array> {

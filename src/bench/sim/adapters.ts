@@ -7,6 +7,8 @@ export interface AdapterCosts {
   readonly loadMs: number;
   /** Copying one page into the bank, in milliseconds; part of the step. */
   readonly bankPageMs: number;
+  /** What one load takes from the steps beside it, because they share the cores; nothing when absent. */
+  readonly loadStepMs?: number | undefined;
   /** Adapters that the host cache holds. */
   readonly hostAdapters: number;
 }

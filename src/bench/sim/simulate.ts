@@ -19,12 +19,22 @@ export interface SimOptions {
   readonly maxWaitPercent: number;
   /** The engine is stopped then, whatever still waits. */
   readonly untilMs: number;
+  /**
+   * A closed loop: so many requests are under way at any time, and the next of the trace arrives when one ends. When
+   * absent, requests arrive when the trace says.
+   */
+  readonly streams?: number;
+  /** Told of every token when it comes, and of the time since the sequence's last one; null for its first. */
+  readonly onToken?: (nowMs: number, gapMs: number | null) => void;
 }
 
 /** What became of a request. */
 export interface SimRecord {
-  readonly request: TraceRequest;
+  /** In a closed loop with the time at which it arrived. */
+  request: TraceRequest;
   refused: boolean;
+  /** Whether its adapter had to be loaded. */
+  loaded: boolean;
   firstMs: number | null;
   endMs: number | null;
   tokens: number;
@@ -58,6 +68,11 @@ class Simulation {
   #arrived = 0;
   #loaded = 0;
   #loaderFreeMs = 0;
+  /** Time that loads take from the steps to come, in milliseconds. */
+  #stolenMs = 0;
+  #live = 0;
+  /** When each running sequence had its last token, by key. */
+  readonly #lastMs = new Map<number, number>();
   #steps = 0;
   #preemptions = 0;
   #redoneTokens = 0;
@@ -75,6 +90,7 @@ class Simulation {
     this.#records = trace.map((request) => ({
       request,
       refused: false,
+      loaded: false,
       firstMs: null,
       endMs: null,
       tokens: 0,
@@ -95,7 +111,8 @@ class Simulation {
         this.#nowMs = next;
         continue;
       }
-      const durationMs = stepMs(this.#options.costs, work) + this.#bankMs(rows);
+      const durationMs = stepMs(this.#options.costs, work) + this.#bankMs(rows) + this.#stolenMs;
+      this.#stolenMs = 0;
       this.#nowMs += durationMs;
       this.#steps += 1;
       this.#costs.learn(work, durationMs);
@@ -112,10 +129,12 @@ class Simulation {
   }
 
   #arrive(): void {
+    const { streams } = this.#options;
     for (; this.#arrived < this.#records.length; this.#arrived += 1) {
-      const { request } = this.#record(this.#arrived);
-      if (request.atMs > this.#nowMs) return;
-      this.#submit(this.#arrived, request);
+      const record = this.#record(this.#arrived);
+      if (streams === undefined ? record.request.atMs > this.#nowMs : this.#live >= streams) return;
+      if (streams !== undefined) record.request = { ...record.request, atMs: this.#nowMs };
+      this.#submit(this.#arrived, record.request);
     }
   }
 
@@ -141,6 +160,7 @@ class Simulation {
       return;
     }
     this.#record(key).refused = late !== null;
+    if (late === null) this.#live += 1;
     if (late === null && adapter !== null) this.#load(key, adapter);
   }
 
@@ -151,6 +171,7 @@ class Simulation {
       return;
     }
     this.#loaderFreeMs = Math.max(this.#loaderFreeMs, this.#nowMs) + loadMs;
+    this.#record(key).loaded = true;
     this.#loads.push({ readyMs: this.#loaderFreeMs, key });
   }
 
@@ -158,6 +179,7 @@ class Simulation {
     for (; this.#loaded < this.#loads.length; this.#loaded += 1) {
       const load = this.#loads[this.#loaded];
       if (load === undefined || load.readyMs > this.#nowMs) return;
+      this.#stolenMs += this.#options.adapters.loadStepMs ?? 0;
       const { adapter } = this.#record(load.key).request;
       if (adapter !== null) this.#ready(load.key, adapter, this.#options.adapters.bytes);
     }
@@ -183,13 +205,20 @@ class Simulation {
     const record = this.#record(key);
     record.tokens += 1;
     record.firstMs ??= this.#nowMs;
+    const lastMs = this.#lastMs.get(key);
+    this.#options.onToken?.(this.#nowMs, lastMs === undefined ? null : this.#nowMs - lastMs);
+    this.#lastMs.set(key, this.#nowMs);
     if (record.tokens < record.request.newTokens) return;
     record.endMs = this.#nowMs;
+    this.#live -= 1;
+    this.#lastMs.delete(key);
     this.#scheduler.finish(key);
   }
 
   #nextEventMs(): number | null {
-    const arrival = this.#records[this.#arrived]?.request.atMs;
+    // In a closed loop whoever may come has come.
+    const arrival =
+      this.#options.streams === undefined ? this.#records[this.#arrived]?.request.atMs : undefined;
     const load = this.#loads[this.#loaded]?.readyMs;
     const next = Math.min(arrival ?? Number.POSITIVE_INFINITY, load ?? Number.POSITIVE_INFINITY);
     return Number.isFinite(next) ? next : null;
