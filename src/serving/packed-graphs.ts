@@ -16,7 +16,9 @@ const PACKED_DATA = 'packed.data';
  */
 export async function packedGraphs(dir: string, settings: SessionSettings): Promise<GraphPaths> {
   // Other providers keep weights in memory of their own, where forms of the graph would hold them several times.
-  if (settings.executionProviders.some((provider) => provider !== 'cpu')) {
+  const elsewhere = settings.executionProviders.some((provider) => provider !== 'cpu');
+  // A folder that holds the general form alone is meant to be opened once and fast: merged weights of a benchmark.
+  if (elsewhere || !(await exists(join(dir, BACKBONE_FILES.single)))) {
     return { general: join(dir, BACKBONE_FILES.model) };
   }
   const packed = join(dir, `packed-${await machineKey(settings)}`);

@@ -17,7 +17,7 @@ export interface SimCosts {
 /** The 30m backbone with rank-16 adapters of 5.6 MB, read at 1 GB/s and copied into the bank at 5 GB/s. */
 export const DEFAULT_SIM_COSTS: SimCosts = {
   step: DEFAULT_STEP_COSTS,
-  adapters: { pages: 1, bytes: 5_600_000, loadMs: 6, bankPageMs: 1.1, hostAdapters: 256 },
+  adapters: { pages: 2, bytes: 5_600_000, loadMs: 6, bankPageMs: 0.55, hostAdapters: 256 },
 };
 
 /** The engine's defaults, without a bound of the queue that could hide what a policy does. */
@@ -30,7 +30,7 @@ export const SIM_LIMITS: SchedulerLimits = {
   maxPreemptions: 8,
   maxPrefillStall: 16,
   kvBudgetBytes: 16 * 1_024,
-  bankPages: 64,
+  bankPages: 128,
 };
 
 /** The defaults of the engine's options. */
