@@ -2,6 +2,7 @@
 import { cpus, totalmem } from 'node:os';
 import { backboneCost, byteBound as boundOfBytes } from '../../dist/bench/roofline.js';
 import { PAGE_RANK, pageBytes } from '../../dist/serving/layout.js';
+import { median } from '../kit.mjs';
 
 const TARGETS = {
   'synthetic:30m 32': { none: 2.3, identical: 1.8, distinct: 6 },
@@ -10,12 +11,6 @@ const TARGETS = {
   'synthetic:135m 8': { none: 1.5, identical: 1.3, distinct: 2 },
 };
 const DIVERSITY_TARGETS = { 32: 0.9, 8: 0.75 };
-
-export function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
 
 /** Medians of a configuration's pairs `{ peer, patchbay }` of tokens per second. */
 export function summarize({ backbone, bits, workload, pairs }) {
