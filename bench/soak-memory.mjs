@@ -2,52 +2,25 @@
 // it can do. Every request must be answered or refused with a code, and the resident set must end near the budget.
 // Run: npm run build && node bench/soak-memory.mjs [seconds] [memory] [registered]
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { importOnce } from '../dist/backbone/imported.js';
-import { syntheticCheckpoint } from '../dist/bench/synthetic.js';
-import { syntheticStore } from '../dist/bench/synthetic-store.js';
+import { rm } from 'node:fs/promises';
 import { prompts } from '../dist/bench/workload.js';
-import { connectDatabase, startServer } from './server.mjs';
+import { startSyntheticServer } from './synthetic-server.mjs';
 
 const seconds = Number(process.argv[2] ?? 100);
 const memory = process.argv[3] ?? '1GB';
 const registered = Number(process.argv[4] ?? 200);
-const checkpoint = await syntheticCheckpoint('synthetic:30m');
-const dataDir = await mkdtemp(join(tmpdir(), 'patchbay-soak-'));
-const { manifest } = await importOnce({ dir: checkpoint, root: join(dataDir, 'backbones'), bits: 32 });
-const { shape, digest: backboneDigest } = manifest;
-const store = await syntheticStore({ shape, backboneDigest, ranks: new Array(registered).fill(16) });
-await mkdir(join(dataDir, 'store'));
-await symlink(join(store.root, 'adapters'), join(dataDir, 'store', 'adapters'));
-
-const { server, graphqlUrl, keys } = await startServer(dataDir, {
-  PATCHBAY_BACKBONE: checkpoint,
-  PATCHBAY_MEMORY_BYTES: memory,
-  PATCHBAY_MAX_CONTEXT: '512',
-  PATCHBAY_MAX_ADAPTER_RANK: '16',
-  PATCHBAY_MAX_QUEUE: '64',
-  PATCHBAY_LOG_LEVEL: 'error',
+const { server, graphqlUrl, keys, dataDir, shape } = await startSyntheticServer({
+  backbone: 'synthetic:30m',
+  bits: 32,
+  ranks: new Array(registered).fill(16),
+  settings: {
+    PATCHBAY_MEMORY_BYTES: memory,
+    PATCHBAY_MAX_CONTEXT: '512',
+    PATCHBAY_MAX_ADAPTER_RANK: '16',
+    PATCHBAY_MAX_QUEUE: '64',
+    PATCHBAY_LOG_LEVEL: 'error',
+  },
 });
-const db = await connectDatabase(dataDir);
-await db.query(
-  `WITH wanted AS (
-     SELECT digest, place - 1 AS place, gen_random_uuid() AS adapter_id
-     FROM unnest($1::text[]) WITH ORDINALITY AS given(digest, place)
-   ), owner AS (SELECT id FROM tenant WHERE slug = 'demo'
-   ), adapters AS (
-     INSERT INTO adapter (id, tenant_id, name, last_number, created_at)
-     SELECT adapter_id, owner.id, 'soak-' || place, 1, now() FROM wanted, owner
-   )
-   INSERT INTO adapter_version (id, tenant_id, adapter_id, number, backbone_id, state, config_sha256, tensors_sha256,
-     digest, rank_max, module_count, targets, parameters, bytes, created_at, ready_at)
-   SELECT gen_random_uuid(), owner.id, adapter_id, 1, backbone.id, 'READY', wanted.digest, wanted.digest, wanted.digest, 16, 56,
-     '{q_proj}', 1, 1, now(), now()
-   FROM wanted, owner, backbone WHERE backbone.digest = $2`,
-  [store.digests, backboneDigest],
-);
-await db.end();
 
 async function ask(key, query, variables) {
   const response = await fetch(graphqlUrl, {
@@ -73,7 +46,7 @@ async function one() {
   const number = sent++;
   const input = {
     idempotencyKey: crypto.randomUUID(),
-    adapters: [{ adapter: `soak-${(number * 7919) % registered}` }],
+    adapters: [{ adapter: `bench-${(number * 7919) % registered}` }],
     promptIds: prompts(1, 64 + ((number * 31) % 320), shape.vocabSize)(number),
     maxTokens: 16 + ((number * 17) % 64),
     ignoreEos: true,

@@ -1,8 +1,9 @@
 // Before anything is timed: both engines must answer alike, or they do not run the same model.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { PATCHBAY, runNode } from '../kit.mjs';
 import { adapterGguf, adapterPeft, backboneGguf } from './convert.mjs';
-import { load, PATCHBAY, promptsOf, runNode, runPeer } from './engines.mjs';
+import { load, promptsOf, runPeer } from './engines.mjs';
 import { bestSettings } from './settings.mjs';
 
 const PROMPTS = 8;

@@ -1,5 +1,8 @@
 // What the benchmark says: medians of paired ratios beside the targets of the project.
 import { cpus, totalmem } from 'node:os';
+import { backboneCost, byteBound as boundOfBytes } from '../../dist/bench/roofline.js';
+import { PAGE_RANK, pageBytes } from '../../dist/serving/layout.js';
+import { median } from '../kit.mjs';
 
 const TARGETS = {
   'synthetic:30m 32': { none: 2.3, identical: 1.8, distinct: 6 },
@@ -8,12 +11,6 @@ const TARGETS = {
   'synthetic:135m 8': { none: 1.5, identical: 1.3, distinct: 2 },
 };
 const DIVERSITY_TARGETS = { 32: 0.9, 8: 0.75 };
-
-export function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
 
 /** Medians of a configuration's pairs `{ peer, patchbay }` of tokens per second. */
 export function summarize({ backbone, bits, workload, pairs }) {
@@ -46,33 +43,10 @@ export function diversity(runs, { backbone, bits }, byteBound) {
   return { backbone, bits, ratio: median(ratios), target: DIVERSITY_TARGETS[bits] ?? null, byteBound };
 }
 
-/** Bytes of one shared adapter and the weights over those of 16 and the weights. */
-export function byteBound(
-  { layers, hiddenSize, intermediateSize, vocabSize, heads, kvHeads, headDim },
-  bits,
-  rank,
-  streams,
-) {
-  const q = heads * headDim;
-  const kv = kvHeads * headDim;
-  const linears = [
-    ...[
-      [hiddenSize, q],
-      [hiddenSize, kv],
-      [hiddenSize, kv],
-      [q, hiddenSize],
-    ],
-    ...[
-      [hiddenSize, intermediateSize],
-      [hiddenSize, intermediateSize],
-      [intermediateSize, hiddenSize],
-    ],
-  ];
-  const sum = (each) => layers * linears.reduce((total, [rows, columns]) => total + each(rows, columns), 0);
-  const weights = sum((rows, columns) => rows * columns) + vocabSize * hiddenSize;
-  const adapter = 4 * rank * sum((rows, columns) => rows + columns);
-  const weightBytes = (weights * (bits === 32 ? 32 : bits + 0.5)) / 8;
-  return (weightBytes + adapter) / (weightBytes + streams * adapter);
+/** Bytes of one shared adapter and the weights over those of the streams' own and the weights. */
+export function byteBound(shape, bits, rank, streams) {
+  const adapter = Math.ceil(rank / PAGE_RANK) * pageBytes(shape);
+  return boundOfBytes(backboneCost(shape, bits).weightBytes, new Array(streams).fill(adapter));
 }
 
 const whole = (value) => Math.round(value).toLocaleString('en-US');

@@ -15,9 +15,11 @@ import { systemClock } from '../kernel/clock.ts';
 import { newId } from '../kernel/ids.ts';
 import type { ModelShape } from '../kernel/model.ts';
 import { withProgress } from '../observability/progress.ts';
-import { PAGE_RANK } from '../serving/layout.ts';
+import { PAGE_RANK, pageBytes } from '../serving/layout.ts';
 import { openRunner } from '../serving/open-runner.ts';
+import { measureMachine } from './machine.ts';
 import { percentiles, StepLog, timed } from './measure.ts';
+import { type BackboneCost, backboneCost, byteBound, rooflineReport } from './roofline.ts';
 import { isSynthetic, syntheticAdapter, syntheticCheckpoint } from './synthetic.ts';
 import { adapterOfRequest, prompts } from './workload.ts';
 
@@ -45,6 +47,10 @@ export const benchEngine: BenchEngine = async (options) => {
       onProgress: byteProgress(step),
     }),
   );
+  // Before the engine is there, whose waiting threads would slow it down, and closed before the engine starts.
+  const machine = await withProgress(options.progress, 'Measuring the machine', () =>
+    measureMachine({ bits: options.bits, intraOpThreads: options.threads }, { clock: systemClock }),
+  );
   const settings = {
     maxContext: options.promptTokens + options.newTokens,
     kvBytes: KV_BYTES,
@@ -59,11 +65,11 @@ export const benchEngine: BenchEngine = async (options) => {
       maxBatch: options.streams,
       maxQueue: options.streams * 2,
       hostCacheBytes: HOST_CACHE_BYTES,
-      maxRank: options.rank,
+      maxRank: Math.max(...options.ranks),
     },
     {
       runner: timed(runner, log, systemClock),
-      loader: syntheticLoader(runner.shape, options.rank),
+      loader: syntheticLoader(runner.shape, options.ranks),
       decoderFactory: () => silentDecoder,
       clock: systemClock,
       backboneDigest: backbone.manifest.digest,
@@ -82,18 +88,40 @@ export const benchEngine: BenchEngine = async (options) => {
     const result = await withProgress(options.progress, 'Measuring', (step) =>
       drive(engine, options, runner, (done) => step.update(done, options.requests, 'items')),
     );
-    return report(options, result, log);
+    const cost = backboneCost(runner.shape, options.bits);
+    return {
+      ...report(options, result, log),
+      roofline: rooflineReport(log.decodeSteps(), cost, machine),
+      byteBound: boundOfDistinct(options, runner.shape, cost),
+    };
   } finally {
     await engine.close({ graceMs: 0 });
   }
 };
 
-function syntheticLoader(shape: ModelShape, rank: number): AdapterLoader {
+function syntheticLoader(shape: ModelShape, ranks: readonly number[]): AdapterLoader {
   return {
-    load: async (digest) =>
-      packAdapter(syntheticAdapter(shape, rank, Number(digest), digest), shape, PAGE_RANK),
+    load: async (digest) => {
+      const number = Number(digest);
+      return packAdapter(syntheticAdapter(shape, rankOf(ranks, number), number, digest), shape, PAGE_RANK);
+    },
     close: async () => {},
   };
+}
+
+function rankOf(ranks: readonly number[], adapter: number): number {
+  return ranks[adapter % ranks.length] ?? 0;
+}
+
+function boundOfDistinct(
+  options: BenchEngineOptions,
+  shape: ModelShape,
+  { weightBytes }: BackboneCost,
+): number | null {
+  if (options.workload !== 'distinct') return null;
+  const pages = (stream: number): number => Math.ceil(rankOf(options.ranks, stream) / PAGE_RANK);
+  const bytes = Array.from({ length: options.streams }, (_, stream) => pages(stream) * pageBytes(shape));
+  return byteBound(weightBytes, bytes);
 }
 
 interface DriveResult {
@@ -166,10 +194,15 @@ function benchRequest(
   };
 }
 
-function report(options: BenchEngineOptions, result: DriveResult, log: StepLog): BenchEngineReport {
+function report(
+  options: BenchEngineOptions,
+  result: DriveResult,
+  log: StepLog,
+): Omit<BenchEngineReport, 'roofline' | 'byteBound'> {
   return {
     backbone: options.backbone,
     workload: options.workload,
+    ranks: options.ranks,
     streams: options.streams,
     requests: options.requests,
     outputTokens: result.outputTokens,

@@ -1,12 +1,14 @@
 import type { Percentiles } from '../cli/ports.ts';
 import type { StepRunner, StepTiming } from '../engine/runner.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { type DecodeStep, decodeStep } from './roofline.ts';
 
 interface LoggedStep {
   readonly startedMs: number;
   /** When the step after it began, or this one ended when none followed. */
   endedMs: number;
-  readonly decodeOnly: boolean;
+  /** What its rows read; null for a step in which a prompt was read too. */
+  readonly decode: DecodeStep | null;
   readonly tokens: number;
   readonly timing: StepTiming;
 }
@@ -31,10 +33,17 @@ export class StepLog {
 
   /** Output tokens per second over the steps in which no prompt was read. */
   decodeTokensPerSecond(): number {
-    const decode = this.#steps.filter(({ decodeOnly }) => decodeOnly);
+    const decode = this.#steps.filter((step) => step.decode !== null);
     const tokens = decode.reduce((sum, step) => sum + step.tokens, 0);
     const elapsedMs = decode.reduce((sum, step) => sum + step.endedMs - step.startedMs, 0);
     return elapsedMs === 0 ? 0 : (tokens / elapsedMs) * 1000;
+  }
+
+  /** The steps in which no prompt was read, with the time that each of them took. */
+  decodeSteps(): readonly { readonly step: DecodeStep; readonly ms: number }[] {
+    return this.#steps.flatMap(({ decode, startedMs, endedMs }) =>
+      decode === null ? [] : [{ step: decode, ms: endedMs - startedMs }],
+    );
   }
 
   /** Shares of the whole time: the model's runs, copying adapters into the bank, everything else. */
@@ -65,7 +74,7 @@ export function timed(runner: StepRunner, log: StepLog, clock: Clock): StepRunne
       log.add({
         startedMs,
         endedMs: clock.monotonicMs(),
-        decodeOnly: work.every(({ tokens, past }) => tokens.length === 1 && past > 0),
+        decode: work.every(({ tokens, past }) => tokens.length === 1 && past > 0) ? decodeStep(work) : null,
         tokens: work.filter(({ wantsLogits }) => wantsLogits).length,
         timing: output.timing,
       });

@@ -49,7 +49,8 @@ export interface BenchEngineOptions {
   readonly requests: number;
   readonly promptTokens: number;
   readonly newTokens: number;
-  readonly rank: number;
+  /** Ranks of the adapters, dealt out in turn. */
+  readonly ranks: readonly number[];
   readonly bits: 32 | 8 | 4;
   readonly threads: number;
   readonly seed: number;
@@ -68,9 +69,26 @@ export interface Percentiles {
   readonly p99: number;
 }
 
+/** Decode steps beside the least time that their bytes and operations take on this machine, measured on the spot. */
+export interface RooflineReport {
+  /** Least time ÷ measured time, over all steps that only decoded. */
+  readonly share: number;
+  /** Means over those steps. */
+  readonly leastMs: number;
+  readonly bytes: number;
+  readonly flops: number;
+  /** Which of the two decides. */
+  readonly boundBy: 'bytes' | 'flops';
+  /** What the machine reads from memory and multiplies at best, in floats and at the backbone's width. */
+  readonly readBytesPerSecond: number;
+  readonly floatFlopsPerSecond: number;
+  readonly weightFlopsPerSecond: number;
+}
+
 export interface BenchEngineReport {
   readonly backbone: string;
   readonly workload: Workload;
+  readonly ranks: readonly number[];
   readonly streams: number;
   readonly requests: number;
   readonly outputTokens: number;
@@ -84,6 +102,10 @@ export interface BenchEngineReport {
   readonly stepMs: Percentiles;
   /** Shares of the step time; they add up to 1. */
   readonly share: { readonly model: number; readonly adapter: number; readonly host: number };
+  /** Null when no step only decoded. */
+  readonly roofline: RooflineReport | null;
+  /** Of the `distinct` workload: throughput over that of `identical`, were a step nothing but reading bytes. */
+  readonly byteBound: number | null;
 }
 
 /** Follows a byte count, as imports and uploads report it. */

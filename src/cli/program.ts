@@ -222,6 +222,11 @@ Exits with 3 when a line was refused; the others are answered all the same.`,
     .option('--prompt <tokens>', 'tokens of each prompt', wholeNumber(1, 1_000_000), 64)
     .option('--new <tokens>', 'tokens to generate for each', wholeNumber(1, 1_000_000), 64)
     .option('--rank <number>', 'rank of the adapters', wholeNumber(1, 1_024), 16)
+    .option(
+      '--ranks <list>',
+      'ranks of the adapters in turn, such as 8,16,40,64; instead of --rank',
+      wholeNumbers(1, 1_024),
+    )
     .addOption(bits())
     .option('--threads <number>', 'threads of the matrix kernels, 0 for all cores', wholeNumber(0, 256), 0)
     .option('--seed <number>', 'seed of weights and load', wholeNumber(0, Number.MAX_SAFE_INTEGER), 1)
@@ -261,6 +266,11 @@ function oneOf(words: readonly string[]): (text: string) => string {
     if (!words.includes(text)) throw new InvalidArgumentError(`It must be one of ${words.join(', ')}.`);
     return text;
   };
+}
+
+function wholeNumbers(min: number, max: number): (text: string) => readonly number[] {
+  const one = wholeNumber(min, max);
+  return (text) => text.split(',').map(one);
 }
 
 function wholeNumber(min: number, max: number): (text: string) => number {

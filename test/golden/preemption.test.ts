@@ -6,7 +6,7 @@ import type { StepRunner } from '../../src/engine/runner.ts';
 import { systemClock } from '../../src/kernel/clock.ts';
 import { request, submitted } from '../kit/fake-engine.ts';
 import { GOLDEN_ROOT } from './kit.ts';
-import { openRunner, packFolder } from './runner-kit.ts';
+import { openRunner, packFolder, runnerWith } from './runner-kit.ts';
 
 const FOLDER = join(GOLDEN_ROOT, 'llama-tied');
 const engines: Engine[] = [];
@@ -16,21 +16,13 @@ afterAll(async () => {
 
 /** The runner with memory for so many sequences. */
 function bounded(runner: StepRunner, sequences: number, opened: number[]): StepRunner {
-  return {
-    shape: runner.shape,
-    maxContext: runner.maxContext,
-    bankPages: runner.bankPages,
+  return runnerWith(runner, {
     kvBudgetBytes: sequences * runner.kvBytes(60),
-    kvBytes: (tokens) => runner.kvBytes(tokens),
     open: (tokens) => {
       opened.push(tokens);
       return runner.open(tokens);
     },
-    close: (row) => runner.close(row),
-    run: (work) => runner.run(work),
-    bankDigests: () => runner.bankDigests(),
-    dispose: () => runner.dispose(),
-  };
+  });
 }
 
 async function open(sequences: number) {

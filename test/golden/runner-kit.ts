@@ -44,6 +44,24 @@ export async function openRunner(
   return { runner, shape, dir: imported.dir };
 }
 
+/** A runner as the engine sees it, some of it replaced: other limits, or somebody who listens. */
+export function runnerWith(runner: StepRunner, changes: Partial<StepRunner>): StepRunner {
+  return {
+    shape: runner.shape,
+    maxContext: runner.maxContext,
+    bankPages: runner.bankPages,
+    kvBudgetBytes: runner.kvBudgetBytes,
+    ...(runner.snapshots === undefined ? {} : { snapshots: runner.snapshots }),
+    kvBytes: (tokens) => runner.kvBytes(tokens),
+    open: (tokens) => runner.open(tokens),
+    close: (row) => runner.close(row),
+    run: (work) => runner.run(work),
+    bankDigests: () => runner.bankDigests(),
+    dispose: () => runner.dispose(),
+    ...changes,
+  };
+}
+
 /** Reads and packs an adapter folder; its path serves as its digest. */
 export async function packFolder(dir: string, shape: ModelShape): Promise<PackedAdapter> {
   const [configFile, tensorsFile] = ADAPTER_FILES;

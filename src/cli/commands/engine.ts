@@ -4,7 +4,7 @@ import { PatchbayError } from '../../kernel/errors.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type CliIo, describeCause, interruptible, progressFor, UsageError } from '../io.ts';
 import { loadBenchEngine, loadRunBatch } from '../parts.ts';
-import type { BenchEngineReport, Percentiles, Workload } from '../ports.ts';
+import type { BenchEngineReport, Percentiles, RooflineReport, Workload } from '../ports.ts';
 
 /** Flags of `patchbay run-batch`. */
 interface RunBatchFlags {
@@ -76,6 +76,7 @@ interface BenchEngineFlags {
   readonly prompt: number;
   readonly new: number;
   readonly rank: number;
+  readonly ranks?: readonly number[];
   readonly bits: 32 | 8 | 4;
   readonly threads: number;
   readonly seed: number;
@@ -100,7 +101,7 @@ export async function benchEngineCommand(io: CliIo, flags: BenchEngineFlags): Pr
       requests: flags.requests,
       promptTokens: flags.prompt,
       newTokens: flags.new,
-      rank: flags.rank,
+      ranks: flags.ranks ?? [flags.rank],
       bits: flags.bits,
       threads: flags.threads,
       seed: flags.seed,
@@ -117,12 +118,11 @@ export async function benchEngineCommand(io: CliIo, flags: BenchEngineFlags): Pr
 }
 
 function benchText(report: BenchEngineReport): string {
-  const row = (label: string, value: string): string => `${label.padEnd(22)}${value}\n`;
   const spread = ({ p50, p90, p99 }: Percentiles): string =>
     `p50 ${p50.toFixed(1)}  p90 ${p90.toFixed(1)}  p99 ${p99.toFixed(1)} ms`;
   const percent = (share: number): string => `${Math.round(share * 100)} %`;
   return (
-    row('backbone', `${report.backbone}, ${report.workload} adapters`) +
+    row('backbone', `${report.backbone}, ${report.workload} adapters of rank ${report.ranks.join(', ')}`) +
     row('load', `${report.requests} requests on ${report.streams} streams`) +
     row('output', `${report.outputTokens} tokens in ${(report.elapsedMs / 1000).toFixed(1)} s`) +
     row(
@@ -135,6 +135,37 @@ function benchText(report: BenchEngineReport): string {
     row(
       'step time goes to',
       `model ${percent(report.share.model)}, adapters ${percent(report.share.adapter)}, host ${percent(report.share.host)}`,
+    ) +
+    (report.roofline === null ? '' : rooflineText(report.roofline)) +
+    (report.byteBound === null
+      ? ''
+      : row(
+          'distinct ÷ identical',
+          `${report.byteBound.toFixed(2)} by the bytes of weights and adapters alone`,
+        ))
+  );
+}
+
+function rooflineText(roofline: RooflineReport): string {
+  const giga = (value: number): string => (value / 1e9).toFixed(0);
+  const { floatFlopsPerSecond, weightFlopsPerSecond } = roofline;
+  const weights =
+    weightFlopsPerSecond === floatFlopsPerSecond
+      ? ''
+      : `, ${giga(weightFlopsPerSecond)} with weights of this width`;
+  return (
+    row(
+      'decode ÷ roofline',
+      `${Math.round(roofline.share * 100)} %: ${(roofline.bytes / 1e6).toFixed(0)} MB and ` +
+        `${(roofline.flops / 1e9).toFixed(2)} Gflop a step take ${roofline.leastMs.toFixed(1)} ms (${roofline.boundBy})`,
+    ) +
+    row(
+      'machine',
+      `${(roofline.readBytesPerSecond / 1e9).toFixed(1)} GB/s read, ${giga(floatFlopsPerSecond)} Gflop/s in floats${weights}`,
     )
   );
+}
+
+function row(label: string, value: string): string {
+  return `${label.padEnd(22)}${value}\n`;
 }

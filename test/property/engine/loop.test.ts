@@ -4,17 +4,10 @@ import { expect, test } from 'vitest';
 import { SCHEDULING_POLICIES } from '../../../src/engine/options.ts';
 import type { SequenceRequest } from '../../../src/engine/port.ts';
 import { createSampler } from '../../../src/engine/sampler.ts';
-import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { PRIORITY_CLASSES } from '../../../src/kernel/priority.ts';
-import {
-  type FakeAdapterSpec,
-  type FakeEngine,
-  fakeEngine,
-  nextTurn,
-  Recording,
-  tokenText,
-} from '../../kit/fake-engine.ts';
+import { type FakeAdapterSpec, type FakeEngine, fakeEngine, tokenText } from '../../kit/fake-engine.ts';
 import { adapterSignature, fakeAdapter, fakeLogits } from '../../kit/fake-runner.ts';
+import { checkPrefixes, playTrace, type Submitted } from '../../kit/trace.ts';
 
 /** fast-check prints seed and path of a failure; with the same seed it fails again. */
 const SEED = 20_260_102;
@@ -152,53 +145,14 @@ function spec(digest: string, trace: Trace): Required<FakeAdapterSpec> {
   return found;
 }
 
-interface Submitted {
-  readonly request: SequenceRequest;
-  readonly recording: Recording;
-  readonly cancelAt: number | null;
-  cancelled: boolean;
-  refused: PatchbayError | null;
-}
-
-/** Plays a trace turn by turn until every accepted sequence has ended; fails if that takes too long. */
-async function play(trace: Trace, { engine }: FakeEngine): Promise<Submitted[]> {
-  const all: Submitted[] = [];
-  let due = 0;
-  const arrivals = trace.arrivals.map((arrival, index) => {
-    due += arrival.delay;
-    return { ...arrival, at: due, id: `r${index}` };
-  });
-  const cap = 2000;
-  for (let turn = 0; turn < cap; turn++) {
-    for (const { request, at, id, cancelAfter } of arrivals) {
-      if (at !== turn) continue;
-      const cancelAt = cancelAfter === null ? null : turn + cancelAfter;
-      const entry: Submitted = {
-        request: { ...request, id },
-        recording: new Recording(),
-        cancelAt,
-        cancelled: false,
-        refused: null,
-      };
-      all.push(entry);
-      engine.submit(entry.request, entry.recording.listener).catch((error: unknown) => {
-        if (!(error instanceof PatchbayError)) throw error;
-        entry.refused = error;
-      });
-    }
-    for (const entry of all) {
-      if (entry.cancelAt !== turn) continue;
-      entry.cancelled = true;
-      engine.cancel(entry.request.id);
-    }
-    await nextTurn();
+/** Plays a trace and looks at memory in every turn. */
+function play(trace: Trace, { engine }: FakeEngine): Promise<Submitted[]> {
+  const onTurn = async (): Promise<void> => {
     const { hostCacheBytesUsed, prefixes } = await engine.status();
     ok(hostCacheBytesUsed <= memoryBound(trace), 'the host cache outgrew its bounds');
     ok(prefixes.bytesUsed <= trace.engine.prefixBytes, 'prefixes outgrew their budget');
-    const over = all.every(({ recording, refused }) => refused !== null || recording.ends > 0);
-    if (turn >= due && over) return all;
-  }
-  throw new Error(`not everything ended within ${cap} turns`);
+  };
+  return playTrace(trace.arrivals, engine, { turns: 2000, onTurn });
 }
 
 /** The budget, plus what each load slot may hold that has no room yet. */
@@ -262,38 +216,6 @@ function checkBilling(all: readonly Submitted[], trace: Trace): void {
   }
 }
 
-/** A prompt's cached tokens are whole blocks that an own request with the same adapters and weights begins with. */
-function checkPrefixes(all: readonly Submitted[]): number {
-  let cached = 0;
-  for (const { request, recording } of all) {
-    const end = recording.events.at(-1);
-    if (end?.kind !== 'end') continue;
-    const { cachedPromptTokens } = end.usage;
-    const beginnings = all
-      .filter((other) => other.request !== request && sharesWith(request, other.request))
-      .map((other) => common(request.promptIds, [...other.request.promptIds, ...other.recording.tokens]));
-    const most = Math.min(request.promptIds.length - 1, Math.max(0, ...beginnings));
-    expect(cachedPromptTokens % PREFIX_BLOCK).toBe(0);
-    expect(cachedPromptTokens).toBeLessThanOrEqual(most);
-    cached += cachedPromptTokens;
-  }
-  return cached;
-}
-
-function sharesWith(a: SequenceRequest, b: SequenceRequest): boolean {
-  const uses = ({ adapters }: SequenceRequest): string =>
-    adapters
-      .map(({ digest, weight }) => `${digest}*${weight}`)
-      .sort()
-      .join();
-  return a.tenantId === b.tenantId && uses(a) === uses(b);
-}
-
-function common(a: readonly number[], b: readonly number[]): number {
-  const end = a.findIndex((token, index) => token !== b[index]);
-  return end === -1 ? a.length : end;
-}
-
 /** Nobody is billed for more than the steps took, and what was preempted is not billed twice. */
 function checkCompute(all: readonly Submitted[], { runner }: FakeEngine, trace: Trace): number {
   const billed = all.map(({ recording }) => {
@@ -338,7 +260,7 @@ async function checkTrace(trace: Trace): Promise<void> {
   expect(status.hostCacheBytesUsed).toBeLessThanOrEqual(trace.engine.hostCacheBytes);
   checkBilling(all, trace);
   evictions += checkCompute(all, made, trace);
-  cachedTokens += checkPrefixes(all);
+  cachedTokens += checkPrefixes(all, PREFIX_BLOCK);
   await engine.close({ graceMs: 0 });
   expect(runner.disposed && loader.closed).toBe(true);
 }
