@@ -13,6 +13,7 @@ const HELP = `npm run bench:diversity -- [options]
   --backbone NAME        synthetic:30m (default), synthetic:135m
   --quick                few points in one round, for a first look
   --full                 more points and rounds than the default; hours
+  --rounds N             rounds over all points, 3 by default
   --render               make document and plots of the results that are there, without measuring
   --price-per-hour N     price of the machine, 0.10 by default; with --render too
   --cache MIB            host cache of adapters, 256 by default
@@ -27,6 +28,7 @@ const { values: flags } = parseArgs({
     backbone: { type: 'string', default: 'synthetic:30m' },
     quick: { type: 'boolean', default: false },
     full: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
     render: { type: 'boolean', default: false },
     'price-per-hour': { type: 'string' },
     cache: { type: 'string', default: '256' },
@@ -79,7 +81,8 @@ async function measure() {
   if (loadAverage > 0.7)
     say(`The load average is ${loadAverage.toFixed(1)}: a busy machine distorts everything.`);
   const size = flags.full ? 'full' : flags.quick ? 'quick' : 'default';
-  const plan = planOf(size, { peer: flags.peer });
+  const planned = planOf(size, { peer: flags.peer });
+  const plan = { ...planned, rounds: Number(flags.rounds ?? planned.rounds) };
   const peer = flags.peer ? await openPeer() : null;
   const backbone = await syntheticBackbone(flags.backbone);
   const load = {
