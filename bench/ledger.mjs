@@ -236,7 +236,9 @@ const [plain, ledger] = Object.values(rates).map(median);
 console.log(
   `${connections} connections, ${batch} holds and ${batch} captures a transaction, 6 rows each, ${seconds} s.`,
 );
-console.log('| | captures/s, median (range) | of plain inserts | of cold accounts |\n| --- | ---: | ---: | ---: |');
+console.log(
+  '| | captures/s, median (range) | of plain inserts | of cold accounts |\n| --- | ---: | ---: | ---: |',
+);
 for (const [name, values] of Object.entries(rates)) {
   const rate = median(values);
   const ofCold = name === 'plain' ? '' : `${((100 * rate) / ledger).toFixed(0)} %`;

@@ -48,7 +48,11 @@ test('ledger verify names what was changed, for people and for programs, and end
   expect(programs.code).toBe(1);
   expect(JSON.parse(programs.out)).toMatchObject({
     head: { sequence: '1' },
-    problems: [{ batch: '1', table: 'ledger_posting' }, { table: 'ledger_transfer' }, { table: 'ledger_fold' }],
+    problems: [
+      { batch: '1', table: 'ledger_posting' },
+      { table: 'ledger_transfer' },
+      { table: 'ledger_fold' },
+    ],
   });
   await change('- 1');
   expect((await verify()).code).toBe(0);
