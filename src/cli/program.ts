@@ -43,6 +43,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addAdapter(program, io, run);
   addInference(program, io, run);
   addEngine(program, io, run);
+  addLedger(program, io, run);
   return program;
 }
 
@@ -233,6 +234,18 @@ Exits with 3 when a line was refused; the others are answered all the same.`,
     .addOption(json())
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/engine.ts')).benchEngineCommand(io, flags)),
+    );
+}
+
+function addLedger(program: Command, io: CliIo, run: Run): void {
+  const ledger = program.command('ledger').description('money: check what is written');
+  ledger
+    .command('verify')
+    .description('recompute the whole ledger and its chain of hashes; exits with 1 when anything differs')
+    .option('--head <sequence:hash>', 'head of an earlier run, kept elsewhere, that the chain must contain')
+    .addOption(json())
+    .action((flags) =>
+      run(flags.json, async () => (await import('./commands/ledger.ts')).ledgerVerify(io, flags)),
     );
 }
 

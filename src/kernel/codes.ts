@@ -276,6 +276,22 @@ export const ERROR_CODES = {
       'The server that ran the request was lost; the request was settled from what may have been delivered.',
     fix: 'Retry: with the same idempotency key when nothing was metered, otherwise with a new one.',
   },
+  // Money
+  BUDGET_EXCEEDED: {
+    status: 402,
+    meaning: 'The amount does not fit into what the account has available.',
+    fix: 'Add funds, wait for running requests to end, or ask for less.',
+  },
+  LEDGER_CONFLICT: {
+    status: 409,
+    meaning: 'The key stands for another transfer, or the hold was resolved otherwise before.',
+    fix: 'Repeat the first amounts to learn of them, or use a new key for a new transfer.',
+  },
+  LEDGER_INVALID: {
+    status: 400,
+    meaning: 'The ledger refuses the transfer: it is out of balance, out of range, or does not fit its hold.',
+    fix: 'Let the lines sum to zero, name accounts of one asset, and capture no more than is held.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

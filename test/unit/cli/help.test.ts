@@ -14,6 +14,7 @@ const COMMANDS = [
   ['infer'],
   ['run-batch'],
   ['bench', 'engine'],
+  ['ledger', 'verify'],
 ];
 
 test('--help names every command, documents every exit code and succeeds', async () => {
