@@ -95,7 +95,8 @@ export function maximumPrice(
 
 function promptMaximum(part: PricedPart, prompt: bigint, classPpm: bigint): bigint {
   const { inputPerMillion, cachedInputPerMillion } = part.price;
-  const dearer = inputPerMillion > cachedInputPerMillion ? inputPerMillion : cachedInputPerMillion;
+  let dearer = inputPerMillion;
+  if (cachedInputPerMillion > dearer) dearer = cachedInputPerMillion;
   const scaled = prompt * dearer * classPpm;
   const twoLines = prompt > 1n && inputPerMillion > 0n && cachedInputPerMillion > 0n && classPpm > 0n;
   if (!twoLines) return shareOf(part, scaled);

@@ -164,7 +164,14 @@ export function toSplitTerms(row: {
  * @throws as {@link PriceResolver.pin} does.
  */
 export function pinFromRows(request: PricingRequest, at: Date, rows: readonly unknown[]): PinnedPricing {
-  return pinOf(request, at, readResolved(rows, request.adapters.map(({ versionId }) => versionId)));
+  return pinOf(
+    request,
+    at,
+    readResolved(
+      rows,
+      request.adapters.map(({ versionId }) => versionId),
+    ),
+  );
 }
 
 function readResolved(rows: readonly unknown[], versions: readonly Uuid[]): Resolved {

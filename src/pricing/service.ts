@@ -199,8 +199,7 @@ export class PricingService {
       historyPage(
         page,
         {
-          find: async (id) =>
-            isUuid(id) ? tx.royaltyVersion.findFirst({ where: { adapterId, id } }) : null,
+          find: async (id) => (isUuid(id) ? tx.royaltyVersion.findFirst({ where: { adapterId, id } }) : null),
           read: (before, take) =>
             tx.royaltyVersion.findMany({
               where: { adapterId, ...(before === null ? {} : { effectiveFrom: { lt: before } }) },

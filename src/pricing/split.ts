@@ -59,11 +59,7 @@ export function splitCharge(
   return { platform, fees, earnings };
 }
 
-function termsOf(
-  versionId: Uuid | null,
-  owner: Uuid,
-  splits: ReadonlyMap<Uuid, SplitTerms>,
-): SplitTerms {
+function termsOf(versionId: Uuid | null, owner: Uuid, splits: ReadonlyMap<Uuid, SplitTerms>): SplitTerms {
   if (versionId === null) return { beneficiaries: [{ tenantId: owner, parts: 1n }] };
   const terms = splits.get(versionId);
   invariant(terms, `the split ${versionId} was not read`);

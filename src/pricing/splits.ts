@@ -132,14 +132,14 @@ export class SplitService {
       const [row] = said.parse(
         await tx.$queryRaw`
           SELECT patchbay.decide_split(
-            ${proposalId}::uuid, ${agrees}::boolean, ${newId(clock)}::uuid, ${at}, ${earliest}) AS said`,
+            ${proposalId}::uuid, ${agrees}::boolean, ${newId(clock)}::uuid, ${at}::timestamptz, ${earliest}::timestamptz) AS said`,
       );
       const outcome = row?.said ?? null;
       if (outcome === null) {
         throw new PatchbayError('NOT_FOUND', 'No such proposal is visible to you.', { field: 'proposal' });
       }
       const proposal = await this.#mustGet(tx, proposalId);
-      const own = decisionOf(proposal, tenantId);
+      const own = proposal.decisions.find((made) => made.tenantId === tenantId)?.agrees ?? null;
       if (own !== agrees) throw refusedDecision(outcome, own);
       // A repetition is no change.
       if (before !== null && !before.consents.some((consent) => consent.tenantId === tenantId)) {
@@ -205,7 +205,7 @@ export class SplitService {
       await tx.$queryRaw`
         SELECT patchbay.propose_split(
           ${id}::uuid, ${newId(this.#deps.clock)}::uuid, ${adapterId}::uuid, ${adapterVersionId}::uuid,
-          ${tenants}::uuid[], ${parts}::bigint[], ${effectiveFrom}, ${at}, ${earliest}) AS said`,
+          ${tenants}::uuid[], ${parts}::bigint[], ${effectiveFrom}::timestamptz, ${at}::timestamptz, ${earliest}::timestamptz) AS said`,
     );
     return row?.said ?? '';
   }
@@ -248,14 +248,6 @@ function refuseProposal(outcome: string, effectiveFrom: Date): void {
   }
 }
 
-function decisionOf(proposal: SplitProposal, tenantId: Uuid): boolean | null {
-  if (tenantId === proposal.ownerTenantId && proposal.state === 'REFUSED') {
-    // Only a withdrawal by the owner is a decision of the owner; others may have refused.
-    return proposal.decisions.some((made) => made.tenantId === tenantId) ? false : null;
-  }
-  return proposal.decisions.find((made) => made.tenantId === tenantId)?.agrees ?? null;
-}
-
 function refusedDecision(outcome: string, own: boolean | null): PatchbayError {
   if (outcome === 'NOT_ASKED') {
     return new PatchbayError('SPLIT_STATE', 'Your consent is not needed for this proposal.', {
@@ -283,10 +275,7 @@ function toSplit(row: {
   return { id, adapterId, adapterVersionId, terms: toSplitTerms(row), effectiveFrom, createdAt };
 }
 
-function toProposal(
-  row: ProposalRow,
-  known: ReadonlyMap<Uuid, SplitProposal['state']>,
-): SplitProposal {
+function toProposal(row: ProposalRow, known: ReadonlyMap<Uuid, SplitProposal['state']>): SplitProposal {
   const decided = new Map(row.consents.map((consent) => [consent.tenantId, consent]));
   // An owner who has withdrawn has decided without being asked.
   const deciders = new Set([...row.consentsNeeded, ...decided.keys()]);

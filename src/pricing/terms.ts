@@ -104,7 +104,8 @@ export function requirePriceTerms(terms: PriceTerms, field: string): void {
 /** Throws BAD_INPUT, naming the field, unless the terms are within the bounds. */
 export function requireRoyaltyTerms(terms: RoyaltyTerms, field: string): void {
   if (terms.kind === 'SHARE') {
-    return requireRange(terms.sharePpm, PRICE_LIMITS.royaltySharePpmMax, `${field}.sharePpm`);
+    requireRange(terms.sharePpm, PRICE_LIMITS.royaltySharePpmMax, `${field}.sharePpm`);
+    return;
   }
   requireRange(terms.inputPerMillion, PRICE_LIMITS.perMillionMax, `${field}.inputPerMillion`);
   requireRange(terms.outputPerMillion, PRICE_LIMITS.perMillionMax, `${field}.outputPerMillion`);
