@@ -90,7 +90,8 @@ export class PricingService {
         const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
           const { tenantId, isFirst } = await priceSubject(tx, subject);
           // Without any price requests are refused, and a refusal is not remembered: the first may begin at once.
-          effectiveFrom = startOf(clock, input.effectiveFrom, isFirst ? 0 : undefined);
+          const nowMs = clock.nowMs();
+          effectiveFrom = startOf(nowMs, input.effectiveFrom, isFirst ? 0 : undefined);
           const currency = await currencyOf(tx);
           if (terms !== null && currency !== null && terms.currency !== currency) {
             throw new PatchbayError('BAD_INPUT', `This installation counts in ${currency}.`, {
@@ -105,7 +106,7 @@ export class PricingService {
               ...subjectWhere(subject),
               ...priceColumns(terms, currency),
               effectiveFrom,
-              createdAt: new Date(clock.nowMs()),
+              createdAt: new Date(nowMs),
             },
           });
           const after = { versionId: id, terms: args.terms, effectiveFrom: effectiveFrom.toISOString() };
@@ -148,9 +149,10 @@ export class PricingService {
       return await database.withTenant(tenantId, async (tx) => {
         const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
           await requireOwnAdapter(tx, tenantId, adapterId);
-          effectiveFrom = startOf(clock, input.effectiveFrom);
+          const nowMs = clock.nowMs();
+          effectiveFrom = startOf(nowMs, input.effectiveFrom);
           const id = newId(clock);
-          const createdAt = new Date(clock.nowMs());
+          const createdAt = new Date(nowMs);
           await tx.royaltyVersion.create({
             data: { id, tenantId, adapterId, ...royaltyColumns(terms), effectiveFrom, createdAt },
           });

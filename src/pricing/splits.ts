@@ -96,8 +96,9 @@ export class SplitService {
     return database.withTenant(tenantId, async (tx) => {
       const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
         const id = newId(clock);
-        const effectiveFrom = startOf(clock, input.effectiveFrom);
-        const outcome = await this.#insert(tx, id, input, effectiveFrom);
+        const nowMs = clock.nowMs();
+        const effectiveFrom = startOf(nowMs, input.effectiveFrom);
+        const outcome = await this.#insert(tx, id, input, effectiveFrom, nowMs);
         refuseProposal(outcome, effectiveFrom);
         const after = { ...args, proposalId: id, state: outcome };
         await recordAudit(tx, clock, { ...action, tenantId, after });
@@ -126,7 +127,7 @@ export class SplitService {
       context,
     };
     await auditDenied(this.#deps, action, () => requireScope(actor, 'payouts:write'));
-    const { at, earliest } = this.#times();
+    const { at, earliest } = timesOf(clock.nowMs());
     return database.withTenant(tenantId, async (tx) => {
       const before = await findProposal(tx, proposalId);
       const [row] = said.parse(
@@ -197,8 +198,9 @@ export class SplitService {
     id: Uuid,
     { adapterId, adapterVersionId, terms }: ProposeSplitInput,
     effectiveFrom: Date,
+    nowMs: number,
   ): Promise<string> {
-    const { at, earliest } = this.#times();
+    const { at, earliest } = timesOf(nowMs);
     const tenants = terms.beneficiaries.map(({ tenantId }) => tenantId);
     const parts = terms.beneficiaries.map((beneficiary) => beneficiary.parts);
     const [row] = said.parse(
@@ -210,16 +212,16 @@ export class SplitService {
     return row?.said ?? '';
   }
 
-  #times(): { readonly at: Date; readonly earliest: Date } {
-    const nowMs = this.#deps.clock.nowMs();
-    return { at: new Date(nowMs), earliest: new Date(nowMs + PRICE_LEAD_MS) };
-  }
-
   async #mustGet(tx: Tx, id: Uuid): Promise<SplitProposal> {
     const row = await findProposal(tx, id);
     if (row === null) throw new PatchbayError('NOT_FOUND', 'No such proposal is visible to you.');
     return toProposal(row, await statesOf(tx, [id]));
   }
+}
+
+/** When something is decided, and when what follows from it can begin. */
+function timesOf(nowMs: number): { readonly at: Date; readonly earliest: Date } {
+  return { at: new Date(nowMs), earliest: new Date(nowMs + PRICE_LEAD_MS) };
 }
 
 function findProposal(tx: Tx, id: Uuid) {

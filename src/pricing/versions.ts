@@ -1,5 +1,4 @@
 import { badCursor, type Page, type PageRequest, requirePageSize } from '../db/page.ts';
-import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { PRICE_LEAD_MS } from './resolver.ts';
@@ -17,10 +16,11 @@ export interface EffectiveVersion {
  * When a new version begins: at the wanted time, or as soon as may be. Throws BAD_INPUT for a time that is too early,
  * because what a time that has passed costs never changes.
  *
+ * @param nowMs when it is made: one reading of the clock, which the row has as its creation too.
  * @param leadMs zero where no process can have remembered that something else applies.
  */
-export function startOf(clock: Clock, wanted: Date | null, leadMs: number = PRICE_LEAD_MS): Date {
-  const earliest = new Date(clock.nowMs() + leadMs);
+export function startOf(nowMs: number, wanted: Date | null, leadMs: number = PRICE_LEAD_MS): Date {
+  const earliest = new Date(nowMs + leadMs);
   if (wanted === null) return earliest;
   if (wanted.getTime() >= earliest.getTime()) return wanted;
   throw new PatchbayError('BAD_INPUT', `It can begin at ${earliest.toISOString()} or later.`, {

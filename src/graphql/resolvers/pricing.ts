@@ -1,5 +1,4 @@
 import { PatchbayError } from '../../kernel/errors.ts';
-import { PRIORITY_CLASSES } from '../../kernel/priority.ts';
 import type { PriceSubject } from '../../pricing/service.ts';
 import type { RoyaltyTerms, SplitTerms, PriceTerms as Terms } from '../../pricing/terms.ts';
 import { toConnection, toPageRequest } from '../connections.ts';
@@ -251,6 +250,6 @@ function toQuote(input: QuoteInput) {
     ...(maxTokens == null ? {} : { maxTokens }),
     adapters: (adapters ?? []).map(toAdapterRef),
     plainBackbone: input.plainBackbone ?? false,
-    priority: input.priority ?? PRIORITY_CLASSES[1],
+    priority: input.priority ?? ('STANDARD' as const),
   };
 }

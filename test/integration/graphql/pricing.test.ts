@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toGlobalId } from '../../../src/graphql/ids.ts';
-import { CONTEXT } from '../../unit/adapter/sample.ts';
 import type { TestKey } from '../../kit/tenancy.ts';
+import { CONTEXT } from '../../unit/adapter/sample.ts';
 import { sampleFiles } from '../adapter/kit.ts';
 import { openStack, type Stack } from './stack.ts';
 

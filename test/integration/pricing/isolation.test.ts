@@ -3,7 +3,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sqlState } from '../../../src/db/errors.ts';
 import { actorOf, OPERATOR, ofBackbone, openPricing, type PricingKit, type SampleAdapter } from './kit.ts';
 
-const TABLES = ['price_version', 'royalty_version', 'split_proposal', 'split_consent', 'split_version'] as const;
+const TABLES = [
+  'price_version',
+  'royalty_version',
+  'split_proposal',
+  'split_consent',
+  'split_version',
+] as const;
 const page = { first: 10, after: null };
 
 let kit: PricingKit;
@@ -78,7 +84,10 @@ describe('what each can count', () => {
 
   test('without a tenant nothing at all', async () => {
     for (const table of TABLES) {
-      const [row] = await kit.db.database.queryApp<{ n: number }>(`SELECT count(*)::int AS n FROM ${table}`, []);
+      const [row] = await kit.db.database.queryApp<{ n: number }>(
+        `SELECT count(*)::int AS n FROM ${table}`,
+        [],
+      );
       expect(row?.n, table).toBe(0);
     }
     const { id } = (await kit.splits.proposals(actorOf(owner), null, page)).items[0] ?? { id: '' };

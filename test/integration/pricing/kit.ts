@@ -93,12 +93,7 @@ export async function openPricing() {
       return { adapterId, versionId, subject: { kind: 'ADAPTER', adapterId } };
     },
 
-    async version(
-      tenantId: Uuid,
-      adapterId: Uuid,
-      backboneDigest: string,
-      number: number,
-    ): Promise<Uuid> {
+    async version(tenantId: Uuid, adapterId: Uuid, backboneDigest: string, number: number): Promise<Uuid> {
       const id = newId(clock);
       await db.admin(
         `INSERT INTO adapter_version (id, tenant_id, adapter_id, number, backbone_id, state, config_sha256,

@@ -197,6 +197,18 @@ describe('setting a price', () => {
     expect(await input()).toBe(done[0]?.terms?.inputPerMillion);
   });
 
+  test('may begin at once, on a clock that goes on while it is set', async () => {
+    let ms = kit.clock.nowMs();
+    const ticking = { nowMs: () => ms++, monotonicMs: () => 0 };
+    const pricing = new PricingService({ database: kit.db.database, clock: ticking });
+    const request = { subject: ofBackbone(backbone), terms: ZERO_PRICE, effectiveFrom: null };
+    const { effectiveFrom, createdAt } = await pricing.setPrice(OPERATOR, {
+      idempotencyKey: randomUUID(),
+      ...request,
+    });
+    expect(effectiveFrom).toEqual(createdAt);
+  });
+
   test('is done once for an idempotency key, and audited', async () => {
     const terms = { ...ZERO_PRICE, inputPerMillion: 3n };
     const request = {
@@ -251,9 +263,9 @@ describe('setting a price', () => {
     }
     await expect(kit.setPrice(ofBackbone(backbone), null)).rejects.toMatchObject({ field: 'terms' });
     await expect(kit.setPrice(ofBackbone('ee'.repeat(32)), {})).rejects.toMatchObject({ code: 'NOT_FOUND' });
-    await expect(
-      kit.setPrice({ kind: 'ADAPTER', adapterId: randomUUID() }, {}),
-    ).rejects.toMatchObject({ code: 'ADAPTER_NOT_FOUND' });
+    await expect(kit.setPrice({ kind: 'ADAPTER', adapterId: randomUUID() }, {})).rejects.toMatchObject({
+      code: 'ADAPTER_NOT_FOUND',
+    });
   });
 });
 

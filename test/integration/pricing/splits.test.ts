@@ -36,7 +36,9 @@ const propose = (parts: Parts, more: { version?: string; from?: Date; actor?: st
 const decide = (tenant: string, proposalId: string, agrees = true) =>
   kit.splits.decide(actorOf(tenant), { proposalId, agrees });
 /** Who earns from the version now, as `tenant parts`; null while the owner earns all. */
-async function inEffect(versionId = adapter.versionId): Promise<readonly (readonly [string, bigint])[] | null> {
+async function inEffect(
+  versionId = adapter.versionId,
+): Promise<readonly (readonly [string, bigint])[] | null> {
   const pinned = await kit.pin(eve, backbone, [versionId]);
   const id = pinned.parts[0]?.splitVersionId ?? null;
   if (id === null) return null;
@@ -174,7 +176,10 @@ describe('a split', () => {
   test('cannot begin before the newest one does', async () => {
     const from = new Date(kit.clock.nowMs() + 10_000);
     await propose([[ann, 1n]], { from });
-    await expect(propose([[owner, 1n]])).rejects.toMatchObject({ code: 'SPLIT_STATE', field: 'effectiveFrom' });
+    await expect(propose([[owner, 1n]])).rejects.toMatchObject({
+      code: 'SPLIT_STATE',
+      field: 'effectiveFrom',
+    });
     await expect(propose([[owner, 1n]], { from })).rejects.toMatchObject({ code: 'SPLIT_STATE' });
   });
 
@@ -217,9 +222,9 @@ describe('a split', () => {
       code: 'ADAPTER_NOT_FOUND',
     });
     const usual = actorOf(owner, ['adapters:write', 'billing:read']);
-    await expect(
-      kit.splits.decide(usual, { proposalId: randomUUID(), agrees: true }),
-    ).rejects.toMatchObject({ code: 'FORBIDDEN' });
+    await expect(kit.splits.decide(usual, { proposalId: randomUUID(), agrees: true })).rejects.toMatchObject({
+      code: 'FORBIDDEN',
+    });
   });
 
   test('is proposed once for an idempotency key', async () => {
