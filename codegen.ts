@@ -32,6 +32,13 @@ const config: CodegenConfig = {
           InferenceRequest: '../../usage/service.ts#RequestView',
           GeneratedToken: '../../engine/port.ts#GeneratedToken as EngineToken',
           EngineStatus: '../access/engine.ts#EngineSnapshot',
+          PriceTerms: '../../pricing/terms.ts#PriceTerms as PriceTermsModel',
+          PriceVersion: '../../pricing/rows.ts#PriceVersion as PriceVersionModel',
+          RoyaltyVersion: '../../pricing/rows.ts#RoyaltyVersion as RoyaltyVersionModel',
+          SplitVersion: '../../pricing/splits.ts#SplitVersion as SplitVersionModel',
+          SplitDecision: '../../pricing/splits.ts#SplitDecision as SplitDecisionModel',
+          SplitProposal: '../../pricing/splits.ts#SplitProposal as SplitProposalModel',
+          Quote: '../../pricing/quote.ts#Quote as QuoteModel',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

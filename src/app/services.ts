@@ -21,6 +21,10 @@ import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
 import { newId } from '../kernel/ids.ts';
 import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
 import { every } from '../metering/periodic.ts';
+import { ensureDefaultPrice } from '../pricing/default-price.ts';
+import { PriceResolver } from '../pricing/resolver.ts';
+import { PricingService } from '../pricing/service.ts';
+import { SplitService } from '../pricing/splits.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
 import { TenantService } from '../tenant/service.ts';
 import { UsageService } from '../usage/service.ts';
@@ -58,6 +62,10 @@ export interface Services {
   readonly metering: Metering;
   readonly inference: InferenceService;
   readonly usage: UsageService;
+  readonly pricing: PricingService;
+  readonly splits: SplitService;
+  readonly prices: PriceResolver;
+  readonly encoder: PromptEncoder;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -71,6 +79,12 @@ export async function startServices(
   const warn = (what: string) => (err: unknown) => logger.warn({ err }, what);
   const registry = { database, clock };
   await registerBackbone(registry, backbone.manifest);
+  if (
+    config.pricing.defaultPrice === 'zero' &&
+    (await ensureDefaultPrice(registry, backbone.manifest.digest))
+  ) {
+    logger.info({ backbone: backbone.manifest.digest }, 'The backbone had no price and has got one of zero');
+  }
 
   const authenticator = new Authenticator(
     { pepper: secret },
@@ -81,6 +95,7 @@ export async function startServices(
   const apiKeys = new ApiKeyService({ pepper: secret }, { ...registry, randomBytes });
 
   const text = openText(backbone.dir, backbone.manifest);
+  const encoder = encoderOf(text);
   const incoming = new IncomingFiles({ folder: folders(config).incoming });
   const adapters = await startAdapters(parts, text, incoming, deps, lifecycle);
 
@@ -100,7 +115,7 @@ export async function startServices(
     { ...INFERENCE_DEFAULTS, maxBlendWeight: DEFAULT_ENGINE_OPTIONS.maxBlendWeight },
     {
       engine,
-      encoder: encoderOf(text),
+      encoder,
       adapters: resolverOf(adapters),
       clock,
       randomBytes,
@@ -119,6 +134,10 @@ export async function startServices(
     metering,
     inference,
     usage: new UsageService({ database }),
+    pricing: new PricingService(registry),
+    splits: new SplitService(registry),
+    prices: new PriceResolver(registry),
+    encoder,
   };
 }
 

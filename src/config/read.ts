@@ -8,6 +8,7 @@ export const SECTIONS = [
   'Engine',
   'Adapters',
   'Metering',
+  'Pricing',
   'GraphQL',
   'Logs',
   'Client commands',

@@ -238,6 +238,19 @@ export function serviceTable(read: Read) {
         ),
       ),
     },
+    pricing: {
+      defaultPrice: read(
+        'Pricing',
+        choice(
+          {
+            env: 'PATCHBAY_DEFAULT_PRICE',
+            doc: 'What a backbone that never had a price gets at the start: `zero`, an explicit version with all prices zero; or `none`, and requests are refused with PRICE_MISSING until an operator sets a price.',
+          },
+          ['zero', 'none'],
+          'zero',
+        ),
+      ),
+    },
     graphql: {
       introspection: read(
         'GraphQL',

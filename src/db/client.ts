@@ -144,6 +144,9 @@ export class Database {
       connectionTimeoutMillis: settings.connectTimeoutMs,
       idleTimeoutMillis: 30_000,
       keepAlive: true,
+      // Prisma writes times without an offset and drops the one that it reads, so the session has to be in UTC,
+      // whatever the server's own setting is.
+      options: '-c timezone=UTC',
     });
     const { appUrl, systemUrl, transactionTimeoutMs } = settings;
     this.app = new RolePool(config('app', appUrl, settings.appConnectionsMax), transactionTimeoutMs, onError);

@@ -4,14 +4,19 @@ import type { Principal } from '../auth/principal.ts';
 import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
 import type { Engine } from '../engine/port.ts';
+import type { PromptEncoder } from '../inference/ports.ts';
 import type { InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { MemoryReport } from '../kernel/memory.ts';
+import type { PriceResolver } from '../pricing/resolver.ts';
+import type { PricingService } from '../pricing/service.ts';
+import type { SplitService } from '../pricing/splits.ts';
 import type { ApiKeyService } from '../tenant/api-keys.ts';
 import type { TenantService } from '../tenant/service.ts';
 import type { UsageService } from '../usage/service.ts';
 import { AdapterAccess } from './access/adapters.ts';
 import { EngineAccess } from './access/engine.ts';
+import { PricingAccess } from './access/pricing.ts';
 import { UsageAccess } from './access/usage.ts';
 
 /** The public methods of a class, so that a test can stand in for it. */
@@ -29,6 +34,7 @@ export interface GraphqlServices {
   readonly inference: Pick<InferenceService, 'infer' | 'generate'>;
   readonly usage: Face<UsageAccess>;
   readonly engine: Face<EngineAccess>;
+  readonly pricing: Face<PricingAccess>;
   readonly health: Health;
 }
 
@@ -50,6 +56,11 @@ interface GraphqlServicesDependencies {
   readonly inference: InferenceService;
   readonly usage: UsageService;
   readonly engine: Engine;
+  readonly pricing: PricingService;
+  readonly splits: SplitService;
+  readonly prices: PriceResolver;
+  /** Counts the tokens of prompts that are to be priced. */
+  readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
   /** Bytes that the process holds in memory now. */
   readonly residentBytes: () => number;
@@ -73,6 +84,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     inference: dependencies.inference,
     usage: new UsageAccess(dependencies),
     engine: new EngineAccess(dependencies),
+    pricing: new PricingAccess(dependencies),
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

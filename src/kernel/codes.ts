@@ -292,6 +292,21 @@ export const ERROR_CODES = {
     meaning: 'The ledger refuses the transfer: it is out of balance, out of range, or does not fit its hold.',
     fix: 'Let the lines sum to zero, name accounts of one asset, and capture no more than is held.',
   },
+  PRICE_MISSING: {
+    status: 409,
+    meaning: 'No price is in effect for the request, and what has no price is refused rather than free.',
+    fix: 'Ask the operator to set a price for the backbone; a price of zero is one.',
+  },
+  PRICE_CONFLICT: {
+    status: 409,
+    meaning: 'Another version of the price or royalty begins at the same time.',
+    fix: 'Choose another time; versions are added and never replaced.',
+  },
+  SPLIT_STATE: {
+    status: 409,
+    meaning: 'The split cannot be proposed or decided like this now.',
+    fix: 'Read the proposals and splits of the adapter, and propose again.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

@@ -11,6 +11,17 @@ import { Backbone, backboneQueries } from './backbone.ts';
 import { baseQueries } from './base.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
+import {
+  PriceTerms,
+  PriceVersion,
+  pricingMutations,
+  pricingQueries,
+  Quote,
+  RoyaltyVersion,
+  SplitDecision,
+  SplitProposal,
+  SplitVersion,
+} from './pricing.ts';
 import { ApiKey, Tenant, tenantMutations, tenantQueries, Viewer } from './tenant.ts';
 import { InferenceRequest, UsageRecord, UsageRow, UsageTotals, usageQueries } from './usage.ts';
 
@@ -23,8 +34,9 @@ export const resolvers = {
     ...adapterQueries,
     ...usageQueries,
     ...engineQueries,
+    ...pricingQueries,
   },
-  Mutation: { ...tenantMutations, ...adapterMutations, ...inferenceMutations },
+  Mutation: { ...tenantMutations, ...adapterMutations, ...inferenceMutations, ...pricingMutations },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
   Tenant,
   ApiKey,
@@ -39,4 +51,11 @@ export const resolvers = {
   UsageTotals,
   InferenceRequest,
   EngineStatus,
+  PriceTerms,
+  PriceVersion,
+  RoyaltyVersion,
+  SplitVersion,
+  SplitDecision,
+  SplitProposal,
+  Quote,
 } satisfies Resolvers;

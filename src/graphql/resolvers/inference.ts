@@ -101,7 +101,8 @@ function toInference(input: InferInput): InferenceInput {
   };
 }
 
-function toMessage({ role, content }: ChatMessageInput): ChatMessage {
+/** A message as the encoder takes it. */
+export function toMessage({ role, content }: ChatMessageInput): ChatMessage {
   return { role: role.toLowerCase(), content };
 }
 
@@ -123,7 +124,7 @@ function toSampling(sampling: SamplingInput): Partial<SamplingParams> {
 }
 
 /** Global ids become raw ones; anything else is a name, which the adapter domain resolves. */
-function toAdapterRef({ adapter, version, weight }: AdapterUseInput, index: number): AdapterRef {
+export function toAdapterRef({ adapter, version, weight }: AdapterUseInput, index: number): AdapterRef {
   const ref = parseGlobalId(adapter);
   if (ref?.type === 'AdapterVersion') {
     if (version == null) return { adapter: ref.key, version: ref.key, weight: weight ?? 1 };

@@ -4,9 +4,13 @@ import { parseAdapterRef } from '../../../src/adapter/resolve.ts';
 import type { EngineInfo, EngineStatus } from '../../../src/engine/port.ts';
 import { createGraphqlServices } from '../../../src/graphql/services.ts';
 import { createHttpServer } from '../../../src/http/server.ts';
+import type { PromptEncoder } from '../../../src/inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/service.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import { PriceResolver } from '../../../src/pricing/resolver.ts';
+import { PricingService } from '../../../src/pricing/service.ts';
+import { SplitService } from '../../../src/pricing/splits.ts';
 import { UsageService } from '../../../src/usage/service.ts';
 import { createTenancy } from '../../kit/tenancy.ts';
 import { CONTEXT } from '../../unit/adapter/sample.ts';
@@ -46,14 +50,15 @@ export async function openStack() {
   await metering.start();
   const engine = new StackEngine();
   engine.script = plays(({ stop }) => Math.min(stop.maxTokens, 5));
+  const encoder: PromptEncoder = {
+    encode: (text) => [...text].map((c) => c.charCodeAt(0) % 1_000),
+    encodeChat: (messages) => messages.map((message) => message.content.length),
+  };
   const inference = new InferenceService(
     { ...INFERENCE_DEFAULTS, maxBlendWeight: 16 },
     {
       engine,
-      encoder: {
-        encode: (text) => [...text].map((c) => c.charCodeAt(0) % 1_000),
-        encodeChat: (messages) => messages.map((message) => message.content.length),
-      },
+      encoder,
       adapters: {
         resolveForInference: (tenantId, refs, backboneDigest) =>
           registry.service.resolveForInference(
@@ -91,6 +96,10 @@ export async function openStack() {
         adapters: registry.service,
         inference,
         usage: new UsageService({ database }),
+        pricing: new PricingService({ database, clock }),
+        splits: new SplitService({ database, clock }),
+        prices: new PriceResolver({ database, clock }),
+        encoder,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,

@@ -255,6 +255,17 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
     },
     inference,
     usage: { summary: missing, records: empty, owned: missing, request: async () => null },
+    pricing: {
+      setPrice: missing,
+      setRoyalty: missing,
+      prices: empty,
+      royalties: empty,
+      splits: empty,
+      proposals: empty,
+      proposeSplit: missing,
+      decideSplit: missing,
+      quote: missing,
+    },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },
   } satisfies GraphqlServices;

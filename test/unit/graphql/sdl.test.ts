@@ -68,13 +68,21 @@ describe('the schema', () => {
       'OpenAdapterUploadInput',
       'FinalizeAdapterUploadInput',
       'InferInput',
+      'SetPriceInput',
+      'SetRoyaltyInput',
+      'ProposeSplitInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);
       expect(isInputObjectType(type) && String(type.getFields().idempotencyKey?.type), name).toBe('String!');
     }
     // The others must say why they need none: they set a state, so that repeating them changes nothing.
-    const setting = ['RevokeApiKeyInput', 'SetAdapterVisibilityInput', 'RetireAdapterVersionInput'];
+    const setting = [
+      'RevokeApiKeyInput',
+      'SetAdapterVisibilityInput',
+      'RetireAdapterVersionInput',
+      'DecideSplitInput',
+    ];
     const inputs = fieldsOf(schema.getMutationType() ?? expect.fail()).map(
       (field) => getNamedType(field.args[0]?.type ?? field.type).name,
     );

@@ -1,0 +1,251 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { actorOf, ofBackbone, openPricing, type PricingKit, type SampleAdapter } from './kit.ts';
+
+let kit: PricingKit;
+let backbone: string;
+let owner: string;
+let ann: string;
+let bob: string;
+let eve: string;
+let adapter: SampleAdapter;
+
+beforeAll(async () => {
+  kit = await openPricing();
+  backbone = await kit.backbone();
+  await kit.setPrice(ofBackbone(backbone), {});
+  [owner = '', ann = '', bob = '', eve = ''] = await Promise.all([1, 2, 3, 4].map(() => kit.tenant()));
+});
+afterAll(() => kit.db.dispose());
+beforeEach(async () => {
+  kit.clock.advance(60_000);
+  adapter = await kit.adapter(owner, backbone);
+});
+
+const page = { first: 10, after: null };
+type Parts = readonly (readonly [string, bigint])[];
+
+const propose = (parts: Parts, more: { version?: string; from?: Date; actor?: string; key?: string } = {}) =>
+  kit.splits.propose(actorOf(more.actor ?? owner), {
+    idempotencyKey: more.key ?? randomUUID(),
+    adapterId: adapter.adapterId,
+    adapterVersionId: more.version ?? null,
+    terms: { beneficiaries: parts.map(([tenantId, share]) => ({ tenantId, parts: share })) },
+    effectiveFrom: more.from ?? null,
+  });
+const decide = (tenant: string, proposalId: string, agrees = true) =>
+  kit.splits.decide(actorOf(tenant), { proposalId, agrees });
+/** Who earns from the version now, as `tenant parts`; null while the owner earns all. */
+async function inEffect(
+  versionId = adapter.versionId,
+): Promise<readonly (readonly [string, bigint])[] | null> {
+  const pinned = await kit.pin(eve, backbone, [versionId]);
+  const id = pinned.parts[0]?.splitVersionId ?? null;
+  if (id === null) return null;
+  const terms = (await kit.resolver.splits(pinned)).get(id);
+  return terms?.beneficiaries.map(({ tenantId, parts }) => [tenantId, parts] as const) ?? null;
+}
+const soon = () => kit.clock.advance(2_000);
+
+describe('a split', () => {
+  test('needs nobody’s consent while nobody’s share but the owner’s falls', async () => {
+    expect(await inEffect()).toBeNull();
+    const first = await propose([
+      [owner, 3n],
+      [ann, 1n],
+    ]);
+    expect(first).toMatchObject({ state: 'ACTIVE', decisions: [] });
+    expect(await inEffect()).toBeNull();
+    soon();
+    expect(await inEffect()).toEqual([
+      [owner, 3n],
+      [ann, 1n],
+    ]);
+    // The same quarter in other parts, and the owner gives up the rest.
+    expect(
+      await propose([
+        [ann, 25n],
+        [bob, 75n],
+      ]),
+    ).toMatchObject({ state: 'ACTIVE' });
+  });
+
+  test('waits for everyone whose share falls, and for nobody else', async () => {
+    await propose([
+      [owner, 1n],
+      [ann, 1n],
+      [bob, 1n],
+    ]);
+    soon();
+    const proposal = await propose([
+      [owner, 4n],
+      [ann, 3n],
+      [bob, 3n],
+    ]);
+    expect(proposal.state).toBe('PENDING');
+    expect(new Set(proposal.decisions.map(({ tenantId }) => tenantId))).toEqual(new Set([ann, bob]));
+    soon();
+    expect(await inEffect()).toEqual([
+      [owner, 1n],
+      [ann, 1n],
+      [bob, 1n],
+    ]);
+    expect(await decide(ann, proposal.id)).toMatchObject({ state: 'PENDING' });
+    expect(await decide(ann, proposal.id)).toMatchObject({ state: 'PENDING' });
+    await expect(decide(owner, proposal.id)).rejects.toMatchObject({ code: 'SPLIT_STATE' });
+    await expect(decide(eve, proposal.id)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    const done = await decide(bob, proposal.id);
+    expect(done).toMatchObject({ state: 'ACTIVE', split: { adapterId: adapter.adapterId } });
+    soon();
+    expect(await inEffect()).toEqual([
+      [owner, 4n],
+      [ann, 3n],
+      [bob, 3n],
+    ]);
+    await expect(decide(bob, proposal.id, false)).rejects.toMatchObject({ code: 'SPLIT_STATE' });
+    // Ann's decision is in the log once.
+    const audit = await kit.db.admin<{ tenant_id: string }>(
+      `SELECT tenant_id FROM audit_log WHERE action = 'split.decide' AND target_id = $1 AND outcome = 'DONE'`,
+      [proposal.id],
+    );
+    expect(audit.map((row) => row.tenant_id).sort()).toEqual([ann, bob].sort());
+  });
+
+  test('is compared as exact fractions, past what a double can tell apart', async () => {
+    const large = 10n ** 15n;
+    await propose([
+      [owner, large - 1n],
+      [ann, large],
+    ]);
+    soon();
+    // (10^15 − 1) / (2 × 10^15 − 2) is a half: less than 10^15 / (2 × 10^15 − 1) by one part in 10^30.
+    expect(
+      await propose([
+        [owner, large - 1n],
+        [ann, large - 1n],
+      ]),
+    ).toMatchObject({ state: 'PENDING', decisions: [{ tenantId: ann }] });
+  });
+
+  test('is refused by one, or withdrawn by the owner, for good', async () => {
+    await propose([[ann, 1n]]);
+    soon();
+    const refused = await propose([[owner, 1n]]);
+    expect(await decide(ann, refused.id, false)).toMatchObject({ state: 'REFUSED' });
+    await expect(decide(ann, refused.id, true)).rejects.toMatchObject({ code: 'SPLIT_STATE' });
+    const withdrawn = await propose([[owner, 1n]]);
+    expect(await decide(owner, withdrawn.id, false)).toMatchObject({ state: 'REFUSED' });
+    await expect(decide(ann, withdrawn.id, true)).rejects.toMatchObject({ code: 'SPLIT_STATE' });
+    soon();
+    expect(await inEffect()).toEqual([[ann, 1n]]);
+  });
+
+  test('becomes stale when another follows first, so that no consent counts for more than was read', async () => {
+    await propose([
+      [owner, 1n],
+      [ann, 1n],
+    ]);
+    soon();
+    const slow = await propose([
+      [owner, 3n],
+      [ann, 1n],
+    ]);
+    kit.clock.advance(10);
+    const fast = await propose([[ann, 1n]]);
+    expect(fast.state).toBe('ACTIVE');
+    await expect(decide(ann, slow.id)).rejects.toMatchObject({
+      code: 'SPLIT_STATE',
+      meta: { state: 'STALE' },
+    });
+    const { items } = await kit.splits.proposals(actorOf(ann), adapter.adapterId, page);
+    expect(items.map(({ state }) => state)).toEqual(['ACTIVE', 'STALE', 'ACTIVE']);
+  });
+
+  test('begins when it was to begin, or when the last consent came if that was later', async () => {
+    await propose([[ann, 1n]]);
+    soon();
+    const from = new Date(kit.clock.nowMs() + 10_000);
+    const early = await propose([[bob, 1n]], { from });
+    expect((await decide(ann, early.id)).split?.effectiveFrom).toEqual(from);
+    const later = new Date(from.getTime() + 1);
+    const late = await propose([[ann, 1n]], { from: later });
+    kit.clock.set(later.getTime() + 60_000);
+    expect((await decide(bob, late.id)).split?.effectiveFrom).toEqual(new Date(kit.clock.nowMs() + 2_000));
+  });
+
+  test('cannot begin before the newest one does', async () => {
+    const from = new Date(kit.clock.nowMs() + 10_000);
+    await propose([[ann, 1n]], { from });
+    await expect(propose([[owner, 1n]])).rejects.toMatchObject({
+      code: 'SPLIT_STATE',
+      field: 'effectiveFrom',
+    });
+    await expect(propose([[owner, 1n]], { from })).rejects.toMatchObject({ code: 'SPLIT_STATE' });
+  });
+
+  test('of a version stands before that of its adapter, and its first one needs consent against that', async () => {
+    await propose([
+      [owner, 1n],
+      [ann, 1n],
+    ]);
+    soon();
+    const second = await kit.version(owner, adapter.adapterId, backbone, 2);
+    const own = await propose([[bob, 1n]], { version: second });
+    expect(own).toMatchObject({ state: 'PENDING', decisions: [{ tenantId: ann }] });
+    await decide(ann, own.id);
+    soon();
+    expect(await inEffect(second)).toEqual([[bob, 1n]]);
+    expect(await inEffect()).toEqual([
+      [owner, 1n],
+      [ann, 1n],
+    ]);
+    const scope = { adapterId: adapter.adapterId, adapterVersionId: second };
+    expect((await kit.splits.list(actorOf(owner), scope, page)).items).toHaveLength(1);
+  });
+
+  test('is for the owner, of real tenants, each once, with positive parts', async () => {
+    await expect(propose([[eve, 1n]], { actor: eve })).rejects.toMatchObject({ code: 'ADAPTER_NOT_FOUND' });
+    await expect(propose([[randomUUID(), 1n]])).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      field: 'beneficiaries',
+    });
+    await expect(propose([[ann, 0n]])).rejects.toMatchObject({ field: 'beneficiaries.0.parts' });
+    await expect(propose([])).rejects.toMatchObject({ field: 'beneficiaries' });
+    await expect(
+      propose([
+        [ann, 1n],
+        [ann, 1n],
+      ]),
+    ).rejects.toMatchObject({ field: 'beneficiaries' });
+    const foreign = await kit.adapter(eve, backbone);
+    await expect(propose([[ann, 1n]], { version: foreign.versionId })).rejects.toMatchObject({
+      code: 'ADAPTER_NOT_FOUND',
+    });
+    const usual = actorOf(owner, ['adapters:write', 'billing:read']);
+    await expect(kit.splits.decide(usual, { proposalId: randomUUID(), agrees: true })).rejects.toMatchObject({
+      code: 'FORBIDDEN',
+    });
+  });
+
+  test('is proposed once for an idempotency key', async () => {
+    const key = randomUUID();
+    const first = await propose([[ann, 1n]], { key });
+    expect(await propose([[ann, 1n]], { key })).toEqual(first);
+    await expect(propose([[ann, 2n]], { key })).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
+  });
+});
+
+test('consents that arrive at once make one split; proposals that race for one base make one', async () => {
+  const crowd = await Promise.all(Array.from({ length: 8 }, () => kit.tenant()));
+  await propose(crowd.map((tenant) => [tenant, 1n]));
+  soon();
+  const proposals = await Promise.all([1, 2, 3].map(() => propose([[owner, 1n]])));
+  const said = await Promise.allSettled(
+    crowd.flatMap((tenant) => proposals.map(({ id }) => decide(tenant, id))),
+  );
+  const codes = said.flatMap((each) => (each.status === 'rejected' ? [each.reason.code] : []));
+  expect(new Set(codes).size === 0 || new Set(codes).has('SPLIT_STATE')).toBe(true);
+  expect(codes.every((code) => code === 'SPLIT_STATE')).toBe(true);
+  const { items } = await kit.splits.proposals(actorOf(owner), adapter.adapterId, page);
+  expect(items.map(({ state }) => state).sort()).toEqual(['ACTIVE', 'ACTIVE', 'STALE', 'STALE']);
+});
