@@ -22,6 +22,9 @@ import { newId } from '../kernel/ids.ts';
 import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
 import { every } from '../metering/periodic.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
+import { AuditService } from '../tenant/audit-log.ts';
+import { MemberService } from '../tenant/members.ts';
+import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
 import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
@@ -53,6 +56,9 @@ export interface Services {
   readonly authenticator: Authenticator;
   readonly tenants: TenantService;
   readonly apiKeys: ApiKeyService;
+  readonly members: MemberService;
+  readonly quotas: QuotaService;
+  readonly audit: AuditService;
   readonly adapters: AdapterService;
   readonly incoming: IncomingFiles;
   readonly metering: Metering;
@@ -84,8 +90,9 @@ export async function startServices(
   const incoming = new IncomingFiles({ folder: folders(config).incoming });
   const adapters = await startAdapters(parts, text, incoming, deps, lifecycle);
 
+  const recorder = { ...METERING_DEFAULTS.recorder, quotas: config.quotas };
   const metering = new Metering(
-    { ...METERING_DEFAULTS, leaseMs: config.metering.leaseMs },
+    { ...METERING_DEFAULTS, leaseMs: config.metering.leaseMs, recorder },
     {
       ...registry,
       onBackgroundError: (task, err) => logger.warn({ err, task }, 'Metering will try again'),
@@ -114,6 +121,9 @@ export async function startServices(
     authenticator,
     tenants,
     apiKeys,
+    members: new MemberService(registry),
+    quotas: new QuotaService({ defaults: config.quotas }, registry),
+    audit: new AuditService(registry),
     adapters,
     incoming,
     metering,
@@ -163,6 +173,7 @@ async function startAdapters(
   lifecycle.add('clean-up', () => sweep.stop());
   const uploads = {
     limits,
+    quotas: config.quotas,
     ttlMs: config.adapters.uploadTtlMs,
     secret,
     get baseUrl() {

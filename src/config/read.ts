@@ -8,6 +8,7 @@ export const SECTIONS = [
   'Engine',
   'Adapters',
   'Metering',
+  'Quotas',
   'GraphQL',
   'Logs',
   'Client commands',

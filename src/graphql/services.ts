@@ -8,6 +8,9 @@ import type { InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { MemoryReport } from '../kernel/memory.ts';
 import type { ApiKeyService } from '../tenant/api-keys.ts';
+import type { AuditService } from '../tenant/audit-log.ts';
+import type { MemberService } from '../tenant/members.ts';
+import type { QuotaService } from '../tenant/quotas.ts';
 import type { TenantService } from '../tenant/service.ts';
 import type { UsageService } from '../usage/service.ts';
 import { AdapterAccess } from './access/adapters.ts';
@@ -21,6 +24,9 @@ type Face<T> = { readonly [K in keyof T]: T[K] };
 export interface GraphqlServices {
   readonly tenants: Pick<TenantService, 'getMany' | 'list' | 'create'>;
   readonly apiKeys: Pick<ApiKeyService, 'get' | 'list' | 'create' | 'rotate' | 'revoke'>;
+  readonly members: Pick<MemberService, 'getMany' | 'list' | 'add' | 'setRole' | 'remove'>;
+  readonly quotas: Pick<QuotaService, 'read' | 'set'>;
+  readonly audit: Pick<AuditService, 'list' | 'denied' | 'seen'>;
   readonly adapters: Face<AdapterAccess>;
   readonly backbones: {
     list(principal: Principal, page: PageRequest): Promise<Page<BackboneModel>>;
@@ -46,6 +52,9 @@ interface GraphqlServicesDependencies {
   readonly clock: Clock;
   readonly tenants: TenantService;
   readonly apiKeys: ApiKeyService;
+  readonly members: MemberService;
+  readonly quotas: QuotaService;
+  readonly audit: AuditService;
   readonly adapters: AdapterService;
   readonly inference: InferenceService;
   readonly usage: UsageService;
@@ -65,6 +74,9 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
   return {
     tenants: dependencies.tenants,
     apiKeys: dependencies.apiKeys,
+    members: dependencies.members,
+    quotas: dependencies.quotas,
+    audit: dependencies.audit,
     adapters: new AdapterAccess({ ...dependencies, servedBackboneDigest: engine.info.backboneDigest }),
     backbones: {
       list: (principal, page) => adapters.backbones(principal.tenantId, page),

@@ -10,6 +10,7 @@ import {
 import { Backbone, backboneQueries } from './backbone.ts';
 import { baseQueries } from './base.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
+import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import { ApiKey, Tenant, tenantMutations, tenantQueries, Viewer } from './tenant.ts';
 import { InferenceRequest, UsageRecord, UsageRow, UsageTotals, usageQueries } from './usage.ts';
@@ -19,16 +20,20 @@ export const resolvers = {
   Query: {
     ...baseQueries,
     ...tenantQueries,
+    ...governanceQueries,
     ...backboneQueries,
     ...adapterQueries,
     ...usageQueries,
     ...engineQueries,
   },
-  Mutation: { ...tenantMutations, ...adapterMutations, ...inferenceMutations },
+  Mutation: { ...tenantMutations, ...governanceMutations, ...adapterMutations, ...inferenceMutations },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
   Tenant,
   ApiKey,
   Viewer,
+  Member,
+  Quota,
+  AuditRecord,
   Backbone,
   Adapter,
   AdapterVersion,

@@ -65,6 +65,7 @@ describe('the schema', () => {
       'CreateTenantInput',
       'CreateApiKeyInput',
       'RotateApiKeyInput',
+      'AddMemberInput',
       'OpenAdapterUploadInput',
       'FinalizeAdapterUploadInput',
       'InferInput',
@@ -74,7 +75,14 @@ describe('the schema', () => {
       expect(isInputObjectType(type) && String(type.getFields().idempotencyKey?.type), name).toBe('String!');
     }
     // The others must say why they need none: they set a state, so that repeating them changes nothing.
-    const setting = ['RevokeApiKeyInput', 'SetAdapterVisibilityInput', 'RetireAdapterVersionInput'];
+    const setting = [
+      'RevokeApiKeyInput',
+      'SetAdapterVisibilityInput',
+      'RetireAdapterVersionInput',
+      'SetMemberRoleInput',
+      'RemoveMemberInput',
+      'SetTenantQuotasInput',
+    ];
     const inputs = fieldsOf(schema.getMutationType() ?? expect.fail()).map(
       (field) => getNamedType(field.args[0]?.type ?? field.type).name,
     );
