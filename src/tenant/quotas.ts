@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { type Actor, reaches, requireOperator, requireScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
@@ -104,14 +105,10 @@ export class QuotaService {
       await tx.$executeRaw`
         INSERT INTO tenant_quota (tenant_id, updated_at) VALUES (${tenantId}::uuid, ${updatedAt})
         ON CONFLICT (tenant_id) DO UPDATE SET updated_at = excluded.updated_at`;
-      const before = await tx.tenantQuota.findUniqueOrThrow({ where: { tenantId } });
-      const after = await tx.tenantQuota.update({ where: { tenantId }, data });
-      await recordAudit(tx, clock, {
-        ...action,
-        tenantId,
-        before: limitsOf(before, changes),
-        after: limitsOf(after, changes),
-      });
+      const before = limitsOf(await tx.tenantQuota.findUniqueOrThrow({ where: { tenantId } }), changes);
+      const after = limitsOf(await tx.tenantQuota.update({ where: { tenantId }, data }), changes);
+      if (isDeepStrictEqual(before, after)) return;
+      await recordAudit(tx, clock, { ...action, tenantId, before, after });
     });
     return database.withTenant(tenantId, (tx) => this.states(tx, tenantId));
   }
