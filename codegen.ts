@@ -21,6 +21,9 @@ const config: CodegenConfig = {
         mappers: {
           Tenant: '../../tenant/service.ts#Tenant as TenantModel',
           ApiKey: '../../tenant/api-keys.ts#ApiKey as ApiKeyModel',
+          Member: '../../tenant/members.ts#Member as MemberModel',
+          Quota: '../../tenant/quotas.ts#QuotaState',
+          AuditRecord: '../../tenant/audit-log.ts#AuditRecord as AuditModel',
           Backbone: '../../adapter/types.ts#BackboneModel',
           Adapter: '../../adapter/types.ts#AdapterModel',
           AdapterVersion: '../../adapter/types.ts#AdapterVersionModel',

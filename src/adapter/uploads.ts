@@ -3,6 +3,7 @@ import type { Tx } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
+import { NO_QUOTAS, type QuotaLimits } from '../kernel/quota.ts';
 import { requireBackbone } from './backbones.ts';
 import {
   ADAPTER_FILES,
@@ -13,6 +14,7 @@ import {
   isAdapterFileName,
   type UploadQuota,
 } from './limits.ts';
+import { requireUploadQuotas } from './quotas.ts';
 import { findUpload, requireVersion } from './rows.ts';
 import { uploadToken } from './tokens.ts';
 import type { AdapterUploadModel, AdapterVersionModel, DeclaredFile, UploadTarget } from './types.ts';
@@ -24,6 +26,8 @@ const SHA256 = /^[0-9a-f]{64}$/;
 export interface UploadOptions {
   readonly limits: AdapterLimits;
   readonly quota?: UploadQuota;
+  /** Limits of tenants for whom the operator has set none; without them, none. */
+  readonly quotas?: QuotaLimits;
   /** How long an upload accepts bytes. */
   readonly ttlMs: number;
   /** Server-side secret that tokens are derived from. */
@@ -37,6 +41,8 @@ export interface OpenUploadInput {
   readonly name: string;
   readonly backboneDigest: string;
   readonly files: readonly DeclaredFile[];
+  /** True for what the program itself uploads: a quota must not keep an installation from starting. */
+  readonly exempt?: boolean;
 }
 
 /** Opens an upload in the tenant's transaction; creates the adapter when its name is new. */
@@ -57,6 +63,10 @@ export async function openUpload(
   const backbone = await requireBackbone(tx, input.backboneDigest);
   const now = new Date(clock.nowMs());
   await requireQuota(tx, options.quota ?? DEFAULT_UPLOAD_QUOTA, tenantId, files, now);
+  if (input.exempt !== true) {
+    const bytes = files.reduce((sum, { size }) => sum + Number(size), 0);
+    await requireUploadQuotas(tx, options.quotas ?? NO_QUOTAS, { tenantId, name: input.name, bytes, now });
+  }
   const adapterId = await touchAdapter(tx, clock, tenantId, input.name);
   const id = newId(clock);
   const expiresAt = new Date(now.getTime() + options.ttlMs);

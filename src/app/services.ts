@@ -26,6 +26,9 @@ import { PriceResolver } from '../pricing/resolver.ts';
 import { PricingService } from '../pricing/service.ts';
 import { SplitService } from '../pricing/splits.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
+import { AuditService } from '../tenant/audit-log.ts';
+import { MemberService } from '../tenant/members.ts';
+import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
 import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
@@ -57,6 +60,9 @@ export interface Services {
   readonly authenticator: Authenticator;
   readonly tenants: TenantService;
   readonly apiKeys: ApiKeyService;
+  readonly members: MemberService;
+  readonly quotas: QuotaService;
+  readonly audit: AuditService;
   readonly adapters: AdapterService;
   readonly incoming: IncomingFiles;
   readonly metering: Metering;
@@ -99,8 +105,9 @@ export async function startServices(
   const incoming = new IncomingFiles({ folder: folders(config).incoming });
   const adapters = await startAdapters(parts, text, incoming, deps, lifecycle);
 
+  const recorder = { ...METERING_DEFAULTS.recorder, quotas: config.quotas };
   const metering = new Metering(
-    { ...METERING_DEFAULTS, leaseMs: config.metering.leaseMs },
+    { ...METERING_DEFAULTS, leaseMs: config.metering.leaseMs, recorder },
     {
       ...registry,
       onBackgroundError: (task, err) => logger.warn({ err, task }, 'Metering will try again'),
@@ -129,6 +136,9 @@ export async function startServices(
     authenticator,
     tenants,
     apiKeys,
+    members: new MemberService(registry),
+    quotas: new QuotaService({ defaults: config.quotas }, registry),
+    audit: new AuditService(registry),
     adapters,
     incoming,
     metering,
@@ -182,6 +192,7 @@ async function startAdapters(
   lifecycle.add('clean-up', () => sweep.stop());
   const uploads = {
     limits,
+    quotas: config.quotas,
     ttlMs: config.adapters.uploadTtlMs,
     secret,
     get baseUrl() {

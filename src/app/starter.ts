@@ -72,7 +72,7 @@ async function register(
     }),
   );
   const upload = await database.withTenant(tenantId, (tx) =>
-    adapters.openUpload(tx, tenantId, { name, backboneDigest, files }),
+    adapters.openUpload(tx, tenantId, { name, backboneDigest, files, exempt: true }),
   );
   for (const file of upload.files) {
     await incoming.append(file.id, createReadStream(join(folder, file.name)), 0);

@@ -4,6 +4,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { hashKey, parseKey } from './key-format.ts';
 import type { Principal } from './principal.ts';
+import { type MemberRole, scopesWithin } from './roles.ts';
 
 /** How to authenticate. */
 export interface AuthenticatorOptions {
@@ -33,6 +34,10 @@ interface FoundKey {
   readonly tenant_state: string;
   readonly expires_at: Date | null;
   readonly revoked_at: Date | null;
+  /** Null, like what follows, for a service key. */
+  readonly member_id: Uuid | null;
+  readonly member_role: MemberRole | null;
+  readonly member_removed_at: Date | null;
 }
 
 interface CacheEntry {
@@ -67,7 +72,7 @@ export class Authenticator {
     const nowMs = this.dependencies.clock.nowMs();
     if (found === null || !isUsable(found, nowMs)) throw unauthenticated();
     this.noteUse(found.key_id, nowMs);
-    return { kind: found.kind, tenantId: found.tenant_id, keyId: found.key_id, scopes: found.scopes };
+    return toPrincipal(found);
   }
 
   /** Forgets what is believed of every key, so that the next use asks the database. */
@@ -134,9 +139,16 @@ export class Authenticator {
 function isUsable(key: FoundKey, nowMs: number): boolean {
   return (
     key.revoked_at === null &&
+    key.member_removed_at === null &&
     (key.expires_at === null || key.expires_at.getTime() > nowMs) &&
     key.tenant_state === 'ACTIVE'
   );
+}
+
+function toPrincipal(key: FoundKey): Principal {
+  const { kind, tenant_id: tenantId, key_id: keyId, scopes, member_id: memberId, member_role: role } = key;
+  if (memberId === null || role === null) return { kind, tenantId, keyId, scopes };
+  return { kind, tenantId, keyId, scopes: scopesWithin(role, scopes), member: { id: memberId, role } };
 }
 
 function unauthenticated(): PatchbayError {

@@ -1,6 +1,7 @@
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import type { MemberRole } from './roles.ts';
 
 /** Everything that a key can be allowed to do. */
 export const SCOPES = [
@@ -11,6 +12,8 @@ export const SCOPES = [
   'keys:write',
   'billing:read',
   'payouts:write',
+  'members:write',
+  'audit:read',
 ] as const;
 export type Scope = (typeof SCOPES)[number];
 
@@ -23,7 +26,16 @@ export interface Principal {
   /** The platform tenant for operators. */
   readonly tenantId: Uuid;
   readonly keyId: Uuid;
+  /** What it may do: the key's scopes, and of a member's key those that the member's role allows. */
   readonly scopes: readonly string[];
+  /** Whose key it is; absent for a service key, which is the tenant's own. */
+  readonly member?: PrincipalMember;
+}
+
+/** The member that a key belongs to. A person who signs in will be one too, with a session in place of the key. */
+export interface PrincipalMember {
+  readonly id: Uuid;
+  readonly role: MemberRole;
 }
 
 /** The program itself, where it does what otherwise an operator would: the first start creates tenants and keys. */

@@ -1,5 +1,6 @@
 import type { Read } from './read.ts';
 import { processTable } from './table-process.ts';
+import { quotaTable } from './table-quota.ts';
 import { serviceTable } from './table-service.ts';
 
 /**
@@ -7,5 +8,5 @@ import { serviceTable } from './table-service.ts';
  * and so do `patchbay config` and docs/reference/configuration.md.
  */
 export function layout(read: Read) {
-  return { ...processTable(read), ...serviceTable(read) };
+  return { ...processTable(read), ...serviceTable(read), ...quotaTable(read) };
 }

@@ -5,6 +5,7 @@ import { isUuid, type Uuid } from '../kernel/ids.ts';
 export const NODE_TYPES = [
   'Tenant',
   'ApiKey',
+  'Member',
   'Backbone',
   'Adapter',
   'AdapterVersion',

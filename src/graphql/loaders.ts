@@ -2,6 +2,7 @@ import DataLoader from 'dataloader';
 import type { AdapterModel, AdapterVersionModel, BackboneModel } from '../adapter/types.ts';
 import type { Principal } from '../auth/principal.ts';
 import { PatchbayError } from '../kernel/errors.ts';
+import type { Member } from '../tenant/members.ts';
 import type { Tenant } from '../tenant/service.ts';
 import type { GraphqlServices } from './services.ts';
 
@@ -12,6 +13,7 @@ export interface Loaders {
   /** By the adapter's id: its newest version that is ready. */
   readonly latestVersion: DataLoader<string, AdapterVersionModel | null>;
   readonly tenant: DataLoader<string, Tenant | null>;
+  readonly member: DataLoader<string, Member | null>;
   readonly backbone: DataLoader<string, BackboneModel | null>;
 }
 
@@ -33,7 +35,7 @@ export function createLoaders(principal: Principal | undefined, services: Graphq
       },
       { maxBatchSize: BATCH_MAX },
     );
-  const { adapters, backbones, tenants } = services;
+  const { adapters, backbones, members, tenants } = services;
   return {
     adapter: batched(
       (caller, ids) => adapters.getMany(caller, ids),
@@ -49,6 +51,10 @@ export function createLoaders(principal: Principal | undefined, services: Graphq
     ),
     tenant: batched(
       (caller, ids) => tenants.getMany(caller, ids),
+      ({ id }) => id,
+    ),
+    member: batched(
+      (caller, ids) => members.getMany(caller, ids),
       ({ id }) => id,
     ),
     backbone: batched(

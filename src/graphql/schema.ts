@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { invariant } from '../kernel/errors.ts';
+import { auditRootFields } from './audit.ts';
 import {
   buildSchema,
   type GraphQLFieldResolver,
@@ -28,7 +29,7 @@ export function readSdl(folder: string = SCHEMA_FOLDER): string {
 
 /** The executable schema: the SDL with this folder's resolvers and scalars attached. */
 export function createSchema(): GraphQLSchema {
-  return attach(buildSchema(readSdl()), resolvers);
+  return auditRootFields(attach(buildSchema(readSdl()), resolvers));
 }
 
 /** A field's behaviour: a resolver, or for subscriptions a source and a resolver. */

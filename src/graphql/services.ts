@@ -12,6 +12,9 @@ import type { PriceResolver } from '../pricing/resolver.ts';
 import type { PricingService } from '../pricing/service.ts';
 import type { SplitService } from '../pricing/splits.ts';
 import type { ApiKeyService } from '../tenant/api-keys.ts';
+import type { AuditService } from '../tenant/audit-log.ts';
+import type { MemberService } from '../tenant/members.ts';
+import type { QuotaService } from '../tenant/quotas.ts';
 import type { TenantService } from '../tenant/service.ts';
 import type { UsageService } from '../usage/service.ts';
 import { AdapterAccess } from './access/adapters.ts';
@@ -26,6 +29,9 @@ type Face<T> = { readonly [K in keyof T]: T[K] };
 export interface GraphqlServices {
   readonly tenants: Pick<TenantService, 'getMany' | 'list' | 'create'>;
   readonly apiKeys: Pick<ApiKeyService, 'get' | 'list' | 'create' | 'rotate' | 'revoke'>;
+  readonly members: Pick<MemberService, 'getMany' | 'list' | 'add' | 'setRole' | 'remove'>;
+  readonly quotas: Pick<QuotaService, 'read' | 'set'>;
+  readonly audit: Pick<AuditService, 'list' | 'denied' | 'seen'>;
   readonly adapters: Face<AdapterAccess>;
   readonly backbones: {
     list(principal: Principal, page: PageRequest): Promise<Page<BackboneModel>>;
@@ -52,6 +58,9 @@ interface GraphqlServicesDependencies {
   readonly clock: Clock;
   readonly tenants: TenantService;
   readonly apiKeys: ApiKeyService;
+  readonly members: MemberService;
+  readonly quotas: QuotaService;
+  readonly audit: AuditService;
   readonly adapters: AdapterService;
   readonly inference: InferenceService;
   readonly usage: UsageService;
@@ -76,6 +85,9 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
   return {
     tenants: dependencies.tenants,
     apiKeys: dependencies.apiKeys,
+    members: dependencies.members,
+    quotas: dependencies.quotas,
+    audit: dependencies.audit,
     adapters: new AdapterAccess({ ...dependencies, servedBackboneDigest: engine.info.backboneDigest }),
     backbones: {
       list: (principal, page) => adapters.backbones(principal.tenantId, page),

@@ -1,6 +1,7 @@
 import type { GeneratedToken } from '../engine/port.ts';
 import { PatchbayError, type PublicError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import { quotaExceeded } from '../kernel/quota.ts';
 import type { Lease } from '../metering/lease.ts';
 import { every, type Periodic, pause } from '../metering/periodic.ts';
 import { leaseLost, type MeteringRecorder } from '../metering/recorder.ts';
@@ -194,6 +195,7 @@ export class InferenceService {
     const prepared = await intake.prepare(caller, normal, keyHash);
     const outcome = await this.deps.recorder.admit(prepared.admission);
     if (outcome.kind === 'admitted') return this.launch(prepared, outcome.instanceId, options);
+    if (outcome.kind === 'refused') throw quotaExceeded(outcome.refusal);
     const winner = await this.findEarlier(caller, normal, keyHash);
     if (winner !== null) return winner;
     // The request that held the key was refused in between; the key is free for the next attempt.

@@ -58,6 +58,16 @@ export const ERROR_CODES = {
     meaning: 'The API key is revoked, expired or already rotated.',
     fix: 'Use the key that replaced it, or create a new one.',
   },
+  QUOTA_EXCEEDED: {
+    status: 429,
+    meaning: 'A quota of the tenant is used up; the error says which, its limit and when to retry.',
+    fix: 'Retry after `retryAfterMs`, or ask the operator to raise the quota.',
+  },
+  MEMBER_STATE: {
+    status: 409,
+    meaning: 'The member was removed, or is the last owner of the tenant.',
+    fix: 'Read the members first; make somebody else an owner before the last one goes.',
+  },
   QUERY_TOO_COMPLEX: {
     status: 400,
     meaning: 'The operation exceeds a depth, alias, token or cost limit.',

@@ -3,6 +3,7 @@ import type { FinishReason } from '../engine/port.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import { NO_QUOTAS, type QuotaLimits } from '../kernel/quota.ts';
 import { isStatementTimeout, isTransientDatabaseError } from './db-errors.ts';
 import { type GroupCommitOptions, GroupCommitter, type Patience } from './group-commit.ts';
 import type { Lease, ReservedDatabase } from './lease.ts';
@@ -14,6 +15,8 @@ import type { Admission, AdmitOutcome, IdempotencyRecord, Progress, Settlement }
 export interface RecorderOptions extends GroupCommitOptions {
   /** How long a caller waits for the database before it is told `DATABASE_UNAVAILABLE`. */
   readonly patienceMs: number;
+  /** Limits of tenants for whom the operator has set none. */
+  readonly quotas: QuotaLimits;
 }
 
 /** Bounds that suit a server; tests override them. */
@@ -23,6 +26,7 @@ export const RECORDER_DEFAULTS: RecorderOptions = {
   backoffMsMin: 10,
   backoffMsMax: 1_000,
   patienceMs: 10_000,
+  quotas: NO_QUOTAS,
 };
 
 /** The recorder's ways into the database: it writes on connections of its own and reads as the tenant. */
@@ -90,7 +94,9 @@ export class MeteringRecorder {
     }
     const { instanceId } = await this.lease.ensure();
     try {
-      const { outcome } = await this.submit({ kind: 'admit', instanceId, value }, 'drop');
+      const result = await this.submit({ kind: 'admit', instanceId, value }, 'drop');
+      const { outcome } = result;
+      if (outcome === 'refused') return { kind: 'refused', refusal: result.refusal };
       if (outcome === 'duplicate') return { kind: 'duplicate' };
       if (outcome !== 'written') throw leaseLost(value.requestId);
       return { kind: 'admitted', instanceId };
@@ -156,7 +162,10 @@ export class MeteringRecorder {
 
   private async write(items: readonly MeteringItem[]): Promise<readonly MeteringResult[]> {
     const shard = this.lease.current?.shard ?? 0;
-    const results = await this.database.withReservedPg((client) => writeRound(client, shard, items));
+    const { quotas } = this.options;
+    const results = await this.database.withReservedPg((client) =>
+      writeRound(client, { shard, quotas }, items),
+    );
     for (const [index, result] of results.entries()) {
       const item = items[index];
       if (result.outcome === 'fenced' && item !== undefined) this.lease.fenced(item.instanceId);

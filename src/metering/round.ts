@@ -1,5 +1,7 @@
 import type { PoolClient } from 'pg';
 import type { Uuid } from '../kernel/ids.ts';
+import type { QuotaLimits, QuotaRefusal } from '../kernel/quota.ts';
+import { chargeQuotas, type QuotaRefundRow } from './quota.ts';
 import {
   ADMIT,
   FIND_ADMITTED,
@@ -20,15 +22,24 @@ export type MeteringItem =
 
 /**
  * What became of an item. `duplicate`: its idempotency key is taken. `fenced`: its instance may no longer write.
- * `gone`: the request is no longer there to be changed, because it was settled.
+ * `gone`: the request is no longer there to be changed, because it was settled. `refused`: a quota of its tenant is
+ * used up.
  */
-export interface MeteringResult {
-  readonly outcome: 'written' | 'duplicate' | 'fenced' | 'gone';
-}
+export type MeteringResult =
+  | { readonly outcome: 'written' | 'duplicate' | 'fenced' | 'gone' }
+  | { readonly outcome: 'refused'; readonly refusal: QuotaRefusal };
 
 interface IdRow {
   readonly id: Uuid;
 }
+
+/** What a statement that ends requests did: the ids that are as they should be, and what their quotas get back. */
+interface Ended {
+  readonly ids: ReadonlySet<Uuid>;
+  readonly refunds: readonly QuotaRefundRow[];
+}
+
+const NOTHING_ENDED: Ended = { ids: new Set(), refunds: [] };
 
 const WRITTEN: MeteringResult = { outcome: 'written' };
 const DUPLICATE: MeteringResult = { outcome: 'duplicate' };
@@ -36,12 +47,12 @@ const FENCED: MeteringResult = { outcome: 'fenced' };
 const GONE: MeteringResult = { outcome: 'gone' };
 
 /**
- * Writes a batch in the open transaction: one statement for the fence, and one for each kind that occurs. The caller
- * commits.
+ * Writes a batch in the open transaction: one statement for the fence, one for each kind that occurs, and one that
+ * charges quotas. The caller commits.
  */
 export async function writeRound(
   client: PoolClient,
-  shard: number,
+  options: { readonly shard: number; readonly quotas: QuotaLimits },
   items: readonly MeteringItem[],
 ): Promise<readonly MeteringResult[]> {
   const live = await ids(client, 'metering_lock', LOCK_LIVE_INSTANCES, [
@@ -50,28 +61,76 @@ export async function writeRound(
   const writable = items.filter((item) => live.has(item.instanceId));
   const admitted = await admit(client, writable);
   const progressed = await progress(client, writable);
-  const settled = await settle(client, shard, writable);
-  const voided = writable.filter((item) => item.kind === 'void').map((item) => item.value.requestId);
-  if (voided.length > 0) await client.query({ name: 'metering_void', text: VOID, values: [voided] });
+  const settled = await settle(client, options.shard, writable);
+  const voided = await takeBack(
+    client,
+    writable.filter((item) => item.kind === 'void').map((item) => item.value.requestId),
+  );
+  const refunds = [...settled.refunds, ...voided.refunds];
+  const refused = await charge(client, writable, admitted.fresh, refunds, options.quotas);
 
-  const written = { admit: admitted, progress: progressed, settle: settled, void: new Set(voided) };
+  const written = { admit: admitted.all, progress: progressed, settle: settled.ids, void: voided.ids };
   return items.map((item) => {
     if (!live.has(item.instanceId)) return FENCED;
+    const refusal = item.kind === 'admit' ? refused.get(item.value.requestId) : undefined;
+    if (refusal !== undefined) return { outcome: 'refused', refusal };
     if (written[item.kind].has(item.value.requestId)) return WRITTEN;
     return item.kind === 'admit' ? DUPLICATE : GONE;
   });
 }
 
-async function admit(client: PoolClient, items: readonly MeteringItem[]): Promise<ReadonlySet<Uuid>> {
+/**
+ * Charges what was admitted just now; a repeated admission was charged when it was committed. What does not fit is
+ * taken back within this transaction, so that nobody ever sees it admitted.
+ */
+async function charge(
+  client: PoolClient,
+  items: readonly MeteringItem[],
+  fresh: ReadonlySet<Uuid>,
+  refunds: readonly QuotaRefundRow[],
+  quotas: QuotaLimits,
+): Promise<ReadonlyMap<Uuid, QuotaRefusal>> {
+  const charges = items.flatMap((item) =>
+    item.kind === 'admit' && fresh.has(item.value.requestId)
+      ? [
+          {
+            id: item.value.requestId,
+            tenantId: item.value.tenantId,
+            promptTokens: item.value.promptTokens,
+            completionTokens: item.value.maxTokens,
+          },
+        ]
+      : [],
+  );
+  const refused = await chargeQuotas(client, charges, refunds, quotas);
+  await takeBack(client, [...refused.keys()]);
+  return refused;
+}
+
+/** Removes admissions that never ran. Repeating it changes nothing, so every id counts as removed. */
+async function takeBack(client: PoolClient, requestIds: readonly Uuid[]): Promise<Ended> {
+  if (requestIds.length === 0) return NOTHING_ENDED;
+  const gone = await client.query<QuotaRefundRow>({
+    name: 'metering_void',
+    text: VOID,
+    values: [requestIds],
+  });
+  return { ids: new Set(requestIds), refunds: gone.rows };
+}
+
+async function admit(
+  client: PoolClient,
+  items: readonly MeteringItem[],
+): Promise<{ readonly fresh: ReadonlySet<Uuid>; readonly all: ReadonlySet<Uuid> }> {
   const rows = items.flatMap((item) =>
     item.kind === 'admit' ? [admissionRow(item.value, item.instanceId)] : [],
   );
-  if (rows.length === 0) return new Set();
-  const written = await ids(client, 'metering_admit', ADMIT, [JSON.stringify(rows)]);
-  const missing = rows.map((row) => row.id).filter((id) => !written.has(id));
-  if (missing.length === 0) return written;
+  if (rows.length === 0) return { fresh: new Set(), all: new Set() };
+  const fresh = await ids(client, 'metering_admit', ADMIT, [JSON.stringify(rows)]);
+  const missing = rows.map((row) => row.id).filter((id) => !fresh.has(id));
+  if (missing.length === 0) return { fresh, all: fresh };
   // Either the key is taken, or this very admission was committed by a round whose answer was lost.
-  return union(written, await ids(client, 'metering_find_admitted', FIND_ADMITTED, [missing]));
+  return { fresh, all: union(fresh, await ids(client, 'metering_find_admitted', FIND_ADMITTED, [missing])) };
 }
 
 async function progress(client: PoolClient, items: readonly MeteringItem[]): Promise<ReadonlySet<Uuid>> {
@@ -84,16 +143,17 @@ async function progress(client: PoolClient, items: readonly MeteringItem[]): Pro
   ]);
 }
 
-async function settle(
-  client: PoolClient,
-  shard: number,
-  items: readonly MeteringItem[],
-): Promise<ReadonlySet<Uuid>> {
+async function settle(client: PoolClient, shard: number, items: readonly MeteringItem[]): Promise<Ended> {
   const rows = items.flatMap((item) => (item.kind === 'settle' ? [settlementRow(item.value)] : []));
-  if (rows.length === 0) return new Set();
-  const written = await ids(client, 'metering_settle', SETTLE, [JSON.stringify(rows), shard]);
+  if (rows.length === 0) return NOTHING_ENDED;
+  const { rows: refunds } = await client.query<QuotaRefundRow>({
+    name: 'metering_settle',
+    text: SETTLE,
+    values: [JSON.stringify(rows), shard],
+  });
+  const written = new Set(refunds.map((row) => row.id));
   const missing = rows.map((row) => row.id).filter((id) => !written.has(id));
-  if (missing.length === 0) return written;
+  if (missing.length === 0) return { ids: written, refunds };
   const found = await client.query<IdRow & { readonly settled_by: string }>({
     name: 'metering_find_settled',
     text: FIND_SETTLED,
@@ -101,7 +161,7 @@ async function settle(
   });
   // Our own commit whose answer was lost counts as written; what recovery settled does not.
   const ours = found.rows.filter((row) => row.settled_by === 'engine').map((row) => row.id);
-  return union(written, new Set(ours));
+  return { ids: union(written, new Set(ours)), refunds };
 }
 
 function admissionRow(admission: Admission, instanceId: Uuid) {

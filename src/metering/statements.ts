@@ -63,14 +63,17 @@ RETURNING p.request_id AS id`;
 /** Removes admissions that never ran, and frees their idempotency keys. */
 export const VOID = `
 WITH gone AS (
-  DELETE FROM inference_request WHERE id = ANY($1::uuid[]) RETURNING id, tenant_id, idempotency_key_hash
+  DELETE FROM inference_request WHERE id = ANY($1::uuid[])
+  RETURNING id, tenant_id, idempotency_key_hash, admitted_at, prompt_tokens, max_tokens
 ), stopped AS (
   DELETE FROM request_progress p USING gone g WHERE p.request_id = g.id
 ), released AS (
   DELETE FROM inference_idempotency k USING gone g
   WHERE k.tenant_id = g.tenant_id AND k.key_hash = g.idempotency_key_hash AND k.request_id = g.id
 )
-SELECT id FROM gone`;
+SELECT id, tenant_id, admitted_at, 1 AS unused_requests, prompt_tokens AS unused_prompt_tokens,
+       max_tokens AS unused_completion_tokens
+FROM gone`;
 
 /**
  * Turns rows of `final` into facts. Shared by both ways of settling, so that a recovered record differs from an
@@ -144,7 +147,10 @@ recorded AS (
   WHERE k.tenant_id = f.tenant_id AND k.key_hash = f.idempotency_key_hash AND k.request_id = f.id
     AND f.finish_reason = 'error' AND f.prompt_tokens = 0 AND f.completion_tokens = 0
 )
-SELECT id, tenant_id, prompt_tokens, completion_tokens FROM final ORDER BY id`;
+SELECT id, tenant_id, prompt_tokens, completion_tokens, admitted_at, 0 AS unused_requests,
+       reserved_prompt_tokens - prompt_tokens AS unused_prompt_tokens,
+       reserved_completion_tokens - completion_tokens AS unused_completion_tokens
+FROM final ORDER BY id`;
 
 /**
  * Settles requests with the numbers of the process that ran them. Deleting the admission row decides who settles:
@@ -166,7 +172,8 @@ WITH input AS (
          i.prompt_tokens, i.cached_prompt_tokens, i.completion_tokens,
          decode(i.output_commitment, 'hex') AS output_commitment, i.queue_us, i.prefill_us, i.decode_us,
          i.compute_us, i.bytes_loaded, i.finish_reason, i.error_code, 'engine' AS settled_by,
-         coalesce(s.first_token_at, CASE WHEN i.completion_tokens > 0 THEN now() END) AS first_token_at
+         coalesce(s.first_token_at, CASE WHEN i.completion_tokens > 0 THEN now() END) AS first_token_at,
+         g.prompt_tokens AS reserved_prompt_tokens, g.max_tokens AS reserved_completion_tokens
   FROM gone g JOIN input i ON i.id = g.id LEFT JOIN stopped s ON s.request_id = g.id
 ), ${WRITE_FACTS}`;
 
@@ -198,7 +205,8 @@ WITH picked AS (
          0 AS cached_prompt_tokens, s.completion_tokens, s.output_commitment, NULL::bigint AS queue_us,
          NULL::bigint AS prefill_us, NULL::bigint AS decode_us, NULL::bigint AS compute_us,
          NULL::bigint AS bytes_loaded, 'error' AS finish_reason, 'SERVER_LOST' AS error_code,
-         'recovery' AS settled_by, s.first_token_at
+         'recovery' AS settled_by, s.first_token_at, g.prompt_tokens AS reserved_prompt_tokens,
+         g.max_tokens AS reserved_completion_tokens
   FROM gone g JOIN stopped s ON s.request_id = g.id
 ), ${WRITE_FACTS}`;
 

@@ -1,6 +1,8 @@
 import type { Uuid } from '../kernel/ids.ts';
+import { NO_QUOTAS } from '../kernel/quota.ts';
 import { isStatementTimeout, isTransientDatabaseError } from './db-errors.ts';
 import type { Lease, SystemDatabase } from './lease.ts';
+import { chargeQuotas, type QuotaRefundRow } from './quota.ts';
 import { FIND_LOST, RECOVER } from './statements.ts';
 
 /** Most requests that one recovery transaction settles. */
@@ -32,9 +34,7 @@ export interface FailedRecovery {
   readonly error: unknown;
 }
 
-interface RecoveredRow {
-  readonly id: Uuid;
-  readonly tenant_id: Uuid;
+interface RecoveredRow extends QuotaRefundRow {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
 }
@@ -107,9 +107,12 @@ export class Sweeper {
       const values = [requestIds, this.lease.current?.shard ?? 0];
       // In a transaction, because a failure is then known only after its rollback. Postgres reports the error of a lone
       // statement before it gives the locks up, and the halves would skip rows that the whole still held.
-      const { rows } = await this.database.withSystemPg((client) =>
-        client.query<RecoveredRow>(RECOVER, values),
-      );
+      const { rows } = await this.database.withSystemPg(async (client) => {
+        const recovered = await client.query<RecoveredRow>(RECOVER, values);
+        // Nothing is charged here, so no limit is looked at.
+        await chargeQuotas(client, [], recovered.rows, NO_QUOTAS);
+        return recovered;
+      });
       settled.push(...rows.map(toRecovered));
     } catch (error) {
       if (isTransientDatabaseError(error) && !isStatementTimeout(error)) throw error;

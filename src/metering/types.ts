@@ -12,6 +12,7 @@ import type { FinishReason } from '../engine/port.ts';
 import type { ErrorCode } from '../kernel/codes.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type { PriorityClass } from '../kernel/priority.ts';
+import type { QuotaRefusal } from '../kernel/quota.ts';
 
 /** One adapter version that a request runs on, and its exact share of the request. */
 export interface AdmittedAdapter {
@@ -59,7 +60,9 @@ export interface Admission {
 export type AdmitOutcome =
   | { readonly kind: 'admitted'; readonly instanceId: Uuid }
   /** Another request holds the idempotency key. */
-  | { readonly kind: 'duplicate' };
+  | { readonly kind: 'duplicate' }
+  /** A quota of the tenant is used up; nothing is written. */
+  | { readonly kind: 'refused'; readonly refusal: QuotaRefusal };
 
 /** Everything up to and including `completionTokens` may be delivered once this is committed. */
 export interface Progress {

@@ -7,6 +7,7 @@ import {
   requireScope,
   SCOPES,
 } from '../auth/principal.ts';
+import { ROLE_SCOPES, scopesWithin } from '../auth/roles.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
@@ -32,6 +33,8 @@ export interface CreateApiKeyInput {
   /** Null for the usual ones; never more than the actor's own. */
   readonly scopes: readonly string[] | null;
   readonly expiresAt: Date | null;
+  /** Member whose key it is; absent or null for the tenant's own. */
+  readonly memberId?: Uuid | null;
 }
 
 /** How to rotate a key. */
@@ -73,28 +76,37 @@ export class ApiKeyService {
   /** Issues a key. */
   async create(actor: Actor, input: CreateApiKeyInput, context: RequestContext = {}): Promise<IssuedKey> {
     const tenantId = input.tenantId ?? actor.tenantId;
-    const scopes = [...new Set(input.scopes ?? usualScopes(tenantId, actor))].sort();
+    const asked = [...new Set(input.scopes ?? usualScopes(tenantId, actor))].sort();
     const action = { actor, action: 'apiKey.create', targetType: 'apiKey', context };
     await auditDenied(this.dependencies, { ...action, targetId: null }, () => {
       requireScope(actor, 'keys:write');
-      requireGrantable(actor, scopes);
+      requireGrantable(actor, asked);
     });
     if (!reaches(actor, tenantId)) throw notFound('tenant');
     requireName(input.name, 'name');
-    const { expiresAt, name } = input;
+    const { expiresAt, name, memberId = null } = input;
     if (expiresAt !== null && !(expiresAt.getTime() > this.dependencies.clock.nowMs())) {
       throw new PatchbayError('BAD_INPUT', 'The key would expire before it exists.', { field: 'expiresAt' });
     }
     const request = {
       operation: 'createApiKey',
       key: input.idempotencyKey,
-      args: { name, scopes, expiresAt: expiresAt?.toISOString() ?? null },
+      args: {
+        name,
+        scopes: asked,
+        expiresAt: expiresAt?.toISOString() ?? null,
+        // Absent as before where there is none, so that retries of older programs stay retries.
+        ...(memberId === null ? {} : { member: memberId }),
+      },
     };
     return this.within(tenantId, (tx) =>
       this.issuer.issueOnce(tx, actor, tenantId, request, async () => {
         if ((await tx.tenant.count({ where: { id: tenantId } })) === 0) throw notFound('tenant');
-        const issued = await this.issuer.insert(tx, { tenantId, name, scopes, expiresAt, rotatedFrom: null });
-        const after = { ...request.args, prefix: shownPrefix(issued.secret) };
+        const isUsual = input.scopes === null;
+        const scopes = memberId === null ? asked : await memberScopes(tx, memberId, asked, isUsual);
+        const draft = { tenantId, name, scopes, expiresAt, rotatedFrom: null, memberId };
+        const issued = await this.issuer.insert(tx, draft);
+        const after = { ...request.args, scopes: [...scopes], prefix: shownPrefix(issued.secret) };
         await recordAudit(tx, this.dependencies.clock, {
           ...action,
           tenantId,
@@ -138,6 +150,7 @@ export class ApiKeyService {
             scopes: current.scopes,
             expiresAt: lifeMs === null ? null : new Date(nowMs + lifeMs),
             rotatedFrom: id,
+            memberId: current.memberId,
           });
           const endsMs = Math.min(
             nowMs + overlapMs,
@@ -224,6 +237,25 @@ export class ApiKeyService {
     const { database } = this.dependencies;
     return tenantId === PLATFORM_TENANT_ID ? database.withSystem(work) : database.withTenant(tenantId, work);
   }
+}
+
+/** A member's key may do at most what the member's role allows; of the usual scopes it gets those. */
+async function memberScopes(
+  tx: Tx,
+  memberId: Uuid,
+  asked: readonly string[],
+  isUsual: boolean,
+): Promise<readonly string[]> {
+  const member = await tx.member.findUnique({ where: { id: memberId, removedAt: null } });
+  if (member === null)
+    throw new PatchbayError('NOT_FOUND', 'No such member is visible to you.', { field: 'member' });
+  const within = scopesWithin(member.role, asked);
+  const beyond = asked.find((scope) => !within.includes(scope));
+  if (isUsual || beyond === undefined) return within;
+  throw new PatchbayError('BAD_INPUT', `The role ${member.role} does not have the scope ${beyond}.`, {
+    field: 'scopes',
+    fix: `Name scopes of the role: ${ROLE_SCOPES[member.role].join(', ')}.`,
+  });
 }
 
 function usualScopes(tenantId: Uuid, actor: Actor): readonly string[] {

@@ -30,26 +30,58 @@ export async function recordAudit(tx: Tx, clock: Clock, entry: AuditEntry): Prom
   await write(tx, clock, entry, 'DONE');
 }
 
+/** What an attempt that came to nothing is recorded with; it changes nothing, and concerns the actor's own tenant. */
+export type DeniedEntry = Omit<AuditEntry, 'tenantId' | 'before' | 'after'>;
+
+interface AuditDependencies {
+  readonly database: Database;
+  readonly clock: Clock;
+}
+
+/** Refusals that are in the log, so that whoever passes them on does not record them again. */
+const audited = new WeakSet<object>();
+
+/** Whether the refusal is in the log already. */
+export function isAudited(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && audited.has(error);
+}
+
 /**
  * Runs a permission check. When it refuses with FORBIDDEN, the attempt is recorded with the actor's own tenant, in a
  * transaction of its own because the refused one has nothing to commit, and the refusal goes on.
  */
 export async function auditDenied(
-  dependencies: { readonly database: Database; readonly clock: Clock },
-  entry: Omit<AuditEntry, 'tenantId' | 'before' | 'after'>,
+  dependencies: AuditDependencies,
+  entry: DeniedEntry,
   check: () => void,
 ): Promise<void> {
   try {
     check();
   } catch (error) {
     if (error instanceof PatchbayError && error.code === 'FORBIDDEN') {
-      const { tenantId } = entry.actor;
-      await dependencies.database.withTenant(tenantId, (tx) =>
-        write(tx, dependencies.clock, { ...entry, tenantId }, 'DENIED'),
-      );
+      await recordDenied(dependencies, entry);
+      audited.add(error);
     }
     throw error;
   }
+}
+
+/** Records an attempt that was refused, with the actor's own tenant. */
+export async function recordDenied(dependencies: AuditDependencies, entry: DeniedEntry): Promise<void> {
+  const { tenantId } = entry.actor;
+  await dependencies.database.withTenant(tenantId, (tx) =>
+    write(tx, dependencies.clock, { ...entry, tenantId }, 'DENIED'),
+  );
+}
+
+/** Records that something was looked at which concerns another tenant than the actor's. */
+export async function recordSeen(
+  dependencies: AuditDependencies,
+  entry: Omit<AuditEntry, 'before' | 'after'>,
+): Promise<void> {
+  await dependencies.database.withTenant(entry.tenantId, (tx) =>
+    write(tx, dependencies.clock, entry, 'DONE'),
+  );
 }
 
 async function write(tx: Tx, clock: Clock, entry: AuditEntry, outcome: 'DONE' | 'DENIED'): Promise<void> {

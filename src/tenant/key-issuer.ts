@@ -20,6 +20,8 @@ export interface ApiKey {
   readonly lastUsedAt: Date | null;
   readonly revokedAt: Date | null;
   readonly rotatedFrom: Uuid | null;
+  /** The member whose key it is; null for the tenant's own. */
+  readonly memberId: Uuid | null;
 }
 
 /** A key just issued, with the secret that is shown this once (and to retries with the same idempotency key). */
@@ -35,6 +37,7 @@ export interface KeyDraft {
   readonly scopes: readonly string[];
   readonly expiresAt: Date | null;
   readonly rotatedFrom: Uuid | null;
+  readonly memberId: Uuid | null;
 }
 
 const answerOfIssue = z.object({ keyId: z.string(), secret: z.string() });
@@ -98,7 +101,7 @@ export class KeyIssuer {
 /** The row without what nobody may see: the hash. */
 export function toApiKey(row: ApiKey): ApiKey {
   const { id, tenantId, kind, name, prefix, scopes } = row;
-  const { createdAt, expiresAt, lastUsedAt, revokedAt, rotatedFrom } = row;
+  const { createdAt, expiresAt, lastUsedAt, revokedAt, rotatedFrom, memberId } = row;
   return {
     id,
     tenantId,
@@ -111,5 +114,6 @@ export function toApiKey(row: ApiKey): ApiKey {
     lastUsedAt,
     revokedAt,
     rotatedFrom,
+    memberId,
   };
 }

@@ -4,7 +4,11 @@ import { type Principal, SYSTEM_ACTOR } from '../../src/auth/principal.ts';
 import type { Database } from '../../src/db/client.ts';
 import { PLATFORM_TENANT_ID } from '../../src/db/platform.ts';
 import { type Clock, systemClock } from '../../src/kernel/clock.ts';
+import { NO_QUOTAS } from '../../src/kernel/quota.ts';
 import { ApiKeyService } from '../../src/tenant/api-keys.ts';
+import { AuditService } from '../../src/tenant/audit-log.ts';
+import { MemberService } from '../../src/tenant/members.ts';
+import { QuotaService } from '../../src/tenant/quotas.ts';
 import { type Tenant, TenantService } from '../../src/tenant/service.ts';
 
 /** The pepper of every test's API keys. */
@@ -22,6 +26,9 @@ export interface TestKey {
 export interface TestTenancy {
   readonly tenants: TenantService;
   readonly keys: ApiKeyService;
+  readonly members: MemberService;
+  readonly quotas: QuotaService;
+  readonly audit: AuditService;
   readonly authenticator: Authenticator;
   createTenant(slug?: string): Promise<Tenant>;
   /** A tenant's key; with the usual scopes when none are named. */
@@ -48,6 +55,9 @@ export function createTenancy(database: Database, clock: Clock = systemClock): T
   return {
     tenants,
     keys,
+    members: new MemberService({ database, clock }),
+    quotas: new QuotaService({ defaults: NO_QUOTAS }, { database, clock }),
+    audit: new AuditService({ database, clock }),
     authenticator,
     createTenant: (slug = `t-${randomUUID().slice(0, 8)}`) =>
       tenants.create(SYSTEM_ACTOR, { idempotencyKey: randomUUID(), name: `Tenant ${slug}`, slug }),

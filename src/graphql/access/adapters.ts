@@ -15,7 +15,7 @@ import type { Page, PageRequest } from '../../db/page.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
 import type { Uuid } from '../../kernel/ids.ts';
-import { auditDenied, type RequestContext, recordAudit } from '../../tenant/audit.ts';
+import { type AuditEntry, auditDenied, type RequestContext, recordAudit } from '../../tenant/audit.ts';
 
 /** An upload as a caller asks for it. */
 interface OpenUploadRequest {
@@ -111,7 +111,7 @@ export class AdapterAccess {
           tx,
           principal,
           { ...change, targetId: upload.id },
-          { name, files: declared },
+          { after: { name, files: declared } },
           context,
         );
         return { uploadId: upload.id };
@@ -144,7 +144,8 @@ export class AdapterAccess {
         answerOfFinalize,
         async () => {
           const version = await adapters.finaliseUpload(tx, tenantId, uploadId);
-          await this.#audit(tx, principal, change, { versionId: version.id }, context);
+          const states = { before: { versionId: null }, after: { versionId: version.id } };
+          await this.#audit(tx, principal, change, states, context);
           return { versionId: version.id };
         },
       ),
@@ -165,8 +166,11 @@ export class AdapterAccess {
     const change: Change = { action: 'adapter.setVisibility', targetType: 'adapter', targetId: id };
     await this.#assertMay(principal, 'adapters:write', change, context);
     return this.#deps.database.withTenant(tenantId, async (tx) => {
+      const before = await tx.adapter.findFirst({ where: { id, tenantId }, select: { visibility: true } });
       const adapter = await this.#deps.adapters.setVisibility(tx, tenantId, id, visibility);
-      await this.#audit(tx, principal, change, { visibility }, context);
+      if (before !== null && before.visibility !== visibility) {
+        await this.#audit(tx, principal, change, { before, after: { visibility } }, context);
+      }
       return adapter;
     });
   }
@@ -180,8 +184,11 @@ export class AdapterAccess {
     const change: Change = { action: 'adapterVersion.retire', targetType: 'adapterVersion', targetId: id };
     await this.#assertMay(principal, 'adapters:write', change, context);
     return this.#deps.database.withTenant(tenantId, async (tx) => {
+      const before = await tx.adapterVersion.findFirst({ where: { id, tenantId }, select: { state: true } });
       const version = await this.#deps.adapters.retireVersion(tx, tenantId, id);
-      await this.#audit(tx, principal, change, { state: 'RETIRED' }, context);
+      if (before !== null && before.state !== 'RETIRED') {
+        await this.#audit(tx, principal, change, { before, after: { state: 'RETIRED' } }, context);
+      }
       return version;
     });
   }
@@ -201,10 +208,11 @@ export class AdapterAccess {
     tx: Tx,
     actor: Principal,
     change: Change,
-    after: { readonly [field: string]: Json },
+    states: Pick<AuditEntry, 'before' | 'after'>,
     context: RequestContext,
   ): Promise<void> {
-    return recordAudit(tx, this.#deps.clock, { ...change, tenantId: actor.tenantId, actor, after, context });
+    const { tenantId } = actor;
+    return recordAudit(tx, this.#deps.clock, { ...change, ...states, tenantId, actor, context });
   }
 
   async #once<T extends Json>(

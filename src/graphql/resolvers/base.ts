@@ -23,6 +23,8 @@ export const baseQueries = {
         return typed('Tenant', await loaders.tenant.load(ref.key));
       case 'ApiKey':
         return typed('ApiKey', await services.apiKeys.get(caller, ref.key));
+      case 'Member':
+        return typed('Member', await loaders.member.load(ref.key));
       case 'Backbone':
         return typed('Backbone', await loaders.backbone.load(ref.key));
       case 'Adapter':

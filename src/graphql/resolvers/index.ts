@@ -10,6 +10,7 @@ import {
 import { Backbone, backboneQueries } from './backbone.ts';
 import { baseQueries } from './base.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
+import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import {
   PriceTerms,
@@ -30,17 +31,27 @@ export const resolvers = {
   Query: {
     ...baseQueries,
     ...tenantQueries,
+    ...governanceQueries,
     ...backboneQueries,
     ...adapterQueries,
     ...usageQueries,
     ...engineQueries,
     ...pricingQueries,
   },
-  Mutation: { ...tenantMutations, ...adapterMutations, ...inferenceMutations, ...pricingMutations },
+  Mutation: {
+    ...tenantMutations,
+    ...governanceMutations,
+    ...adapterMutations,
+    ...inferenceMutations,
+    ...pricingMutations,
+  },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
   Tenant,
   ApiKey,
   Viewer,
+  Member,
+  Quota,
+  AuditRecord,
   Backbone,
   Adapter,
   AdapterVersion,

@@ -18,12 +18,14 @@ export const Tenant = {
 export const ApiKey = {
   id: ({ id }) => toGlobalId('ApiKey', id),
   uuid: ({ id }) => id,
+  member: ({ memberId }, _args, { loaders }) => (memberId === null ? null : loaders.member.load(memberId)),
 } satisfies ApiKeyResolvers;
 
 export const Viewer = {
   tenant: ({ kind, tenantId }, _args, { loaders }) =>
     kind === 'OPERATOR' ? null : loaders.tenant.load(tenantId),
   keyId: ({ keyId }) => toGlobalId('ApiKey', keyId),
+  member: ({ member }, _args, { loaders }) => (member === undefined ? null : loaders.member.load(member.id)),
   isOperator: ({ kind }) => kind === 'OPERATOR',
 } satisfies ViewerResolvers;
 
@@ -69,6 +71,7 @@ export const tenantMutations = {
           name: input.name,
           scopes: input.scopes ?? null,
           expiresAt: input.expiresAt ?? null,
+          memberId: input.member == null ? null : requireGlobalId('Member', input.member, 'member'),
         },
         context,
       );

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { Database } from '../../../src/db/client.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
+import { NO_QUOTAS } from '../../../src/kernel/quota.ts';
 import { OutputCommitment, promptCommitment } from '../../../src/metering/commitment.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { writeRound } from '../../../src/metering/round.ts';
@@ -212,7 +213,7 @@ describe('recovery', () => {
     });
     let written = false;
     const round = first.database.withSystemPg(async (client) => {
-      await writeRound(client, 0, [{ kind: 'admit', instanceId, value }]);
+      await writeRound(client, { shard: 0, quotas: NO_QUOTAS }, [{ kind: 'admit', instanceId, value }]);
       written = true;
       await held;
     });

@@ -6,6 +6,7 @@ import type { InferenceInput } from '../../../src/inference/input.ts';
 import type { InferenceService } from '../../../src/inference/service.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import type { ApiKey } from '../../../src/tenant/api-keys.ts';
+import type { Member } from '../../../src/tenant/members.ts';
 import type { Tenant } from '../../../src/tenant/service.ts';
 
 export const TENANT_ID = '018f3c5e-7b1a-7c4e-9d2f-000000000001';
@@ -189,6 +190,17 @@ export const API_KEY: ApiKey = {
   lastUsedAt: null,
   revokedAt: null,
   rotatedFrom: null,
+  memberId: null,
+};
+
+export const MEMBER: Member = {
+  id: '018f3c5e-7b1a-7c4e-9d2f-00000000000c',
+  tenantId: TENANT_ID,
+  name: 'Ada',
+  email: 'ada@example.com',
+  role: 'OWNER',
+  createdAt: CREATED,
+  removedAt: null,
 };
 
 export const ADAPTER: AdapterModel = {
@@ -238,6 +250,15 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       rotate: async () => ({ key: API_KEY, secret: 'pb_test_secret' }),
       revoke: async () => API_KEY,
     },
+    members: {
+      getMany: async () => [],
+      list: empty,
+      add: async () => MEMBER,
+      setRole: async () => MEMBER,
+      remove: async () => MEMBER,
+    },
+    quotas: { read: async () => [], set: async () => [] },
+    audit: { list: empty, denied: async () => {}, seen: async () => {} },
     backbones: { list: empty, getMany: async () => [] },
     adapters: {
       getMany: async (_principal, ids) => (ids.includes(ADAPTER.id) ? [ADAPTER] : []),

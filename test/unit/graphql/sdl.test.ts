@@ -65,6 +65,7 @@ describe('the schema', () => {
       'CreateTenantInput',
       'CreateApiKeyInput',
       'RotateApiKeyInput',
+      'AddMemberInput',
       'OpenAdapterUploadInput',
       'FinalizeAdapterUploadInput',
       'InferInput',
@@ -82,6 +83,9 @@ describe('the schema', () => {
       'SetAdapterVisibilityInput',
       'RetireAdapterVersionInput',
       'DecideSplitInput',
+      'SetMemberRoleInput',
+      'RemoveMemberInput',
+      'SetTenantQuotasInput',
     ];
     const inputs = fieldsOf(schema.getMutationType() ?? expect.fail()).map(
       (field) => getNamedType(field.args[0]?.type ?? field.type).name,

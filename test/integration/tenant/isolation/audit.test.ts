@@ -1,0 +1,279 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
+import { PLATFORM_TENANT_ID } from '../../../../src/db/platform.ts';
+import { toGlobalId } from '../../../../src/graphql/ids.ts';
+import type { TestKey } from '../../../kit/tenancy.ts';
+import { declare, patch, sampleFiles } from '../../adapter/kit.ts';
+import { CASES, type RootField, rootFields } from './cases.ts';
+import { openScene, type Scene } from './victim.ts';
+
+// Generated from the schema: what every mutation does, and every attempt that is refused, is in the audit log with who,
+// what, before, after and the request.
+
+let scene: Scene;
+let operator: TestKey;
+beforeAll(async () => {
+  scene = await openScene();
+  operator = await scene.stack.tenancy.createOperatorKey();
+});
+afterAll(() => scene.stack.close());
+
+const mutations = rootFields().filter(({ kind }) => kind === 'mutation');
+
+interface Line {
+  readonly tenant_id: string;
+  readonly actor_key_id: string;
+  readonly action: string;
+  readonly target_type: string;
+  readonly target_id: string | null;
+  readonly before: object | null;
+  readonly after: object | null;
+  readonly outcome: string;
+}
+
+/** The lines of a request. */
+function linesOf(requestId: string | null): Promise<Line[]> {
+  return scene.stack.registry.db.admin<Line>(
+    'SELECT *, outcome::text FROM audit_log WHERE request_id = $1 ORDER BY id',
+    [requestId],
+  );
+}
+
+/** Sends a mutation and answers it with the id of its request. */
+async function send(header: string, { document }: RootField, variables: object) {
+  const response = await fetch(scene.stack.graphqlUrl, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: header },
+    body: JSON.stringify({ query: document, variables }),
+  });
+  const body: {
+    readonly data?: Readonly<Record<string, { readonly userErrors: readonly unknown[] } | null>> | null;
+    readonly errors?: readonly { readonly extensions: { readonly code: string } }[];
+  } = JSON.parse(await response.text());
+  return { body, requestId: response.headers.get('x-request-id') };
+}
+
+/** How a mutation is done by somebody who may, and what its line holds. */
+interface Done {
+  readonly by: 'operator' | 'tenant';
+  readonly action: string;
+  /** `creation` has nothing before it. */
+  readonly what: 'creation' | 'change';
+  readonly input: () => Promise<object> | object;
+}
+
+/** Mutations that leave no line when they succeed, and where else they are recorded. */
+const RECORDED_ELSEWHERE: Readonly<Record<string, string>> = {
+  'Mutation.generate': 'Its usage record says who ran what; the audit log holds attempts that were denied.',
+};
+
+const { tenancy, key, member, upload } = {
+  tenancy: () => scene.stack.tenancy,
+  key: async () => toGlobalId('ApiKey', (await tenancy().createKey(scene.victim.tenant)).principal.keyId),
+  member: async () => {
+    const added = await tenancy().members.add(SYSTEM_ACTOR, {
+      idempotencyKey: randomUUID(),
+      tenantId: scene.victim.tenant,
+      name: 'M',
+      email: `${randomUUID()}@example.com`,
+      role: 'DEVELOPER',
+    });
+    return toGlobalId('Member', added.id);
+  },
+  upload: async () => {
+    const { registry } = scene.stack;
+    const files = sampleFiles(0.77);
+    const opened = await registry.open(scene.victim.tenant, 'audited', files);
+    for (const target of registry.service.targets(opened)) {
+      await patch(target, target.name === 'adapter_config.json' ? files.config : files.tensors);
+    }
+    return toGlobalId('AdapterUpload', opened.id);
+  },
+};
+
+const DONE: Readonly<Record<string, Done>> = {
+  'Mutation.createTenant': {
+    by: 'operator',
+    action: 'tenant.create',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), name: 'New', slug: 'brand-new' }),
+  },
+  'Mutation.setTenantQuotas': {
+    by: 'operator',
+    action: 'quota.set',
+    what: 'change',
+    input: () => ({
+      tenant: toGlobalId('Tenant', scene.victim.tenant),
+      limits: [{ kind: 'ADAPTERS', limit: '50' }],
+    }),
+  },
+  'Mutation.createApiKey': {
+    by: 'tenant',
+    action: 'apiKey.create',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), name: 'new' }),
+  },
+  'Mutation.rotateApiKey': {
+    by: 'tenant',
+    action: 'apiKey.rotate',
+    what: 'change',
+    input: async () => ({ idempotencyKey: randomUUID(), id: await key() }),
+  },
+  'Mutation.revokeApiKey': {
+    by: 'tenant',
+    action: 'apiKey.revoke',
+    what: 'change',
+    input: async () => ({ id: await key() }),
+  },
+  'Mutation.addMember': {
+    by: 'tenant',
+    action: 'member.add',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), name: 'N', email: 'n@example.com', role: 'AUDITOR' }),
+  },
+  'Mutation.setMemberRole': {
+    by: 'tenant',
+    action: 'member.setRole',
+    what: 'change',
+    input: async () => ({ id: await member(), role: 'AUDITOR' }),
+  },
+  'Mutation.removeMember': {
+    by: 'tenant',
+    action: 'member.remove',
+    what: 'change',
+    input: async () => ({ id: await member() }),
+  },
+  'Mutation.openAdapterUpload': {
+    by: 'tenant',
+    action: 'upload.open',
+    what: 'creation',
+    input: () => ({
+      idempotencyKey: randomUUID(),
+      name: 'opened',
+      files: declare(sampleFiles(0.66)).map((file) => ({ ...file, size: file.size.toString() })),
+    }),
+  },
+  'Mutation.finalizeAdapterUpload': {
+    by: 'tenant',
+    action: 'upload.finalize',
+    what: 'change',
+    input: async () => ({ idempotencyKey: randomUUID(), upload: await upload() }),
+  },
+  'Mutation.setAdapterVisibility': {
+    by: 'tenant',
+    action: 'adapter.setVisibility',
+    what: 'change',
+    input: () => ({ adapter: toGlobalId('Adapter', scene.victim.adapter), visibility: 'PUBLIC' }),
+  },
+  'Mutation.retireAdapterVersion': {
+    by: 'tenant',
+    action: 'adapterVersion.retire',
+    what: 'change',
+    input: () => ({ version: toGlobalId('AdapterVersion', scene.victim.version) }),
+  },
+};
+
+test('every mutation has a case', () => {
+  const cases = [...Object.keys(DONE), ...Object.keys(RECORDED_ELSEWHERE)];
+  expect(cases.sort()).toEqual(mutations.map(({ name }) => name).sort());
+});
+
+describe('an attempt that is denied', () => {
+  test.each(mutations.map((field) => [field.name, field] as const))(
+    '%s is recorded for a key that may nothing',
+    async (name, field) => {
+      const weak = await tenancy().createKey(scene.stranger.tenantId, []);
+      const [variables = {}] = CASES[name]?.(scene.victim) ?? [];
+      const { body, requestId } = await send(weak.header, field, variables);
+      expect(body.errors?.map(({ extensions }) => extensions.code)).toEqual(['FORBIDDEN']);
+      expect(await linesOf(requestId)).toMatchObject([
+        {
+          tenant_id: scene.stranger.tenantId,
+          actor_key_id: weak.principal.keyId,
+          outcome: 'DENIED',
+          before: null,
+          after: null,
+          action: DONE[name]?.action ?? 'inference.generate',
+        },
+      ]);
+    },
+  );
+
+  test.each(mutations.map((field) => [field.name, field] as const))(
+    '%s is recorded when it names what the caller cannot see',
+    async (name, field) => {
+      for (const variables of CASES[name]?.(scene.victim) ?? []) {
+        const { body, requestId } = await send(scene.stranger.header, field, variables);
+        const codes = JSON.stringify(body);
+        const isDenied = /"(FORBIDDEN|NOT_FOUND|ADAPTER_NOT_FOUND|UPLOAD_NOT_FOUND)"/.test(codes);
+        // Only what names nothing of anybody's is refused for another reason.
+        expect(isDenied || name === 'Mutation.openAdapterUpload', codes).toBe(true);
+        const lines = await linesOf(requestId);
+        expect(lines.map(({ outcome }) => outcome)).toEqual(isDenied ? ['DENIED'] : []);
+        for (const line of lines) expect(line.tenant_id).toBe(scene.stranger.tenantId);
+      }
+    },
+  );
+
+  test('to read is recorded too, with the request', async () => {
+    const weak = await tenancy().createKey(scene.stranger.tenantId, []);
+    for (const field of rootFields().filter(({ kind }) => kind === 'query')) {
+      for (const variables of CASES[field.name]?.(scene.victim) ?? []) {
+        const { body, requestId } = await send(weak.header, field, variables);
+        const isRefused = (body.errors ?? []).some(({ extensions }) =>
+          ['FORBIDDEN', 'NOT_FOUND'].includes(extensions.code),
+        );
+        expect(await linesOf(requestId), field.name).toHaveLength(isRefused ? 1 : 0);
+      }
+    }
+  });
+});
+
+describe('a change', () => {
+  test.each(
+    mutations.filter(({ name }) => DONE[name] !== undefined).map((field) => [field.name, field] as const),
+  )('%s is recorded with who, what, before, after and the request', async (name, field) => {
+    const done = DONE[name];
+    if (done === undefined) throw new Error('There is a case.');
+    const header = done.by === 'operator' ? operator.header : scene.victimHeader;
+    const actor = done.by === 'operator' ? operator.principal.keyId : scene.victim.key;
+    const variables = { input: await done.input() };
+    const { body, requestId } = await send(header, field, variables);
+    expect(body.data?.[field.field]?.userErrors, JSON.stringify(body)).toEqual([]);
+    const lines = await linesOf(requestId);
+    expect(lines).toMatchObject([{ actor_key_id: actor, action: done.action, outcome: 'DONE' }]);
+    const [line] = lines;
+    expect(line?.target_id).not.toBeNull();
+    if (done.what === 'creation') expect(line?.before).toBeNull();
+    else expect(Object.keys(line?.before ?? {}).length).toBeGreaterThan(0);
+    expect(line?.after).not.toBeNull();
+    expect(line?.after).not.toEqual(line?.before);
+    // A retry, or doing it again, changes nothing and so adds no line.
+    const again = await send(header, field, variables);
+    expect(await linesOf(again.requestId)).toEqual([]);
+  });
+});
+
+test('what an operator looks at is recorded with the tenant that it belongs to', async () => {
+  const read = async (query: string, variables: object) => {
+    const { requestId } = await send(
+      operator.header,
+      { kind: 'query', name: '', field: '', document: query },
+      variables,
+    );
+    return linesOf(requestId);
+  };
+  const tenant = toGlobalId('Tenant', scene.victim.tenant);
+  const id = toGlobalId('ApiKey', scene.victim.key);
+  const line = { tenant_id: scene.victim.tenant, actor_key_id: operator.principal.keyId, outcome: 'DONE' };
+  expect(
+    await read('query ($tenant: ID) { apiKeys(tenant: $tenant) { edges { cursor } } }', { tenant }),
+  ).toMatchObject([{ ...line, action: 'query.apiKeys' }]);
+  expect(await read('query ($id: ID!) { node(id: $id) { id } }', { id })).toMatchObject([
+    { ...line, action: 'query.node' },
+  ]);
+  expect(await read('{ tenants { edges { cursor } } }', {})).toMatchObject([
+    { tenant_id: PLATFORM_TENANT_ID, action: 'query.tenants' },
+  ]);
+});

@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto';
+import {
+  type GraphQLNamedType,
+  type GraphQLObjectType,
+  getNamedType,
+  isAbstractType,
+  isInterfaceType,
+  isLeafType,
+  isNonNullType,
+  isObjectType,
+} from '../../../../src/graphql/graphql-js.ts';
+import { createSchema } from '../../../../src/graphql/schema.ts';
+import { globalIds, type Ids } from './victim.ts';
+
+/** Arguments that name what belongs to the ids' tenant, in every way in which the field can name something. */
+type Case = (ids: Ids) => readonly Readonly<Record<string, unknown>>[];
+
+/** No argument of the field can name anything of a tenant's; what it shows must still hold nothing of another's. */
+const NAMES_NOTHING: Case = () => [{}];
+
+const PERIOD = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
+const once = () => randomUUID();
+const input = (...inputs: readonly object[]) => inputs.map((one) => ({ input: one }));
+const infers = (ids: Ids) => {
+  const { adapter, version } = globalIds(ids);
+  const uses = [
+    { adapter },
+    { adapter: version },
+    { adapter: `${ids.slug}/${ids.adapterName}` },
+    { adapter: `${ids.slug}/${ids.adapterName}`, version: 1 },
+    { adapter: ids.adapter },
+    { adapter: ids.adapterName },
+  ];
+  return input(
+    ...uses.map((use) => ({ idempotencyKey: once(), prompt: 'abc', adapters: [use], maxTokens: 2 })),
+  );
+};
+
+/**
+ * One case for each field of the root types, by name. A field that is added to the schema must get one here: the test
+ * fails until somebody has thought about how its arguments could name another tenant's things.
+ */
+export const CASES: Readonly<Record<string, Case>> = {
+  'Query.health': NAMES_NOTHING,
+  'Query.me': NAMES_NOTHING,
+  'Query.tenants': NAMES_NOTHING,
+  'Query.engine': NAMES_NOTHING,
+  'Query.backbones': NAMES_NOTHING,
+  'Query.backbone': () => [{ id: globalIds(UNRELATED).tenant }],
+  'Query.node': (ids) => Object.values(globalIds(ids)).map((id) => ({ id })),
+  'Query.tenant': (ids) => [{ id: globalIds(ids).tenant }],
+  'Query.apiKeys': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.key) }, {}],
+  'Query.members': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.member) }, {}],
+  'Query.quotas': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
+  'Query.auditLog': (ids) => [{ tenant: globalIds(ids).tenant }],
+  'Query.adapters': (ids) => [{ includePublic: true }, { after: cursor(ids.adapter) }],
+  'Query.adapter': (ids) => [
+    { id: globalIds(ids).adapter },
+    { name: `${ids.slug}/${ids.adapterName}` },
+    { name: ids.adapterName },
+  ],
+  'Query.adapterVersion': (ids) => [{ id: globalIds(ids).version }],
+  'Query.upload': (ids) => [{ id: globalIds(ids).upload }, { id: globalIds(ids).openUpload }],
+  'Query.usage': (ids) => [
+    { ...PERIOD, tenant: globalIds(ids).tenant },
+    { ...PERIOD, adapter: globalIds(ids).adapter },
+    { ...PERIOD, adapter: globalIds(ids).adapter, perspective: 'OWNER', groupBy: 'ADAPTER_VERSION' },
+    { ...PERIOD, groupBy: 'TENANT' },
+  ],
+  'Query.usageRecords': (ids) => [
+    { tenant: globalIds(ids).tenant },
+    { adapter: globalIds(ids).adapter },
+    { after: cursor(ids.request) },
+  ],
+  'Query.ownedUsage': (ids) => [
+    { adapter: globalIds(ids).adapter },
+    { after: cursor(`${ids.request}/${ids.version}`) },
+  ],
+  'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
+
+  'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
+  'Mutation.setTenantQuotas': (ids) =>
+    input({ tenant: globalIds(ids).tenant, limits: [{ kind: 'ADAPTERS', limit: '1' }] }),
+  'Mutation.createApiKey': (ids) =>
+    input(
+      { idempotencyKey: once(), tenant: globalIds(ids).tenant, name: 'x' },
+      { idempotencyKey: once(), member: globalIds(ids).member, name: 'x' },
+    ),
+  'Mutation.rotateApiKey': (ids) => input({ idempotencyKey: once(), id: globalIds(ids).key }),
+  'Mutation.revokeApiKey': (ids) => input({ id: globalIds(ids).key }),
+  'Mutation.addMember': (ids) =>
+    input({
+      idempotencyKey: once(),
+      tenant: globalIds(ids).tenant,
+      name: 'x',
+      email: 'x@example.com',
+      role: 'OWNER',
+    }),
+  'Mutation.setMemberRole': (ids) => input({ id: globalIds(ids).member, role: 'AUDITOR' }),
+  'Mutation.removeMember': (ids) => input({ id: globalIds(ids).member }),
+  'Mutation.openAdapterUpload': () => input({ idempotencyKey: once(), name: 'a', files: [] }),
+  'Mutation.finalizeAdapterUpload': (ids) =>
+    input(
+      { idempotencyKey: once(), upload: globalIds(ids).upload },
+      { idempotencyKey: once(), upload: globalIds(ids).openUpload },
+    ),
+  'Mutation.setAdapterVisibility': (ids) => input({ adapter: globalIds(ids).adapter, visibility: 'PUBLIC' }),
+  'Mutation.retireAdapterVersion': (ids) => input({ version: globalIds(ids).version }),
+  'Mutation.generate': infers,
+
+  'Subscription.infer': infers,
+  'Subscription.adapterVersionState': (ids) => [
+    { version: globalIds(ids).version },
+    { upload: globalIds(ids).upload },
+    { upload: globalIds(ids).openUpload },
+  ],
+};
+
+/** An id of a kind that the field does not take, so that it is the same for everybody. */
+const UNRELATED: Ids = {
+  tenant: '0192f000-0000-7000-8000-0000000000aa',
+  slug: '',
+  key: '',
+  member: '',
+  adapter: '',
+  adapterName: '',
+  version: '',
+  upload: '',
+  openUpload: '',
+  request: '',
+  runningRequest: '',
+};
+
+function cursor(key: string): string {
+  return Buffer.from(`after:${key}`, 'utf8').toString('base64url');
+}
+
+const schema = createSchema();
+
+/** A field of a root type, and a document that asks it for everything. */
+export interface RootField {
+  readonly kind: 'query' | 'mutation' | 'subscription';
+  /** Such as `Query.node`. */
+  readonly name: string;
+  readonly field: string;
+  readonly document: string;
+}
+
+/** Every field of the root types, from the schema. */
+export function rootFields(): readonly RootField[] {
+  const roots = [
+    ['query', schema.getQueryType()],
+    ['mutation', schema.getMutationType()],
+    ['subscription', schema.getSubscriptionType()],
+  ] as const;
+  return roots.flatMap(([kind, type]) =>
+    type ? Object.keys(type.getFields()).map((name) => rootField(kind, type, name)) : [],
+  );
+}
+
+function rootField(kind: RootField['kind'], type: GraphQLObjectType, name: string): RootField {
+  const field = type.getFields()[name];
+  if (!field) throw new Error(`${type.name} has no ${name}`);
+  // An interface is asked for the fields of every type behind it, which soon exceeds what one operation may cost.
+  const below = getNamedType(field.type);
+  const declared = field.args.map((arg) => `$${arg.name}: ${arg.type}`).join(', ');
+  const passed = field.args.map((arg) => `${arg.name}: $${arg.name}`).join(', ');
+  const call = passed === '' ? name : `${name}(${passed})`;
+  const document = `${kind}${declared === '' ? '' : ` (${declared})`} { ${call} ${selection(below, isInterfaceType(below) ? 1 : 4)} }`;
+  return { kind, name: `${type.name}.${name}`, field: name, document };
+}
+
+/** Every field that needs no argument, down to the depth. */
+function selection(type: GraphQLNamedType, depth: number): string {
+  if (isLeafType(type)) return '';
+  const parts = isAbstractType(type)
+    ? schema.getPossibleTypes(type).map((one) => `... on ${one.name} ${selection(one, depth)}`)
+    : [];
+  if (isInterfaceType(type) || isObjectType(type)) {
+    for (const field of Object.values(type.getFields())) {
+      const below = getNamedType(field.type);
+      const needs = field.args.some((arg) => isNonNullType(arg.type) && arg.defaultValue === undefined);
+      // Fields of the same name in several types of a union need not agree in whether they are null.
+      if (needs || (!isLeafType(below) && depth === 0)) continue;
+      const alias = isAbstractType(type) ? '' : aliasOf(type, field.name);
+      parts.push(`${alias}${field.name} ${selection(below, depth - 1)}`);
+    }
+  }
+  return `{ __typename ${parts.join(' ')} }`;
+}
+
+/** Members of `Node` have fields of one name and several types, which GraphQL refuses to merge. */
+function aliasOf(type: GraphQLNamedType, field: string): string {
+  const node = schema.getType('Node');
+  const isMember = isInterfaceType(node) && isObjectType(type) && schema.isSubType(node, type);
+  return isMember && ['state', 'digest', 'expiresAt', 'adapters', 'version'].includes(field)
+    ? `${type.name}_${field}: `
+    : '';
+}

@@ -1,0 +1,201 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sqlState } from '../../../../src/db/errors.ts';
+import { missingIds, openScene, type Scene, tenantTables, victimRows } from './victim.ts';
+
+// Generated from the catalogue: a table or function that a later migration adds is attacked without being named here,
+// and fails when the victim has nothing in it or when it has no tenant and no reason for that.
+
+/** Tables without a tenant_id, and why that gives nothing away. */
+const WITHOUT_TENANT: Readonly<Record<string, string>> = {
+  _prisma_migrations: 'The history of the schema; no role of the program may read it.',
+  tenant: 'A tenant is its own id; the policy compares that.',
+  backbone: 'Backbones belong to the installation, and everybody may read them.',
+  instance: 'Processes belong to no tenant; only the system role sees them.',
+};
+
+/** Functions that the app role may call and that answer about the tenant they are told, and why that is no way in. */
+const TOLD: Readonly<Record<string, string>> = {
+  find_api_key: 'It answers to the keyed hash of a key, which only the key’s holder and the server can make.',
+  find_inference: 'It sets the tenant for its own query, as the program does for every transaction.',
+};
+
+let scene: Scene;
+let bystander: string;
+const db = () => scene.stack.registry.db;
+
+beforeAll(async () => {
+  scene = await openScene();
+  bystander = missingIds().tenant;
+  await db().admin(`INSERT INTO tenant (id, name, slug, created_at) VALUES ($1, 'x', 'bystander', now())`, [
+    bystander,
+  ]);
+});
+afterAll(() => scene.stack.close());
+
+interface Outcome {
+  readonly rows: number | null;
+  readonly state: string | null;
+}
+
+/** What a statement comes to as another tenant and as no tenant; nothing of it stays. */
+async function attack(text: string, values: readonly unknown[] = []): Promise<readonly Outcome[]> {
+  const outcomes: Outcome[] = [];
+  const asTenant = () =>
+    db().database.withTenantPg(bystander, async (client) => (await client.query(text, [...values])).rowCount);
+  const asNobody = async () => {
+    const rows = await db().database.queryApp(text, values);
+    return rows.length;
+  };
+  for (const attempt of [asTenant, asNobody]) {
+    try {
+      outcomes.push({ rows: await attempt(), state: null });
+    } catch (error) {
+      outcomes.push({ rows: null, state: sqlState(error) ?? String(error) });
+    }
+  }
+  return outcomes;
+}
+
+const isNothing = ({ rows, state }: Outcome): boolean => rows === 0 || state === '42501';
+
+async function columnsOf(table: string, privilege: 'SELECT' | 'UPDATE'): Promise<readonly string[]> {
+  const rows = await db().admin<{ name: string }>(
+    `SELECT attname AS name FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped
+       AND has_column_privilege('patchbay_app', attrelid, attnum, $2)`,
+    [table, privilege],
+  );
+  return rows.map(({ name }) => name);
+}
+
+test('every table either has a tenant or a reason for having none', async () => {
+  const rows = await db().admin<{ name: string }>(`
+    SELECT relname AS name FROM pg_class
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition AND relnamespace = 'public'::regnamespace`);
+  const tables = await tenantTables(scene);
+  expect(
+    rows
+      .map(({ name }) => name)
+      .filter((name) => !tables.includes(name))
+      .sort(),
+  ).toEqual(Object.keys(WITHOUT_TENANT).sort());
+});
+
+test('the victim has something in every table of tenants, so that there is something to find', async () => {
+  const empty = Object.entries(await victimRows(scene)).filter(([, rows]) => rows.length === 0);
+  expect(empty.map(([table]) => table)).toEqual([]);
+});
+
+test('nobody else reads or counts a row of any table', async () => {
+  for (const table of await tenantTables(scene)) {
+    const columns = await columnsOf(table, 'SELECT');
+    const reads = columns.length === 0 ? '1' : columns.join(', ');
+    for (const outcome of await attack(`SELECT ${reads} FROM ${table}`)) {
+      expect(isNothing(outcome), `${table}: ${JSON.stringify(outcome)}`).toBe(true);
+    }
+    for (const outcome of await attack(`SELECT 1 FROM ${table} HAVING count(*) > 0`)) {
+      expect(isNothing(outcome), `count of ${table}: ${JSON.stringify(outcome)}`).toBe(true);
+    }
+  }
+  const own = await db().database.withTenant(bystander, (tx) => tx.tenant.findMany());
+  expect(own.map(({ id }) => id)).toEqual([bystander]);
+  for (const table of ['instance', '_prisma_migrations']) {
+    const outcomes = await attack(`SELECT 1 FROM ${table}`);
+    expect(outcomes.map(({ state }) => state)).toEqual(['42501', '42501']);
+  }
+});
+
+test('nobody else writes, changes or removes a row of any table', async () => {
+  const before = await victimRows(scene);
+  for (const table of await tenantTables(scene)) {
+    const statements: [string, unknown[]][] = [];
+    const [copy] = await db().admin<{ row: object }>(
+      `SELECT to_jsonb(t) AS row FROM ${table} t WHERE tenant_id = $1 LIMIT 1`,
+      [scene.victim.tenant],
+    );
+    statements.push([
+      `INSERT INTO ${table} SELECT * FROM jsonb_populate_record(NULL::${table}, $1)`,
+      [JSON.stringify(copy?.row)],
+    ]);
+    const columns = await columnsOf(table, 'UPDATE');
+    for (const column of columns) statements.push([`UPDATE ${table} SET ${column} = DEFAULT`, []]);
+    if (columns.length === 0) statements.push([`UPDATE ${table} SET tenant_id = tenant_id`, []]);
+    statements.push([`DELETE FROM ${table}`, []]);
+    for (const [text, values] of statements) {
+      for (const outcome of await attack(text, values)) {
+        expect(isNothing(outcome), `${text}: ${JSON.stringify(outcome)}`).toBe(true);
+      }
+    }
+  }
+  expect(await victimRows(scene)).toEqual(before);
+});
+
+test('no partition can be reached past its parent', async () => {
+  const rows = await db().admin<{ name: string }>(`
+    SELECT oid::regclass::text AS name FROM pg_class
+    WHERE relispartition AND relkind = 'r' AND relnamespace = 'public'::regnamespace
+      AND (has_any_column_privilege('patchbay_app', oid, 'SELECT, INSERT, UPDATE')
+           OR has_table_privilege('patchbay_app', oid, 'DELETE'))`);
+  expect(rows).toEqual([]);
+});
+
+test('no reference tells whether an id of another tenant exists', async () => {
+  // The check of a foreign key sees every row. So each one between tables of tenants must carry the tenant.
+  const rows = await db().admin<{ name: string }>(`
+    SELECT conrelid::regclass || '.' || conname AS name FROM pg_constraint k
+    WHERE contype = 'f' AND connamespace = 'public'::regnamespace
+      AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = k.confrelid AND attname = 'tenant_id' AND NOT attisdropped)
+      AND NOT EXISTS (
+        SELECT FROM unnest(k.conkey, k.confkey) AS c(own, other)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.own AND a.attname = 'tenant_id'
+        JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = c.other AND b.attname = 'tenant_id')`);
+  expect(rows).toEqual([]);
+});
+
+interface FunctionRow {
+  readonly name: string;
+  readonly types: readonly string[];
+}
+
+describe('the functions that requests may call', () => {
+  /** An argument of the type that names what `ids` names, so far as a value of the type can. */
+  const argument = (type: string, id: string, text: string): unknown => {
+    if (type === 'uuid') return id;
+    if (type === 'uuid[]') return [id];
+    if (type === 'text') return text;
+    if (type === 'boolean') return true;
+    if (type === 'bigint[]') return Array.from({ length: 13 }, () => 0);
+    if (type === 'bytea') return Buffer.alloc(32);
+    return type.startsWith('timestamp') ? new Date(0) : 1;
+  };
+
+  test('answer about another tenant’s ids as about none', async () => {
+    const functions = await db().admin<FunctionRow>(`
+      SELECT p.proname AS name, ARRAY(
+        SELECT format_type(t.oid, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY a(type, i)
+        JOIN pg_type t ON t.oid = a.type ORDER BY a.i) AS types
+      FROM pg_proc p
+      WHERE p.pronamespace IN ('patchbay'::regnamespace, 'public'::regnamespace) AND p.prorettype <> 'trigger'::regtype
+        AND has_function_privilege('patchbay_app', p.oid, 'EXECUTE') ORDER BY 1`);
+    expect(functions.length).toBeGreaterThan(10);
+    for (const name of Object.keys(TOLD)) expect(functions.map((one) => one.name)).toContain(name);
+    const { victim } = scene;
+    const nobody = missingIds();
+    for (const { name, types } of functions.filter((one) => TOLD[one.name] === undefined)) {
+      const call = `SELECT * FROM patchbay.${name}(${types.map((type, i) => `$${i + 1}::${type}`).join(', ')})`;
+      const ask = async (id: string, text: string) =>
+        db().database.withTenantPg(bystander, async (client) => {
+          const { rows } = await client.query(
+            call,
+            types.map((type) => argument(type, id, text)),
+          );
+          return rows;
+        });
+      for (const id of Object.values(victim)) {
+        const isId = /^[0-9a-f-]{36}$/.test(id);
+        const asked = await ask(isId ? id : nobody.tenant, isId ? victim.adapterName : id);
+        const missing = await ask(nobody.tenant, nobody.adapterName);
+        expect(asked, `${name} of ${id}`).toEqual(missing);
+      }
+    }
+  });
+});
