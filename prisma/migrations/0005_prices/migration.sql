@@ -403,7 +403,9 @@ CREATE FUNCTION patchbay.resolve_prices(of_tenant uuid, of_backbone text, of_ver
     interactive_ppm bigint, standard_ppm bigint, batch_ppm bigint, platform_fee_ppm bigint,
     royalty_id uuid, royalty_kind text, royalty_input_nano bigint, royalty_output_nano bigint, royalty_ppm bigint,
     split_id uuid, valid_until timestamptz)
-  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  -- Planned anew for each call it took five times as long (4.7 ms against 0.9), and no argument makes another plan better.
+  SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
   IF of_tenant IS NULL OR coalesce(patchbay.current_tenant(), of_tenant) <> of_tenant THEN
