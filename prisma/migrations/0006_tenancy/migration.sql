@@ -153,7 +153,7 @@ DECLARE
   worst   record;
 BEGIN
   FOR item IN
-    SELECT i.*,
+    SELECT i.*, count(i.id) OVER (PARTITION BY i.tenant_id) AS charged,
            nullif(coalesce(q.requests_per_minute, (defaults ->> 'requests_per_minute')::bigint), 0) AS max_requests,
            nullif(coalesce(q.prompt_tokens_per_minute,
              (defaults ->> 'prompt_tokens_per_minute')::bigint), 0) AS max_prompt,
@@ -210,36 +210,42 @@ BEGIN
     END IF;
 
     IF sums IS NULL THEN
-      sums := ARRAY[
-        patchbay.quota_used(held.requests, held.head, held.head),
-        patchbay.quota_used(held.prompt_tokens, held.head, held.head),
-        patchbay.quota_used(held.completion_tokens, held.head, held.head)];
+      -- Slots that passed are zero by now, so all thirteen are the window.
+      sums := ARRAY[0, 0, 0];
+      FOR i IN 1 .. 13 LOOP
+        sums[1] := sums[1] + held.requests[i];
+        sums[2] := sums[2] + held.prompt_tokens[i];
+        sums[3] := sums[3] + held.completion_tokens[i];
+      END LOOP;
     END IF;
     IF streams IS NULL AND item.max_streams IS NOT NULL THEN
-      -- The lock is held, so every admission that another replica has charged is visible; this call's own are not
-      -- decided yet.
-      SELECT count(*) INTO streams
+      -- The lock is held, so every admission that another replica has charged is visible. So are this call's own, all
+      -- of them; none of those is decided yet.
+      SELECT count(*) - item.charged INTO streams
       FROM public.inference_request r JOIN public.instance i ON i.id = r.instance_id
-      WHERE r.tenant_id = item.tenant_id AND i.fenced_at IS NULL
-        AND NOT EXISTS (
-          SELECT FROM jsonb_to_recordset(charges) AS c(id uuid) WHERE c.id = r.id);
+      WHERE r.tenant_id = item.tenant_id AND i.fenced_at IS NULL;
     END IF;
 
-    SELECT * INTO worst FROM (
-      VALUES
-        ('REQUESTS_PER_MINUTE', item.max_requests, sums[1], 1::bigint,
-         patchbay.quota_retry_ms(held.requests, held.head, sums[1], 1, item.max_requests, now())),
-        ('PROMPT_TOKENS_PER_MINUTE', item.max_prompt, sums[2], item.prompt_tokens,
-         patchbay.quota_retry_ms(held.prompt_tokens, held.head, sums[2], item.prompt_tokens, item.max_prompt, now())),
-        ('COMPLETION_TOKENS_PER_MINUTE', item.max_completion, sums[3], item.completion_tokens,
-         patchbay.quota_retry_ms(
-           held.completion_tokens, held.head, sums[3], item.completion_tokens, item.max_completion, now())),
-        -- Nobody knows when a stream will end; a second is advice.
-        ('CONCURRENT_STREAMS', item.max_streams, streams, 1, 1000)
-    ) AS v(quota, bound, used, requested, retry)
-    WHERE v.used + v.requested > v.bound
-    ORDER BY v.retry DESC NULLS FIRST, v.quota LIMIT 1;
-    IF FOUND THEN
+    -- Comparisons with a limit that is null are null, and so are no reason to refuse.
+    IF coalesce(sums[1] + 1 > item.max_requests, false)
+       OR coalesce(sums[2] + item.prompt_tokens > item.max_prompt, false)
+       OR coalesce(sums[3] + item.completion_tokens > item.max_completion, false)
+       OR coalesce(streams + 1 > item.max_streams, false)
+    THEN
+      SELECT * INTO worst FROM (
+        VALUES
+          ('REQUESTS_PER_MINUTE', item.max_requests, sums[1], 1::bigint,
+           patchbay.quota_retry_ms(held.requests, held.head, sums[1], 1, item.max_requests, now())),
+          ('PROMPT_TOKENS_PER_MINUTE', item.max_prompt, sums[2], item.prompt_tokens,
+           patchbay.quota_retry_ms(held.prompt_tokens, held.head, sums[2], item.prompt_tokens, item.max_prompt, now())),
+          ('COMPLETION_TOKENS_PER_MINUTE', item.max_completion, sums[3], item.completion_tokens,
+           patchbay.quota_retry_ms(
+             held.completion_tokens, held.head, sums[3], item.completion_tokens, item.max_completion, now())),
+          -- Nobody knows when a stream will end; a second is advice.
+          ('CONCURRENT_STREAMS', item.max_streams, streams, 1, 1000)
+      ) AS v(quota, bound, used, requested, retry)
+      WHERE v.used + v.requested > v.bound
+      ORDER BY v.retry DESC NULLS FIRST, v.quota LIMIT 1;
       request_id := item.id;
       quota := worst.quota;
       quota_limit := worst.bound;
