@@ -19,10 +19,11 @@ import { captureAll, holdAll, lockAccounts, postAll, runAlone, runOn } from '../
 import { verifyLedger } from '../dist/ledger/verify.js';
 import { median, readFlags, spread } from './kit.mjs';
 
+// A server process writes on one connection, a round after the other: connections stand for processes.
 const flags = readFlags({
   seconds: '8',
   rounds: '3',
-  connections: '4',
+  connections: '2',
   batch: '100',
   cold: '10000',
   hot: '10',

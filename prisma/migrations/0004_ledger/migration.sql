@@ -70,8 +70,11 @@ CREATE TABLE ledger_transfer (
   CONSTRAINT ledger_transfer_expires CHECK ((expires_at IS NULL OR kind = 'PENDING') AND isfinite(expires_at)),
   CONSTRAINT ledger_transfer_created CHECK (isfinite(created_at))
 );
-CREATE UNIQUE INDEX ledger_transfer_tenant_id_business_key_key ON ledger_transfer (tenant_id, business_key)
-  WHERE business_key IS NOT NULL;
+-- Over a hash of tenant and key, and not over the two: a lookup by this expression has no other index to go by. Given
+-- tenant and key, a plan that was made while the table was small may go through all transfers of the tenant instead.
+-- Who finds two keys with one MD5 gets their own second transfer refused.
+CREATE UNIQUE INDEX ledger_transfer_business_key_key
+  ON ledger_transfer ((md5(tenant_id::text || business_key)::uuid)) WHERE business_key IS NOT NULL;
 -- A pending transfer resolves at most once.
 CREATE UNIQUE INDEX ledger_transfer_pending_id_key ON ledger_transfer (pending_id) WHERE pending_id IS NOT NULL;
 CREATE INDEX ledger_transfer_tenant_id_id_idx ON ledger_transfer (tenant_id, id);
@@ -122,8 +125,7 @@ CREATE TABLE ledger_open_hold (
   tenant_id   uuid NOT NULL,
   expires_at  timestamptz
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX ledger_open_hold_expires_at_idx ON ledger_open_hold (expires_at);
-CREATE INDEX ledger_open_hold_tenant_id_idx ON ledger_open_hold (tenant_id);
+CREATE INDEX ledger_open_hold_expires_at_idx ON ledger_open_hold (expires_at) WHERE expires_at IS NOT NULL;
 
 -- The chain --------------------------------------------------------------------------------------------------------
 
@@ -189,7 +191,8 @@ SELECT patchbay.make_append_only('ledger_batch');
 -- Rules ------------------------------------------------------------------------------------------------------------
 
 -- Triggers and functions run on plans that are kept for the life of a connection. A plan that was made while a table
--- was empty would read all of it later, so these functions may use indexes only.
+-- was empty would read all of it later, so these functions may use indexes only. What Postgres adds to the cost of a
+-- plan that it was told to avoid would also make it compile each one, hence no JIT.
 
 CREATE FUNCTION patchbay.ledger_after_accounts() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -226,7 +229,7 @@ CREATE TRIGGER ledger_limit_added AFTER INSERT ON ledger_limit
 -- A POST debits the held account by its whole amount (checked at commit), so its part of the balance is updated here
 -- together with what was held, and not a second time with the postings.
 CREATE FUNCTION patchbay.ledger_after_transfers() RETURNS trigger
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off
   SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
   IF EXISTS (
@@ -263,30 +266,36 @@ $$;
 CREATE TRIGGER ledger_transfer_added AFTER INSERT ON ledger_transfer REFERENCING NEW TABLE AS added
   FOR EACH STATEMENT EXECUTE FUNCTION patchbay.ledger_after_transfers();
 
+-- One pass over the lines, because there are more of them than of anything else.
 CREATE FUNCTION patchbay.ledger_after_postings() RETURNS trigger
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off
   SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+  fits    boolean;
+  changed uuid[];
+  amounts bigint[];
 BEGIN
-  IF EXISTS (
-    SELECT FROM added p
+  WITH line AS MATERIALIZED (
+    SELECT p.account_id, p.amount,
+           (p.line <= t.lines AND p.created_at = t.created_at AND a.asset = t.asset AND a.tenant_id = p.tenant_id)
+             IS TRUE AS fits,
+           a.kind = 'CUSTOMER' AND (t.kind = 'SINGLE' OR t.account_id <> p.account_id) AS counts
+    FROM added p
     LEFT JOIN public.ledger_transfer t ON t.id = p.transfer_id
     LEFT JOIN public.ledger_account a ON a.id = p.account_id
-    WHERE (p.line <= t.lines AND p.created_at = t.created_at AND a.asset = t.asset AND a.tenant_id = p.tenant_id)
-          IS NOT TRUE)
-  THEN
+  ), summed AS (
+    SELECT l.account_id, sum(l.amount)::bigint AS amount FROM line l WHERE l.counts GROUP BY l.account_id
+  )
+  SELECT (SELECT bool_and(l.fits) FROM line l), array_agg(s.account_id), array_agg(s.amount)
+  INTO fits, changed, amounts FROM summed s;
+  IF NOT fits THEN
     RAISE EXCEPTION 'a posting does not fit its transfer or its account' USING ERRCODE = '23514',
       CONSTRAINT = 'ledger_posting_fits';
   END IF;
-  UPDATE public.ledger_balance b SET posted = b.posted + d.amount
-  FROM (
-    SELECT p.account_id, sum(p.amount)::bigint AS amount
-    FROM added p
-    JOIN public.ledger_transfer t ON t.id = p.transfer_id
-    JOIN public.ledger_account a ON a.id = p.account_id
-    WHERE a.kind = 'CUSTOMER' AND (t.kind = 'SINGLE' OR t.account_id <> p.account_id)
-    GROUP BY p.account_id
-  ) d
-  WHERE b.account_id = d.account_id;
+  IF changed IS NOT NULL THEN
+    UPDATE public.ledger_balance b SET posted = b.posted + d.amount
+    FROM unnest(changed, amounts) AS d(account_id, amount) WHERE b.account_id = d.account_id;
+  END IF;
   RETURN NULL;
 END
 $$;
@@ -321,6 +330,9 @@ CREATE CONSTRAINT TRIGGER ledger_transfer_balanced AFTER INSERT ON ledger_transf
 -- All of these take arrays and run a fixed number of statements whatever their length, so that a group commit writes
 -- everything of a round at once. Outcomes are returned for each item, in any order, and not raised: one refused hold
 -- must not undo the others of its round. What is raised is a bug of the caller (23514).
+--
+-- Plans are made once and without knowledge of the arrays. What is looked up in a table is therefore LATERAL with a
+-- LIMIT, which only a loop over an index can answer, and what is joined with each other within a batch is hashed.
 --
 -- Lock order: the balance rows of a statement by account id, and nothing before them. A transaction that calls several
 -- of these calls ledger_lock first, with the accounts of all.
@@ -386,7 +398,7 @@ SELECT patchbay.make_definer('patchbay.ledger_set_limit(uuid, uuid, bigint, text
 CREATE FUNCTION patchbay.ledger_balances(account_ids uuid[]) RETURNS TABLE (
     account_id uuid, tenant_id uuid, kind text, asset text, posted numeric, held bigint, credit_limit bigint,
     available numeric)
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
   SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
   WITH wanted AS (
     SELECT b.*, a.kind, a.asset, coalesce(f.posted, 0) AS folded
@@ -440,8 +452,8 @@ CREATE FUNCTION patchbay.ledger_hold(
   ids uuid[], account_ids uuid[], amounts bigint[], keys text[], reference text, reference_ids uuid[],
   expiries timestamptz[], at timestamptz
 ) RETURNS TABLE (ord integer, id uuid, outcome text, available numeric)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+  SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 BEGIN
   PERFORM FROM public.ledger_balance b WHERE b.account_id = ANY (account_ids)
   ORDER BY b.account_id FOR NO KEY UPDATE;
@@ -455,12 +467,17 @@ BEGIN
            first_value(i.amount) OVER (PARTITION BY i.account_id, i.key ORDER BY i.ord) AS first_amount
     FROM unnest(ids, account_ids, amounts, keys, reference_ids, expiries)
       WITH ORDINALITY AS i(id, account_id, amount, key, reference_id, expires_at, ord)
-    LEFT JOIN public.ledger_balance b ON b.account_id = i.account_id
-    LEFT JOIN public.ledger_account a ON a.id = i.account_id
+    LEFT JOIN LATERAL (
+      SELECT o.* FROM public.ledger_balance o WHERE o.account_id = i.account_id LIMIT 1) b ON true
+    LEFT JOIN LATERAL (SELECT o.asset FROM public.ledger_account o WHERE o.id = i.account_id LIMIT 1) a ON true
   ), known AS (
     SELECT i.ord, t.id, t.kind = 'PENDING' AND t.account_id = i.account_id AND t.held = i.amount
            AND t.reference_type = reference AND t.reference_id IS NOT DISTINCT FROM i.reference_id AS same
-    FROM input i JOIN public.ledger_transfer t ON t.tenant_id = i.tenant_id AND t.business_key = i.key
+    FROM input i
+    CROSS JOIN LATERAL (
+      SELECT o.* FROM public.ledger_transfer o
+      WHERE md5(o.tenant_id::text || o.business_key)::uuid = md5(i.tenant_id::text || i.key)::uuid
+        AND o.business_key IS NOT NULL AND o.business_key = i.key LIMIT 1) t
   ), fresh AS (
     SELECT i.ord, i.id, i.account_id, i.amount, i.key, i.reference_id, i.expires_at, i.tenant_id, i.asset,
            coalesce(i.room, (
@@ -507,11 +524,11 @@ CREATE FUNCTION patchbay.ledger_capture(
   ids uuid[], pending_ids uuid[], amounts bigint[], credit_of integer[], credit_accounts uuid[],
   credit_amounts bigint[], credit_subjects uuid[], at timestamptz
 ) RETURNS TABLE (ord integer, id uuid, outcome text)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+  SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 BEGIN
   PERFORM FROM public.ledger_balance b
-  WHERE b.account_id IN (SELECT t.account_id FROM public.ledger_transfer t WHERE t.id = ANY (pending_ids))
+  WHERE b.account_id = ANY (ARRAY(SELECT t.account_id FROM public.ledger_transfer t WHERE t.id = ANY (pending_ids)))
   ORDER BY b.account_id FOR NO KEY UPDATE;
   RETURN QUERY
   WITH credit AS (
@@ -527,8 +544,10 @@ BEGIN
            r.amount AS resolved_amount, coalesce(at, now()) AS created_at,
            p.id IS NOT NULL AND r.id IS NULL AND i.amount <= p.held AS valid
     FROM unnest(ids, pending_ids, amounts) WITH ORDINALITY AS i(id, pending_id, amount, ord)
-    LEFT JOIN public.ledger_transfer p ON p.id = i.pending_id AND p.kind = 'PENDING'
-    LEFT JOIN public.ledger_transfer r ON r.pending_id = i.pending_id
+    LEFT JOIN LATERAL (
+      SELECT o.* FROM public.ledger_transfer o WHERE o.id = i.pending_id AND o.kind = 'PENDING' LIMIT 1) p ON true
+    LEFT JOIN LATERAL (
+      SELECT o.* FROM public.ledger_transfer o WHERE o.pending_id = i.pending_id LIMIT 1) r ON true
   ), input AS (
     -- The first of a batch that fits a hold is made; others of the same hold are compared with it.
     SELECT f.*, first_value(f.ord) OVER same AS first_ord, first_value(f.id) OVER same AS first_id,
@@ -549,7 +568,8 @@ BEGIN
     SELECT f.id, 1, f.account_id, f.tenant_id, -f.amount, NULL, f.created_at FROM fresh f WHERE f.amount > 0
     UNION ALL
     SELECT f.id, c.line, c.account_id, a.tenant_id, c.amount, c.subject_id, f.created_at
-    FROM fresh f JOIN credit c ON c.capture = f.ord LEFT JOIN public.ledger_account a ON a.id = c.account_id
+    FROM fresh f JOIN credit c ON c.capture = f.ord
+    LEFT JOIN LATERAL (SELECT o.tenant_id FROM public.ledger_account o WHERE o.id = c.account_id LIMIT 1) a ON true
   )
   SELECT i.ord, coalesce(i.resolved_id, i.first_id),
          CASE WHEN i.pending_id IS NULL THEN 'UNKNOWN'
@@ -576,11 +596,11 @@ SELECT patchbay.make_definer(
 -- Releases holds whole. RELEASED; REPLAYED: released so before; RESOLVED: resolved otherwise; UNKNOWN: no such hold.
 CREATE FUNCTION patchbay.ledger_release(as_kind text, ids uuid[], pending_ids uuid[], at timestamptz)
   RETURNS TABLE (ord integer, id uuid, outcome text)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+  SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 BEGIN
   PERFORM FROM public.ledger_balance b
-  WHERE b.account_id IN (SELECT t.account_id FROM public.ledger_transfer t WHERE t.id = ANY (pending_ids))
+  WHERE b.account_id = ANY (ARRAY(SELECT t.account_id FROM public.ledger_transfer t WHERE t.id = ANY (pending_ids)))
   ORDER BY b.account_id FOR NO KEY UPDATE;
   RETURN QUERY
   WITH input AS (
@@ -589,8 +609,10 @@ BEGIN
            first_value(i.id) OVER (PARTITION BY i.pending_id ORDER BY i.ord) AS first_id,
            row_number() OVER (PARTITION BY i.pending_id ORDER BY i.ord) AS nth
     FROM unnest(ids, pending_ids) WITH ORDINALITY AS i(id, pending_id, ord)
-    LEFT JOIN public.ledger_transfer p ON p.id = i.pending_id AND p.kind = 'PENDING'
-    LEFT JOIN public.ledger_transfer r ON r.pending_id = i.pending_id
+    LEFT JOIN LATERAL (
+      SELECT o.* FROM public.ledger_transfer o WHERE o.id = i.pending_id AND o.kind = 'PENDING' LIMIT 1) p ON true
+    LEFT JOIN LATERAL (
+      SELECT o.* FROM public.ledger_transfer o WHERE o.pending_id = i.pending_id LIMIT 1) r ON true
   ), written AS (
     INSERT INTO public.ledger_transfer (
       id, tenant_id, kind, asset, amount, lines, account_id, held, pending_id, reference_type, reference_id,
@@ -642,8 +664,8 @@ CREATE FUNCTION patchbay.ledger_post(
   ids uuid[], tenant_ids uuid[], assets text[], keys text[], reference_types text[], reference_ids uuid[],
   line_of integer[], line_accounts uuid[], line_amounts bigint[], line_subjects uuid[], at timestamptz
 ) RETURNS TABLE (ord integer, id uuid, outcome text)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+  SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 BEGIN
   PERFORM FROM public.ledger_balance b WHERE b.account_id = ANY (line_accounts) AND b.limited
   ORDER BY b.account_id FOR NO KEY UPDATE;
@@ -653,7 +675,7 @@ BEGIN
            row_number() OVER (PARTITION BY l.transfer ORDER BY l.ord) AS line
     FROM unnest(line_of, line_accounts, line_amounts, line_subjects)
       WITH ORDINALITY AS l(transfer, account_id, amount, subject_id, ord)
-    LEFT JOIN public.ledger_account a ON a.id = l.account_id
+    LEFT JOIN LATERAL (SELECT o.tenant_id FROM public.ledger_account o WHERE o.id = l.account_id LIMIT 1) a ON true
   ), summed AS (
     SELECT l.transfer, count(*) AS lines, sum(l.amount) FILTER (WHERE l.amount > 0) AS amount,
            count(*) = count(l.tenant_id) AS known
@@ -671,7 +693,10 @@ BEGIN
                      ROW (t.kind, t.asset, t.reference_type, t.reference_id, t.lines::bigint) END AS similar
     FROM unnest(ids, tenant_ids, assets, keys, reference_types, reference_ids)
       WITH ORDINALITY AS i(id, tenant_id, asset, key, reference_type, reference_id, ord)
-    LEFT JOIN public.ledger_transfer t ON t.tenant_id = i.tenant_id AND t.business_key = i.key
+    LEFT JOIN LATERAL (
+      SELECT o.* FROM public.ledger_transfer o
+      WHERE md5(o.tenant_id::text || o.business_key)::uuid = md5(i.tenant_id::text || i.key)::uuid
+        AND o.business_key IS NOT NULL AND o.business_key = i.key LIMIT 1) t ON true
     LEFT JOIN summed s ON s.transfer = i.ord
     WINDOW same AS (PARTITION BY i.tenant_id, i.key, coalesce(s.known, false) ORDER BY i.ord)
   ), fresh AS (
@@ -760,7 +785,7 @@ $$;
 -- accounts without a limit. No row: nothing waits, or another sealer is at work.
 CREATE FUNCTION patchbay.ledger_seal(at timestamptz, statements_max integer)
   RETURNS TABLE (sequence bigint, row_count integer, hash bytea)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
   SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
   accounts  uuid[];
