@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto';
-import { copyFile, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { ModelShape } from '../kernel/model.ts';
@@ -9,6 +8,7 @@ import { verifyTensors } from './checkpoint-check.ts';
 import { parseModelConfig } from './config.ts';
 import { bytesOf, DataFile, DigestBuilder } from './data-file.ts';
 import { deviceFiles } from './device-files.ts';
+import { buildingFolder, removeAbandoned, writeDurably } from './durable.ts';
 import { BACKBONE_FILES, type BackboneManifest, CARRIED_FILES, readManifest } from './manifest.ts';
 import { GENERAL_FORM, type GraphForm } from './onnx/context.ts';
 import { buildGraph } from './onnx/graph.ts';
@@ -20,7 +20,7 @@ import { openText } from './text/open.ts';
 import { writeWeights } from './weight-writer.ts';
 import { storedWeights } from './weights.ts';
 
-/** Prefix of a folder under construction; the process that writes it follows. */
+/** Prefix of a folder under construction. */
 const BUILDING = '.import-';
 /** The graphs for processors, which share the data file of weights. */
 const HOST_GRAPHS: readonly (readonly [file: string, form: GraphForm])[] = [
@@ -61,8 +61,8 @@ export async function importBackbone(options: ImportOptions): Promise<ImportedBa
   const config = await readJson(options.dir, BACKBONE_FILES.config);
   const shape = parseModelConfig(config);
   const checkpoint = await openCheckpoint(options.dir, BACKBONE_HEADER_LIMITS);
-  await removeAbandoned(options.root);
-  const building = join(options.root, `${BUILDING}${process.pid}-${randomUUID()}`);
+  await removeAbandoned(options.root, BUILDING);
+  const building = buildingFolder(options.root, BUILDING);
   try {
     await verifyTensors(checkpoint, shape);
     await mkdir(building, { recursive: true });
@@ -147,34 +147,6 @@ async function publish(
     if (other === null) throw error;
   }
   return { dir, manifest: await readManifest(dir) };
-}
-
-/** Removes what imports of processes that are gone have left half-written. */
-async function removeAbandoned(root: string): Promise<void> {
-  for (const name of await readdir(root).catch(() => [])) {
-    const pid = name.startsWith(BUILDING) ? Number.parseInt(name.slice(BUILDING.length), 10) : Number.NaN;
-    if (Number.isNaN(pid) || isAlive(pid)) continue;
-    await rm(join(root, name), { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
-}
-
-async function writeDurably(path: string, content: string | Uint8Array): Promise<void> {
-  const file = await open(path, 'w');
-  try {
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 /** Appends the tables of the rotary embedding, which no checkpoint holds. */

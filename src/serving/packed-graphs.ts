@@ -1,13 +1,16 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
+import { buildingFolder, removeAbandoned, syncFile, writeDurably } from '../backbone/durable.ts';
 import { BACKBONE_FILES } from '../backbone/manifest.ts';
 import { withWeightsOf } from '../backbone/onnx/proto.ts';
 import { type GraphPaths, packModel, type SessionSettings } from '../engine/runner/sessions.ts';
 
 /** The file of packed weights, beside the graphs that share it. */
 const PACKED_DATA = 'packed.data';
+/** Prefix of a folder under construction. */
+const BUILDING = '.packing-';
 
 /**
  * The graphs of an imported backbone with their weights packed for this machine, made on the first start on it. Packing
@@ -32,9 +35,10 @@ export async function packedGraphs(dir: string, settings: SessionSettings): Prom
   };
 }
 
-/** The folder appears whole or not at all. */
+/** The folder appears whole and on the disk, or not at all. */
 async function pack(dir: string, packed: string, settings: SessionSettings): Promise<void> {
-  const building = `${packed}.${process.pid}-${randomUUID()}`;
+  await removeAbandoned(dir, BUILDING);
+  const building = buildingFolder(dir, BUILDING);
   await mkdir(building);
   try {
     const general = join(building, BACKBONE_FILES.model);
@@ -45,9 +49,11 @@ async function pack(dir: string, packed: string, settings: SessionSettings): Pro
       const own = `${name}.data`;
       // Packed on its own first, since the runtime may replace a weight by another one (signed bytes by unsigned ones).
       await packModel(join(dir, name), form, own, settings);
-      await writeFile(form, withWeightsOf(await readFile(form), source));
+      await writeDurably(form, withWeightsOf(await readFile(form), source));
       await rm(join(building, own));
     }
+    await syncFile(general);
+    await syncFile(join(building, PACKED_DATA));
     await rename(building, packed);
   } catch (error) {
     // Another process was first; its folder is as good as ours.

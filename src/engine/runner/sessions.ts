@@ -1,4 +1,5 @@
 import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import { invariant } from '../../kernel/errors.ts';
 
 /** Tensors by input name. */
 export type Feeds = Record<string, Tensor>;
@@ -55,7 +56,9 @@ export class StepSessions {
   }
 
   run(form: RunForm, feeds: Feeds): Promise<InferenceSession.ReturnType> {
-    return (this.#sessions[form] ?? this.#sessions.general).run(feeds);
+    const session = this.#sessions[form];
+    invariant(session !== undefined, 'inputs are built for a form that there is');
+    return session.run(feeds);
   }
 
   async release(): Promise<void> {
