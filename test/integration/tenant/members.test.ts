@@ -105,12 +105,12 @@ describe('a role', () => {
     const admin = await keyOf(await add(SYSTEM_ACTOR, 'ADMIN'));
     const second = await add(owner.principal, 'OWNER');
     for (const attempt of [
-      add(admin.principal, 'OWNER'),
-      add(admin.principal, 'BILLING'),
-      tenancy.members.setRole(admin.principal, second.id, 'DEVELOPER'),
-      tenancy.members.remove(admin.principal, second.id),
+      () => add(admin.principal, 'OWNER'),
+      () => add(admin.principal, 'BILLING'),
+      () => tenancy.members.setRole(admin.principal, second.id, 'DEVELOPER'),
+      () => tenancy.members.remove(admin.principal, second.id),
     ]) {
-      await expect(attempt).rejects.toMatchObject({ code: 'FORBIDDEN' });
+      await expect(attempt()).rejects.toMatchObject({ code: 'FORBIDDEN' });
     }
     const developer = await add(admin.principal, 'DEVELOPER');
     await expect(add((await keyOf(developer)).principal, 'DEVELOPER')).rejects.toMatchObject({
