@@ -119,7 +119,11 @@ export async function startServices(
   lifecycle.add('metering', () => metering.stop());
 
   const inference = new InferenceService(
-    { ...INFERENCE_DEFAULTS, maxBlendWeight: DEFAULT_ENGINE_OPTIONS.maxBlendWeight },
+    {
+      ...INFERENCE_DEFAULTS,
+      maxBlendWeight: DEFAULT_ENGINE_OPTIONS.maxBlendWeight,
+      streamIntervalMs: config.metering.streamIntervalMs,
+    },
     {
       engine,
       encoder,

@@ -237,6 +237,16 @@ export function serviceTable(read: Read) {
           { default: '15s', min: '1s', max: '10m' },
         ),
       ),
+      streamIntervalMs: read(
+        'Metering',
+        durationMs(
+          {
+            env: 'PATCHBAY_STREAM_INTERVAL_MS',
+            doc: 'After its first chunk a stream hands out what was generated at this interval, all streams together, because each chunk is committed before it is sent. 0 hands out every step of the engine as a chunk of its own.',
+          },
+          { default: '40ms', min: '0', max: '10s' },
+        ),
+      ),
     },
     pricing: {
       defaultPrice: read(
