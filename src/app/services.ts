@@ -122,7 +122,7 @@ export async function startServices(
     {
       ...INFERENCE_DEFAULTS,
       maxBlendWeight: DEFAULT_ENGINE_OPTIONS.maxBlendWeight,
-      streamIntervalMs: config.metering.streamIntervalMs,
+      beat: { ...INFERENCE_DEFAULTS.beat, chunksPerSecond: config.metering.streamChunksPerSecond },
     },
     {
       engine,

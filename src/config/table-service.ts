@@ -237,14 +237,14 @@ export function serviceTable(read: Read) {
           { default: '15s', min: '1s', max: '10m' },
         ),
       ),
-      streamIntervalMs: read(
+      streamChunksPerSecond: read(
         'Metering',
-        durationMs(
+        integer(
           {
-            env: 'PATCHBAY_STREAM_INTERVAL_MS',
-            doc: 'After its first chunk a stream hands out what was generated at this interval, all streams together, because each chunk is committed before it is sent. 0 hands out every step of the engine as a chunk of its own.',
+            env: 'PATCHBAY_STREAM_CHUNKS_PER_SECOND',
+            doc: 'Chunks that all streams together hand out in a second: each is committed before it is sent, and that takes processor time from the engine. 16 streams then get one every 80 ms, with what was generated since; none waits longer than 100 ms, and the first and the last wait for nothing. 0 hands out every step of the engine as a chunk of its own.',
           },
-          { default: '40ms', min: '0', max: '10s' },
+          { default: 200, min: 0, max: 1_000_000 },
         ),
       ),
     },

@@ -81,9 +81,14 @@ class PgPool {
     }
   }
 
-  async query<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<R[]> {
+  async query<R extends pg.QueryResultRow>(
+    text: string,
+    values: readonly unknown[],
+    name?: string,
+  ): Promise<R[]> {
     try {
-      return (await this.pool.query<R>(text, [...values])).rows;
+      const query = { text, values: [...values], ...(name === undefined ? {} : { name }) };
+      return (await this.pool.query<R>(query)).rows;
     } catch (error) {
       throw mapDatabaseError(error);
     }
@@ -196,9 +201,13 @@ export class Database {
     return this.system.query<R>(text, values);
   }
 
-  /** {@link querySystem} on a connection that no other work can take. */
-  async queryReserved<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<R[]> {
-    return this.reserved.query<R>(text, values);
+  /** {@link querySystem} on a connection that no other work can take; with a name, prepared once on each. */
+  async queryReserved<R extends pg.QueryResultRow>(
+    text: string,
+    values: readonly unknown[],
+    name?: string,
+  ): Promise<R[]> {
+    return this.reserved.query<R>(text, values, name);
   }
 
   /** Closes every connection once running work has returned its own. May be called again. */

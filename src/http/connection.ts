@@ -59,6 +59,7 @@ export class Connection implements Session {
     this.#lastActiveMs = deps.clock.monotonicMs();
     this.#writer = new SocketWriter(
       socket,
+      request.socket,
       { ...limits, pendingMessagesMax: limits.operationsPerSocketMax + SPARE_MESSAGES },
       () => this.close(CLOSE_CODES.SLOW_CONSUMER),
     );

@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 
 /** Bounds of one socket's outgoing side. */
@@ -25,15 +26,24 @@ export class SocketGoneError extends Error {
  */
 export class SocketWriter {
   readonly #socket: WebSocket;
+  readonly #stream: Pick<Duplex, 'cork' | 'uncork'>;
   readonly #limits: SocketWriterLimits;
   readonly #onSlow: () => void;
   readonly #waiters: Array<() => void> = [];
   #pending = 0;
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
+  #corked = false;
 
-  constructor(socket: WebSocket, limits: SocketWriterLimits, onSlow: () => void) {
+  /** `stream` is what the websocket itself writes to. */
+  constructor(
+    socket: WebSocket,
+    stream: Pick<Duplex, 'cork' | 'uncork'>,
+    limits: SocketWriterLimits,
+    onSlow: () => void,
+  ) {
     this.#socket = socket;
+    this.#stream = stream;
     this.#limits = limits;
     this.#onSlow = onSlow;
   }
@@ -51,6 +61,7 @@ export class SocketWriter {
         await new Promise<void>((resolve) => this.#waiters.push(resolve));
       }
       if (!this.#isOpen()) throw new SocketGoneError();
+      this.#cork();
       await new Promise<void>((resolve, reject) => {
         this.#socket.send(data, (error) => (error ? reject(new SocketGoneError()) : resolve()));
       });
@@ -70,6 +81,17 @@ export class SocketWriter {
     this.#ended = true;
     clearTimeout(this.#timer);
     for (const wake of this.#waiters.splice(0)) wake();
+  }
+
+  /** Messages of one turn of the event loop leave as one write: chunks of many streams come in the same turn. */
+  #cork(): void {
+    if (this.#corked) return;
+    this.#corked = true;
+    this.#stream.cork();
+    process.nextTick(() => {
+      this.#corked = false;
+      this.#stream.uncork();
+    });
   }
 
   #isOpen(): boolean {

@@ -50,7 +50,7 @@ export interface RunDeps {
   readonly recorder: Pick<MeteringRecorder, 'progress' | 'settle'>;
   readonly clock: Clock;
   /** When the next chunk of a stream is due. */
-  readonly beat: Pick<Beat, 'next'>;
+  readonly beat: Pick<Beat, 'wait'>;
   /** Resolves after the time, or at once when the signal fires. */
   readonly pause: (ms: number, signal: AbortSignal) => Promise<void>;
 }
@@ -182,7 +182,7 @@ export class InferenceRun {
     for (;;) {
       while (this.interruption === null && this.engineEnd === null && this.buffer.empty)
         await this.activity();
-      if (this.seq > 0) await this.deps.beat.next(this.over.signal);
+      if (this.seq > 0) await this.deps.beat.wait(this.over.signal);
       if (this.interruption !== null || this.engineEnd !== null) return;
       const chunk = this.buffer.take();
       try {

@@ -5,7 +5,7 @@ import { quotaExceeded } from '../kernel/quota.ts';
 import type { Lease } from '../metering/lease.ts';
 import { every, type Periodic, pause } from '../metering/periodic.ts';
 import { leaseLost, type MeteringRecorder } from '../metering/recorder.ts';
-import { Beat } from './beat.ts';
+import { Beat, type BeatOptions } from './beat.ts';
 import type { EndEvent, GenerateResult, InferenceEvent } from './events.ts';
 import { hashIdempotencyKey, type InferenceInput, isSameRequest, type NormalInput } from './input.ts';
 import { Intake, type IntakeDeps, type IntakeOptions, type PreparedRequest } from './intake.ts';
@@ -18,8 +18,7 @@ import { CANCELLED, InferenceRun, type RunDelivery, type RunOptions } from './ru
 export interface InferenceOptions extends RunOptions, IntakeOptions {
   /** Most requests that are being admitted or are not settled in this process. */
   readonly liveRequestsMax: number;
-  /** Chunks of all streams go out together at this interval; 0 hands out what there is at once. */
-  readonly streamIntervalMs: number;
+  readonly beat: BeatOptions;
   /** How long a client may keep a delivered chunk without coming back for the next. */
   readonly stallMs: number;
   readonly recentOutputs: RecentOutputsOptions;
@@ -29,7 +28,7 @@ export interface InferenceOptions extends RunOptions, IntakeOptions {
 export const INFERENCE_DEFAULTS: Omit<InferenceOptions, 'maxBlendWeight'> = {
   liveRequestsMax: 4_096,
   pendingTokensMax: 1_024,
-  streamIntervalMs: 0,
+  beat: { chunksPerSecond: 0, intervalMsMax: 100 },
   stallMs: 30_000,
   engineEndMs: 10_000,
   recentOutputs: { keepMs: 120_000, outputsMax: 1_000, tokensMax: 500_000 },
@@ -68,7 +67,7 @@ export class InferenceService {
     this.deps = deps;
     this.recent = new RecentOutputs(options.recentOutputs, deps);
     this.intake = new Intake(options, deps);
-    this.beat = new Beat(options.streamIntervalMs, { clock: deps.clock, pause });
+    this.beat = new Beat(options.beat, { clock: deps.clock, pause });
     this.stopListening = deps.lease.onFenced((instanceId) => {
       this.interruptWhere(
         (run) => run.facts.instanceId === instanceId,

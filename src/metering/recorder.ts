@@ -8,7 +8,13 @@ import { isStatementTimeout, isTransientDatabaseError } from './db-errors.ts';
 import { type GroupCommitOptions, GroupCommitter, type Patience } from './group-commit.ts';
 import type { Lease, ReservedDatabase } from './lease.ts';
 import { pause } from './periodic.ts';
-import { type MeteringItem, type MeteringResult, writeRound } from './round.ts';
+import {
+  isProgressAlone,
+  type MeteringItem,
+  type MeteringResult,
+  writeProgress,
+  writeRound,
+} from './round.ts';
 import type { Admission, AdmitOutcome, IdempotencyRecord, Progress, Settlement } from './types.ts';
 
 /** Bounds of the recorder. */
@@ -163,9 +169,9 @@ export class MeteringRecorder {
   private async write(items: readonly MeteringItem[]): Promise<readonly MeteringResult[]> {
     const shard = this.lease.current?.shard ?? 0;
     const { quotas } = this.options;
-    const results = await this.database.withReservedPg((client) =>
-      writeRound(client, { shard, quotas }, items),
-    );
+    const results = isProgressAlone(items)
+      ? await writeProgress(this.database, items)
+      : await this.database.withReservedPg((client) => writeRound(client, { shard, quotas }, items));
     for (const [index, result] of results.entries()) {
       const item = items[index];
       if (result.outcome === 'fenced' && item !== undefined) this.lease.fenced(item.instanceId);

@@ -1,4 +1,5 @@
 import type { PoolClient } from 'pg';
+import type { Database } from '../db/client.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type { QuotaLimits, QuotaRefusal } from '../kernel/quota.ts';
 import { chargeQuotas, type QuotaRefundRow } from './quota.ts';
@@ -8,6 +9,7 @@ import {
   FIND_SETTLED,
   LOCK_LIVE_INSTANCES,
   PROGRESS,
+  PROGRESS_ALONE,
   SETTLE,
   VOID,
 } from './statements.ts';
@@ -16,9 +18,15 @@ import type { Admission, Progress, Settlement } from './types.ts';
 /** One thing to write; `instanceId` is the lease that it is written under. */
 export type MeteringItem =
   | { readonly kind: 'admit'; readonly instanceId: Uuid; readonly value: Admission }
-  | { readonly kind: 'progress'; readonly instanceId: Uuid; readonly value: Progress }
+  | ProgressItem
   | { readonly kind: 'settle'; readonly instanceId: Uuid; readonly value: Settlement }
   | { readonly kind: 'void'; readonly instanceId: Uuid; readonly value: { readonly requestId: Uuid } };
+
+interface ProgressItem {
+  readonly kind: 'progress';
+  readonly instanceId: Uuid;
+  readonly value: Progress;
+}
 
 /**
  * What became of an item. `duplicate`: its idempotency key is taken. `fenced`: its instance may no longer write.
@@ -79,6 +87,34 @@ export async function writeRound(
   });
 }
 
+/** Whether {@link writeProgress} can write the batch. */
+export function isProgressAlone(items: readonly MeteringItem[]): items is readonly ProgressItem[] {
+  return items.every((item) => item.kind === 'progress');
+}
+
+/** Writes a batch of nothing but progress, which is most of them while streams run, as one statement on its own. */
+export async function writeProgress(
+  database: Pick<Database, 'queryReserved'>,
+  items: readonly ProgressItem[],
+): Promise<readonly MeteringResult[]> {
+  const values = [
+    ...progressColumns(items.map(({ value }) => value)),
+    items.map(({ instanceId }) => instanceId),
+  ];
+  const rows = await database.queryReserved<IdRow & { readonly what: 'live' | 'moved' }>(
+    PROGRESS_ALONE,
+    values,
+    'metering_progress_alone',
+  );
+  const idsOf = (kind: 'live' | 'moved') =>
+    new Set(rows.filter(({ what }) => what === kind).map(({ id }) => id));
+  const [live, moved] = [idsOf('live'), idsOf('moved')];
+  return items.map(({ instanceId, value }) => {
+    if (!live.has(instanceId)) return FENCED;
+    return moved.has(value.requestId) ? WRITTEN : GONE;
+  });
+}
+
 /**
  * Charges what was admitted just now; a repeated admission was charged when it was committed. What does not fit is
  * taken back within this transaction, so that nobody ever sees it admitted.
@@ -136,11 +172,15 @@ async function admit(
 async function progress(client: PoolClient, items: readonly MeteringItem[]): Promise<ReadonlySet<Uuid>> {
   const rows = items.flatMap((item) => (item.kind === 'progress' ? [item.value] : []));
   if (rows.length === 0) return new Set();
-  return ids(client, 'metering_progress', PROGRESS, [
+  return ids(client, 'metering_progress', PROGRESS, progressColumns(rows));
+}
+
+function progressColumns(rows: readonly Progress[]): unknown[] {
+  return [
     rows.map((row) => row.requestId),
     rows.map((row) => row.completionTokens),
     rows.map((row) => row.outputCommitment),
-  ]);
+  ];
 }
 
 async function settle(client: PoolClient, shard: number, items: readonly MeteringItem[]): Promise<Ended> {

@@ -51,14 +51,35 @@ SELECT id FROM admitted`;
 export const FIND_ADMITTED = `
 SELECT id FROM inference_request WHERE id = ANY($1::uuid[])`;
 
+/** Moves the progress `p` of a request to what the input `i` says. */
+const MOVE_PROGRESS = `UPDATE request_progress p
+SET completion_tokens = i.completion_tokens, output_commitment = i.output_commitment, updated_at = now(),
+    first_token_at = coalesce(p.first_token_at, now())`;
+
 /** Moves progress forward; a request that another process settled is left out of the result. */
 export const PROGRESS = `
-UPDATE request_progress p
-SET completion_tokens = i.completion_tokens, output_commitment = i.output_commitment, updated_at = now(),
-    first_token_at = coalesce(p.first_token_at, now())
+${MOVE_PROGRESS}
 FROM unnest($1::uuid[], $2::integer[], $3::bytea[]) AS i(request_id, completion_tokens, output_commitment)
 WHERE p.request_id = i.request_id AND p.completion_tokens <= i.completion_tokens
 RETURNING p.request_id AS id`;
+
+/**
+ * {@link LOCK_LIVE_INSTANCES} and {@link PROGRESS} as one statement, and so a transaction of one round trip, for rounds
+ * with nothing else in them. Answers both: the instances that may still write, and the requests that moved. A row moves
+ * only once its instance is locked, so it stands to a fence as it does in a round of several statements.
+ */
+export const PROGRESS_ALONE = `
+WITH live AS MATERIALIZED (
+  SELECT id FROM instance WHERE id = ANY($4::uuid[]) AND fenced_at IS NULL ORDER BY id FOR SHARE
+), moved AS (
+  ${MOVE_PROGRESS}
+  FROM unnest($1::uuid[], $2::integer[], $3::bytea[], $4::uuid[])
+         AS i(request_id, completion_tokens, output_commitment, instance_id)
+  JOIN live ON live.id = i.instance_id
+  WHERE p.request_id = i.request_id AND p.completion_tokens <= i.completion_tokens
+  RETURNING p.request_id
+)
+SELECT id, 'live' AS what FROM live UNION ALL SELECT request_id, 'moved' FROM moved`;
 
 /** Removes admissions that never ran, and frees their idempotency keys. */
 export const VOID = `

@@ -1,48 +1,80 @@
 import { expect, test } from 'vitest';
 import { Beat } from '../../../src/inference/beat.ts';
 
-/** A beat whose timers fire when the test says so. */
-function setup(intervalMs: number, nowMs = 0) {
-  const timers: { readonly ms: number; readonly fire: () => void }[] = [];
-  const beat = new Beat(intervalMs, {
-    clock: { monotonicMs: () => nowMs },
-    pause: (ms) => new Promise((fire) => timers.push({ ms, fire })),
-  });
-  return { beat, timers };
+/** A beat whose timers fire when the test says so; firing one moves the time. */
+function setup(chunksPerSecond: number, intervalMsMax = 100) {
+  const timers: number[] = [];
+  const fires: (() => void)[] = [];
+  let nowMs = 5;
+  const beat = new Beat(
+    { chunksPerSecond, intervalMsMax },
+    {
+      clock: { monotonicMs: () => nowMs },
+      pause: (ms) => {
+        timers.push(ms);
+        return new Promise((resolve) => {
+          fires.push(() => {
+            nowMs += ms;
+            resolve();
+          });
+        });
+      },
+    },
+  );
+  /** Lets so many streams wait for one beat. */
+  const round = async (streams: number): Promise<void> => {
+    const waits = Array.from({ length: streams }, () => beat.wait(new AbortController().signal));
+    fires.pop()?.();
+    await Promise.all(waits);
+  };
+  return { beat, timers, fires, round, pass: (ms: number) => (nowMs += ms) };
 }
 
-test('all who wait share one timer, to the next multiple of the interval', async () => {
-  const { beat, timers } = setup(40, 1_030);
-  const { signal } = new AbortController();
-  const over: string[] = [];
-  const waits = ['a', 'b', 'c'].map((name) => beat.next(signal).then(() => over.push(name)));
-  expect(timers.map(({ ms }) => ms)).toEqual([10]);
-  expect(over).toEqual([]);
-  timers[0]?.fire();
-  await Promise.all(waits);
-  expect(over).toEqual(['a', 'b', 'c']);
-  void beat.next(signal);
-  expect(timers).toHaveLength(2);
+test('all who wait share one timer, and the more they are the longer is the next one', async () => {
+  const { timers, round } = setup(200);
+  await round(1);
+  await round(16);
+  await round(16);
+  await round(4);
+  await round(1);
+  expect(timers).toEqual([0, 5, 80, 80, 20]);
+});
+
+test('nobody waits longer than the longest interval', async () => {
+  const { timers, round } = setup(200, 100);
+  await round(1_000);
+  await round(1_000);
+  expect(timers).toEqual([0, 100]);
+});
+
+test('who comes when the interval is over does not wait for another', async () => {
+  const { timers, round, pass } = setup(200);
+  await round(4);
+  pass(12);
+  await round(4);
+  pass(50);
+  await round(4);
+  expect(timers).toEqual([0, 8, 0]);
 });
 
 test('who is over does not wait, and the others still do', async () => {
-  const { beat, timers } = setup(40);
+  const { beat, fires } = setup(200);
   const [over, running] = [new AbortController(), new AbortController()];
   let others = 0;
-  const other = beat.next(running.signal).then(() => {
+  const other = beat.wait(running.signal).then(() => {
     others += 1;
   });
-  const first = beat.next(over.signal);
+  const first = beat.wait(over.signal);
   over.abort();
   await first;
-  await beat.next(over.signal);
+  await beat.wait(over.signal);
   expect(others).toBe(0);
-  timers[0]?.fire();
+  fires.pop()?.();
   await other;
 });
 
-test('an interval of zero makes nobody wait', async () => {
+test('without a bound nobody waits', async () => {
   const { beat, timers } = setup(0);
-  await beat.next(new AbortController().signal);
+  await beat.wait(new AbortController().signal);
   expect(timers).toEqual([]);
 });
