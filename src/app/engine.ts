@@ -8,6 +8,7 @@ import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Engine } from '../engine/port.ts';
 import { createThreadEngine } from '../engine/thread/client.ts';
+import { EVERY_STEP } from '../engine/thread/event-beat.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { withProgress } from '../observability/progress.ts';
 import type { EngineWorkerData } from '../serving/engine-worker.ts';
@@ -100,6 +101,7 @@ export async function startEngine(
       maxBlend: adapters.maxBlend,
       maxRank: adapters.maxRank,
     },
+    beat: { ...EVERY_STEP, chunksPerSecond: engine.chunksPerSecond },
     log: config.log,
   };
   const worker = new URL('../serving/engine-worker.js', import.meta.url);

@@ -119,11 +119,7 @@ export async function startServices(
   lifecycle.add('metering', () => metering.stop());
 
   const inference = new InferenceService(
-    {
-      ...INFERENCE_DEFAULTS,
-      maxBlendWeight: DEFAULT_ENGINE_OPTIONS.maxBlendWeight,
-      beat: { ...INFERENCE_DEFAULTS.beat, chunksPerSecond: config.metering.streamChunksPerSecond },
-    },
+    { ...INFERENCE_DEFAULTS, maxBlendWeight: DEFAULT_ENGINE_OPTIONS.maxBlendWeight },
     {
       engine,
       encoder,

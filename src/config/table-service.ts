@@ -174,6 +174,16 @@ export function serviceTable(read: Read) {
           { default: 8, min: 0, max: 1_000 },
         ),
       ),
+      chunksPerSecond: read(
+        'Engine',
+        integer(
+          {
+            env: 'PATCHBAY_CHUNKS_PER_SECOND',
+            doc: 'Chunks that all streams together hand out in a second: each is committed before it is sent, and that takes processor time from the engine. With 200, 16 streams get one every 80 ms, with what was generated since, and a single stream one for each token; none waits longer than 100 ms, and the first and the last wait for nothing. 0 hands out each step of the engine.',
+          },
+          { default: 200, min: 0, max: 1_000_000 },
+        ),
+      ),
       intraOpThreads: read(
         'Engine',
         integer(
@@ -235,16 +245,6 @@ export function serviceTable(read: Read) {
             doc: 'After this long without a sign of life, another process may settle this one’s requests. It is renewed three times in that time.',
           },
           { default: '15s', min: '1s', max: '10m' },
-        ),
-      ),
-      streamChunksPerSecond: read(
-        'Metering',
-        integer(
-          {
-            env: 'PATCHBAY_STREAM_CHUNKS_PER_SECOND',
-            doc: 'Chunks that all streams together hand out in a second: each is committed before it is sent, and that takes processor time from the engine. 16 streams then get one every 80 ms, with what was generated since; none waits longer than 100 ms, and the first and the last wait for nothing. 0 hands out every step of the engine as a chunk of its own.',
-          },
-          { default: 200, min: 0, max: 1_000_000 },
         ),
       ),
     },

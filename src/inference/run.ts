@@ -10,7 +10,6 @@ import { PatchbayError, toPatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type { OutputCommitment } from '../metering/commitment.ts';
 import type { MeteringRecorder } from '../metering/recorder.ts';
-import type { Beat } from './beat.ts';
 import { type Chunk, ChunkBuffer } from './chunk-buffer.ts';
 import type { EndEvent, InferenceEvent } from './events.ts';
 import { Handoff } from './handoff.ts';
@@ -49,8 +48,6 @@ export interface RunDeps {
   readonly engine: Engine;
   readonly recorder: Pick<MeteringRecorder, 'progress' | 'settle'>;
   readonly clock: Clock;
-  /** When the next chunk of a stream is due. */
-  readonly beat: Pick<Beat, 'wait'>;
   /** Resolves after the time, or at once when the signal fires. */
   readonly pause: (ms: number, signal: AbortSignal) => Promise<void>;
 }
@@ -68,7 +65,7 @@ interface EngineEnd {
  * The rule that everything else follows from: a chunk is handed to the client only after its progress is committed,
  * and the next chunk is committed only after the client came back for it. So what is metered and what was written
  * differ by at most one chunk, whenever and however this process ends. What the engine generates meanwhile grows the
- * next chunk. The first chunk goes out at once, and those after it on the beat that all streams share.
+ * next chunk.
  *
  * An answer that is delivered as a whole is one chunk, and its settlement is the only commit. So a process that is
  * lost before has metered nothing. A client that leaves before is charged for what was generated until then: it was
@@ -85,8 +82,6 @@ export class InferenceRun {
   private readonly deps: RunDeps;
   private readonly buffer = new ChunkBuffer();
   private readonly ended = new AbortController();
-  /** Fires when nothing more is to be streamed: the engine ended or the run was interrupted. */
-  private readonly over = new AbortController();
   private readonly start: () => void;
   private engineEnd: EngineEnd | null = null;
   private interruption: Ending | null = null;
@@ -127,7 +122,6 @@ export class InferenceRun {
     if (event.kind === 'end') {
       this.engineEnd = { ending: engineEnding(event), usage: event.usage };
       this.ended.abort();
-      this.over.abort();
     }
     this.notify();
   }
@@ -136,7 +130,6 @@ export class InferenceRun {
   interrupt(ending: Ending): void {
     if (this.interruption !== null) return;
     this.interruption = ending;
-    this.over.abort();
     if (!this.isWhole) this.buffer.clear();
     this.deps.engine.cancel(this.facts.request.id);
     this.events.interrupt();
@@ -182,7 +175,6 @@ export class InferenceRun {
     for (;;) {
       while (this.interruption === null && this.engineEnd === null && this.buffer.empty)
         await this.activity();
-      if (this.seq > 0) await this.deps.beat.wait(this.over.signal);
       if (this.interruption !== null || this.engineEnd !== null) return;
       const chunk = this.buffer.take();
       try {

@@ -5,7 +5,6 @@ import { quotaExceeded } from '../kernel/quota.ts';
 import type { Lease } from '../metering/lease.ts';
 import { every, type Periodic, pause } from '../metering/periodic.ts';
 import { leaseLost, type MeteringRecorder } from '../metering/recorder.ts';
-import { Beat, type BeatOptions } from './beat.ts';
 import type { EndEvent, GenerateResult, InferenceEvent } from './events.ts';
 import { hashIdempotencyKey, type InferenceInput, isSameRequest, type NormalInput } from './input.ts';
 import { Intake, type IntakeDeps, type IntakeOptions, type PreparedRequest } from './intake.ts';
@@ -18,7 +17,6 @@ import { CANCELLED, InferenceRun, type RunDelivery, type RunOptions } from './ru
 export interface InferenceOptions extends RunOptions, IntakeOptions {
   /** Most requests that are being admitted or are not settled in this process. */
   readonly liveRequestsMax: number;
-  readonly beat: BeatOptions;
   /** How long a client may keep a delivered chunk without coming back for the next. */
   readonly stallMs: number;
   readonly recentOutputs: RecentOutputsOptions;
@@ -28,7 +26,6 @@ export interface InferenceOptions extends RunOptions, IntakeOptions {
 export const INFERENCE_DEFAULTS: Omit<InferenceOptions, 'maxBlendWeight'> = {
   liveRequestsMax: 4_096,
   pendingTokensMax: 1_024,
-  beat: { chunksPerSecond: 0, intervalMsMax: 100 },
   stallMs: 30_000,
   engineEndMs: 10_000,
   recentOutputs: { keepMs: 120_000, outputsMax: 1_000, tokensMax: 500_000 },
@@ -56,7 +53,6 @@ export class InferenceService {
   private readonly runs = new Map<Uuid, InferenceRun>();
   private readonly recent: RecentOutputs;
   private readonly intake: Intake;
-  private readonly beat: Beat;
   private readonly stopListening: () => void;
   private readonly admitting = new Set<Promise<unknown>>();
   private draining = false;
@@ -67,7 +63,6 @@ export class InferenceService {
     this.deps = deps;
     this.recent = new RecentOutputs(options.recentOutputs, deps);
     this.intake = new Intake(options, deps);
-    this.beat = new Beat(options.beat, { clock: deps.clock, pause });
     this.stopListening = deps.lease.onFenced((instanceId) => {
       this.interruptWhere(
         (run) => run.facts.instanceId === instanceId,
@@ -217,7 +212,7 @@ export class InferenceService {
     const run = new InferenceRun(
       this.options,
       { request, keyId, instanceId, commitment, keepOutput, delivery },
-      { engine, recorder, clock, beat: this.beat, pause },
+      { engine, recorder, clock, pause },
     );
     this.runs.set(request.id, run);
     try {

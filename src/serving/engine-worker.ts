@@ -6,6 +6,7 @@ import type { Config } from '../config/index.ts';
 import { createInlineEngine } from '../engine/loop.ts';
 import type { EngineOptions } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
+import type { EventBeatOptions } from '../engine/thread/event-beat.ts';
 import { reportStartFailure, serveEngine } from '../engine/thread/serve.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { invariant } from '../kernel/errors.ts';
@@ -22,6 +23,7 @@ export interface EngineWorkerData {
   readonly limits: AdapterLimits;
   readonly runner: RunnerSettings;
   readonly engine: Partial<EngineOptions>;
+  readonly beat: EventBeatOptions;
   readonly log: Config['log'];
 }
 
@@ -33,7 +35,7 @@ const logger = createLogger(data.log, { name: 'engine' });
 const report = (err: unknown): void => logger.error({ err }, 'The engine reported a failure');
 
 try {
-  serveEngine(await openEngine(), port);
+  serveEngine(await openEngine(), port, data.beat);
 } catch (error) {
   report(error);
   reportStartFailure(port, error);

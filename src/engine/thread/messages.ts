@@ -28,7 +28,7 @@ export type FromEngine =
   /** The engine could not be started; nothing follows. */
   | { readonly kind: 'failed'; readonly error: PublicError }
   | { readonly kind: 'answer'; readonly call: number; readonly answer: Answer }
-  /** Everything that a step gave, in order. */
+  /** What one or more steps gave, in order for each sequence. */
   | {
       readonly kind: 'events';
       readonly events: readonly { readonly id: string; readonly event: SequenceEvent }[];

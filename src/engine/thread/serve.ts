@@ -1,25 +1,20 @@
+import { systemClock } from '../../kernel/clock.ts';
 import { type PatchbayError, toPatchbayError } from '../../kernel/errors.ts';
 import type { Engine, SequenceEvent } from '../port.ts';
+import { EVERY_STEP, EventBeat, type EventBeatOptions } from './event-beat.ts';
 import { type Answer, type FromEngine, isToEngine, type ThreadPort, type ToEngine } from './messages.ts';
 
 /**
- * Serves an engine to the client at the other end of the port. Events that the engine emits in one turn, which is all
- * events of a step, leave as one message.
+ * Serves an engine to the client at the other end of the port. Events leave on a beat (see {@link EventBeat}); by
+ * default, all events of a step as one message.
  */
-export function serveEngine(engine: Engine, port: ThreadPort): void {
+export function serveEngine(engine: Engine, port: ThreadPort, options: EventBeatOptions = EVERY_STEP): void {
   const post = (message: FromEngine): void => port.postMessage(message);
-  let batch: { id: string; event: SequenceEvent }[] = [];
-  const flush = (): void => {
-    if (batch.length === 0) return;
-    const events = batch;
-    batch = [];
-    post({ kind: 'events', events });
-  };
-  const emit = (id: string, event: SequenceEvent): void => {
-    // Microtasks run when the engine's turn is over, so the first event of a turn schedules the message.
-    if (batch.length === 0) queueMicrotask(flush);
-    batch.push({ id, event });
-  };
+  const beat = new EventBeat(options, {
+    clock: systemClock,
+    send: (events) => post({ kind: 'events', events }),
+    later: (ms, run) => void setTimeout(run, ms),
+  });
   port.on('message', (message) => {
     if (!isToEngine(message)) return;
     if (message.kind === 'cancel') {
@@ -27,9 +22,9 @@ export function serveEngine(engine: Engine, port: ThreadPort): void {
       return;
     }
     const { call } = message;
-    answer(engine, message, emit).then(
+    answer(engine, message, (id, event) => beat.emit(id, event)).then(
       (result) => {
-        flush();
+        beat.flush();
         post({ kind: 'answer', call, answer: result });
       },
       (error: unknown) =>

@@ -167,35 +167,6 @@ describe('a stream that ends otherwise', () => {
     });
   });
 
-  it('hands out the first chunk at once and the next on the beat, which the end does not wait for', async () => {
-    const beat = { chunksPerSecond: 0.001, intervalMsMax: 600_000 };
-    const calm = await startProcess(db, { inference: { beat } });
-    const caller = testCaller();
-    const stream = await calm.service.infer(caller, plainInput());
-    await take(stream);
-    const sequence = await calm.engine.sequence(0);
-    sequence.emit(1);
-    expect(tokenIds([await take(stream)])).toEqual([1]);
-    // The first beat comes at once, the second would come in ten minutes.
-    sequence.emit(2);
-    expect(tokenIds([await take(stream)])).toEqual([2]);
-    const rest = collect(stream);
-    sequence.emit(3);
-    await quiesce(calm);
-    sequence.emit(4);
-    await quiesce(calm);
-    // Committed is what was handed out; what waits for the beat is neither.
-    expect(await db.admin('SELECT completion_tokens FROM request_progress')).toEqual([
-      { completion_tokens: 2 },
-    ]);
-    sequence.end('stop');
-    const events = await rest;
-    expect(events.map(({ kind }) => kind)).toEqual(['tokens', 'end']);
-    expect(tokenIds(events)).toEqual([3, 4]);
-    expect(only(await recordsOf(db, caller.tenantId))).toMatchObject({ completion_tokens: 4 });
-    await calm.close();
-  });
-
   it('ends a stream whose reader is too slow, and meters what was committed', async () => {
     const caller = testCaller();
     const strict = await startProcess(db, { inference: { pendingTokensMax: 8 } });
