@@ -10,6 +10,8 @@ import { DEFAULT_VALIDATION, ValidationQueue } from '../adapter/validation-queue
 import { Authenticator } from '../auth/authenticator.ts';
 import type { ImportedBackbone } from '../backbone/import.ts';
 import { type BackboneText, openText } from '../backbone/text/open.ts';
+import { AccountBook } from '../billing/account-book.ts';
+import { Pricer, recharge } from '../billing/pricer.ts';
 import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
@@ -18,7 +20,10 @@ import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
 import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
+import type { Clock } from '../kernel/clock.ts';
 import { newId } from '../kernel/ids.ts';
+import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
+import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
 import { every } from '../metering/periodic.ts';
 import { ensureDefaultPrice } from '../pricing/default-price.ts';
@@ -34,6 +39,10 @@ import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
+/** How often the ledger's new rows are sealed into its chain. */
+const SEAL_MS = 1_000;
+/** How often holds that have run out are released. */
+const EXPIRE_MS = 60_000;
 /** How often leftovers are removed: files of finished uploads, half-written blobs, old idempotency keys. */
 const SWEEP_MS = 60_000;
 /** How long a mutation's idempotency key is remembered. */
@@ -105,11 +114,17 @@ export async function startServices(
   const incoming = new IncomingFiles({ folder: folders(config).incoming });
   const adapters = await startAdapters(parts, text, incoming, deps, lifecycle);
 
+  const ledger = new LedgerService(LEDGER_DEFAULTS, registry);
+  const prices = new PriceResolver(registry);
+  const pricer = new Pricer({ resolver: prices, accounts: new AccountBook(ledger), clock });
+  startLedger(ledger, { database, clock, onError: warn('The ledger will try again') }, lifecycle);
+
   const recorder = { ...METERING_DEFAULTS.recorder, quotas: config.quotas };
   const metering = new Metering(
     { ...METERING_DEFAULTS, leaseMs: config.metering.leaseMs, recorder },
     {
       ...registry,
+      recharge,
       onBackgroundError: (task, err) => logger.warn({ err, task }, 'Metering will try again'),
       onRecovery: ({ settled }) =>
         logger.warn({ requests: settled.length }, 'Settled requests of a lost process'),
@@ -124,6 +139,7 @@ export async function startServices(
       engine,
       encoder,
       adapters: resolverOf(adapters),
+      pricer,
       clock,
       randomBytes,
       recorder: metering.recorder,
@@ -146,9 +162,23 @@ export async function startServices(
     usage: new UsageService({ database }),
     pricing: new PricingService(registry),
     splits: new SplitService(registry),
-    prices: new PriceResolver(registry),
+    prices,
     encoder,
   };
+}
+
+/** Seals what the ledger wrote, and releases holds that have run out. */
+function startLedger(
+  ledger: LedgerService,
+  deps: { readonly database: Database; readonly clock: Clock; readonly onError: (error: unknown) => void },
+  lifecycle: Lifecycle,
+): void {
+  const sealer = new LedgerSealer(SEALER_DEFAULTS, deps);
+  const seal = every(SEAL_MS, () => sealer.run().then(() => {}, deps.onError));
+  const expire = every(EXPIRE_MS, () => ledger.expireDue().then(() => {}, deps.onError));
+  lifecycle.add('ledger', async () => {
+    await Promise.all([seal.stop(), expire.stop()]);
+  });
 }
 
 async function startAdapters(

@@ -13,7 +13,14 @@ import {
   normaliseInput,
   sequenceRequest,
 } from './input.ts';
-import type { AdapterResolver, Caller, PromptEncoder, ResolvedAdapter } from './ports.ts';
+import type {
+  AdapterResolver,
+  Caller,
+  PromptEncoder,
+  RequestPrice,
+  RequestPricer,
+  ResolvedAdapter,
+} from './ports.ts';
 
 /** Bounds of the intake. */
 export interface IntakeOptions {
@@ -26,6 +33,7 @@ export interface IntakeDeps {
   readonly engine: Engine;
   readonly encoder: PromptEncoder;
   readonly adapters: AdapterResolver;
+  readonly pricer: RequestPricer;
   readonly clock: Clock;
   /** Cryptographically random bytes. */
   readonly randomBytes: (size: number) => Buffer;
@@ -36,6 +44,7 @@ export interface PreparedRequest {
   readonly keyId: Uuid;
   readonly request: SequenceRequest;
   readonly admission: Admission;
+  readonly price: RequestPrice;
   readonly commitment: OutputCommitment;
 }
 
@@ -61,32 +70,37 @@ export class Intake {
     return normal;
   }
 
-  /** Resolves adapters, encodes the prompt, checks all of it against the engine, and commits to the prompt. */
+  /** Resolves adapters, encodes the prompt, checks all of it against the engine, prices it, and commits to the prompt. */
   async prepare(caller: Caller, input: NormalInput, keyHash: Buffer | null): Promise<PreparedRequest> {
-    const { engine, clock, randomBytes } = this.deps;
+    const { engine, clock, pricer, randomBytes } = this.deps;
     const adapters = await this.resolve(caller, input);
     const promptIds = await this.encode(input);
     const { tenantId, keyId } = caller;
     const requestId = newId(clock);
     const facts = { requestId, tenantId, promptIds, adapters, seed: this.drawSeed() };
     const request = sequenceRequest(engine.info, this.options.maxBlendWeight, input, facts);
-    const salt = randomBytes(COMMITMENT_SALT_BYTES);
-    const commitment = new OutputCommitment(salt);
-    const admission: Admission = {
-      requestId,
+    const priced = {
       tenantId,
-      keyId,
-      idempotency: keyHash === null ? null : this.claim(keyHash, input),
       backboneDigest: engine.info.backboneDigest,
       adapters: admittedAdapters(adapters),
       priority: input.priority,
       promptTokens: promptIds.length,
       maxTokens: input.maxTokens,
+    };
+    const price = await pricer.price(priced);
+    const salt = randomBytes(COMMITMENT_SALT_BYTES);
+    const commitment = new OutputCommitment(salt);
+    const admission: Admission = {
+      ...priced,
+      requestId,
+      keyId,
+      idempotency: keyHash === null ? null : this.claim(keyHash, input),
       salt,
       promptCommitment: promptCommitment(salt, promptIds),
       emptyOutputCommitment: commitment.value(),
+      charge: price.charge,
     };
-    return { keyId, request, admission, commitment };
+    return { keyId, request, admission, price, commitment };
   }
 
   private resolve(caller: Caller, input: NormalInput): Promise<readonly ResolvedAdapter[]> {

@@ -3,6 +3,7 @@ import type { PublicError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type { Settlement } from '../metering/types.ts';
 import type { InferenceTiming, InferenceUsage } from './events.ts';
+import type { RequestPrice } from './ports.ts';
 
 /** Why a request ended. */
 export interface Ending {
@@ -41,13 +42,15 @@ export function meteredUsage(facts: EndFacts): InferenceUsage {
   return { promptTokens, cachedPromptTokens, completionTokens };
 }
 
-/** The settlement that records this end. */
-export function settlementOf(facts: EndFacts): Settlement {
+/** The settlement that records this end, and captures what it costs under the given id. */
+export function settlementOf(facts: EndFacts, price: RequestPrice, captureId: Uuid): Settlement {
   const { engine } = facts;
+  const usage = meteredUsage(facts);
+  const { hold } = price.charge;
   return {
     requestId: facts.requestId,
     instanceId: facts.instanceId,
-    ...meteredUsage(facts),
+    ...usage,
     outputCommitment: facts.outputCommitment,
     queueUs: microseconds(engine?.queueMs),
     prefillUs: microseconds(engine?.prefillMs),
@@ -56,6 +59,9 @@ export function settlementOf(facts: EndFacts): Settlement {
     bytesLoaded: Math.max(0, Math.round(engine?.bytesLoaded ?? 0)),
     finishReason: facts.ending.reason,
     errorCode: facts.ending.error?.code ?? null,
+    settledBy: 'engine',
+    charge: price.settle(usage),
+    capture: hold === null ? null : { id: captureId, hold },
   };
 }
 

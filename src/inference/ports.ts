@@ -1,4 +1,6 @@
 import type { Uuid } from '../kernel/ids.ts';
+import type { PriorityClass } from '../kernel/priority.ts';
+import type { AdmissionCharge, AdmittedAdapter, Charge } from '../metering/types.ts';
 
 /** One message of a conversation. */
 export interface ChatMessage {
@@ -46,6 +48,34 @@ export interface AdapterResolver {
     refs: readonly (AdapterRef & { readonly weight: number })[],
     backboneDigest: string,
   ): Promise<readonly ResolvedAdapter[]>;
+}
+
+/** A request before its admission, as far as its price goes. */
+export interface PriceableRequest {
+  readonly tenantId: Uuid;
+  readonly backboneDigest: string;
+  readonly adapters: readonly AdmittedAdapter[];
+  readonly priority: PriorityClass;
+  readonly promptTokens: number;
+  readonly maxTokens: number;
+}
+
+/** The price of one request, pinned: nothing that is set later touches it. */
+export interface RequestPrice {
+  /** What it may cost at most. */
+  readonly charge: AdmissionCharge;
+  /** What it did cost. */
+  settle(counts: {
+    readonly promptTokens: number;
+    readonly cachedPromptTokens: number;
+    readonly completionTokens: number;
+  }): Charge;
+}
+
+/** Prices requests; the billing domain implements it. */
+export interface RequestPricer {
+  /** Rejects with `PRICE_MISSING` for what has no price: nothing runs for free because of it. */
+  price(request: PriceableRequest): Promise<RequestPrice>;
 }
 
 /** Who asks. */

@@ -7,13 +7,14 @@ import type {
 } from '../engine/port.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError, toPatchbayError } from '../kernel/errors.ts';
-import type { Uuid } from '../kernel/ids.ts';
+import { newId, type Uuid } from '../kernel/ids.ts';
 import type { OutputCommitment } from '../metering/commitment.ts';
 import type { MeteringRecorder } from '../metering/recorder.ts';
 import { type Chunk, ChunkBuffer } from './chunk-buffer.ts';
 import type { EndEvent, InferenceEvent } from './events.ts';
 import { Handoff } from './handoff.ts';
 import { type EndFacts, type Ending, meteredUsage, settlementOf, timingOf } from './metered.ts';
+import type { RequestPrice } from './ports.ts';
 
 /** How a request ends when its client leaves. */
 export const CANCELLED: Ending = { reason: 'cancelled' };
@@ -31,6 +32,7 @@ export interface RunFacts {
   readonly request: SequenceRequest;
   readonly keyId: Uuid;
   readonly instanceId: Uuid;
+  readonly price: RequestPrice;
   readonly commitment: OutputCommitment;
   /** Whether the whole output is kept until the end, to be remembered for retries. */
   readonly keepOutput: boolean;
@@ -211,7 +213,8 @@ export class InferenceRun {
 
   private async settle(ending: Ending): Promise<Ending | null> {
     try {
-      await this.deps.recorder.settle(settlementOf(this.endFacts(ending)));
+      const { recorder, clock } = this.deps;
+      await recorder.settle(settlementOf(this.endFacts(ending), this.facts.price, newId(clock)));
       return null;
     } catch (error) {
       return { reason: 'error', error: toPatchbayError(error).toPublic() };

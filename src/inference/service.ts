@@ -1,10 +1,12 @@
 import type { GeneratedToken } from '../engine/port.ts';
+import { outOfFunds, overBudget } from '../kernel/budget.ts';
 import { PatchbayError, type PublicError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { quotaExceeded } from '../kernel/quota.ts';
 import type { Lease } from '../metering/lease.ts';
 import { every, type Periodic, pause } from '../metering/periodic.ts';
 import { leaseLost, type MeteringRecorder } from '../metering/recorder.ts';
+import type { Admission, Refusal } from '../metering/types.ts';
 import type { EndEvent, GenerateResult, InferenceEvent } from './events.ts';
 import { hashIdempotencyKey, type InferenceInput, isSameRequest, type NormalInput } from './input.ts';
 import { Intake, type IntakeDeps, type IntakeOptions, type PreparedRequest } from './intake.ts';
@@ -195,7 +197,7 @@ export class InferenceService {
     const prepared = await intake.prepare(caller, normal, keyHash);
     const outcome = await this.deps.recorder.admit(prepared.admission);
     if (outcome.kind === 'admitted') return this.launch(prepared, outcome.instanceId, options);
-    if (outcome.kind === 'refused') throw quotaExceeded(outcome.refusal);
+    if (outcome.kind === 'refused') throw refusalError(outcome.refusal, prepared.admission);
     const winner = await this.findEarlier(caller, normal, keyHash);
     if (winner !== null) return winner;
     // The request that held the key was refused in between; the key is free for the next attempt.
@@ -203,7 +205,7 @@ export class InferenceService {
   }
 
   private async launch(
-    { request, keyId, commitment, admission }: PreparedRequest,
+    { request, keyId, price, commitment, admission }: PreparedRequest,
     instanceId: Uuid,
     { signal, delivery }: AdmitOptions,
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
@@ -211,7 +213,7 @@ export class InferenceService {
     const keepOutput = admission.idempotency !== null;
     const run = new InferenceRun(
       this.options,
-      { request, keyId, instanceId, commitment, keepOutput, delivery },
+      { request, keyId, instanceId, price, commitment, keepOutput, delivery },
       { engine, recorder, clock, pause },
     );
     this.runs.set(request.id, run);
@@ -222,7 +224,7 @@ export class InferenceService {
       this.runs.delete(request.id);
       // Awaited, so that the key is free when the caller learns of the refusal; a database that is away must not hide
       // why the engine refused, and the void stays queued.
-      await recorder.void(request.id, instanceId).catch(() => {});
+      await recorder.void(admission, instanceId).catch(() => {});
       throw error;
     }
     this.follow(run, signal);
@@ -285,5 +287,19 @@ export class InferenceService {
 
   private assertServing(): void {
     if (this.draining) throw new PatchbayError('SHUTTING_DOWN', 'The server is draining.');
+  }
+}
+
+/** Says why an admission was refused; where money was the reason, with what the request may cost. */
+function refusalError(refusal: Refusal, { charge, promptTokens, maxTokens }: Admission): PatchbayError {
+  const { currency, amount: maximum } = charge;
+  const quote = { currency, maximum, promptTokens, maxTokens };
+  switch (refusal.what) {
+    case 'quota':
+      return quotaExceeded(refusal);
+    case 'budget':
+      return overBudget(refusal, quote);
+    case 'funds':
+      return outOfFunds(refusal, quote);
   }
 }

@@ -9,7 +9,7 @@ import {
   type RecorderDatabase,
   type RecorderOptions,
 } from './recorder.ts';
-import { type Recovery, Sweeper } from './sweeper.ts';
+import { type Recharge, type Recovery, Sweeper } from './sweeper.ts';
 
 /** How metering runs in one process. */
 export interface MeteringOptions {
@@ -31,6 +31,8 @@ export const METERING_DEFAULTS: MeteringOptions = {
 export interface MeteringDeps {
   readonly database: SystemDatabase & RecorderDatabase;
   readonly clock: Clock;
+  /** Prices what a lost process left. */
+  readonly recharge: Recharge;
   /** Told of failures of background work; it is tried again by itself. */
   readonly onBackgroundError?: (task: string, error: unknown) => void;
   /** Told of requests that were settled for a process that was lost. */

@@ -2,7 +2,7 @@ import type { Database } from '../db/client.ts';
 import type { FinishReason } from '../engine/port.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
-import type { Uuid } from '../kernel/ids.ts';
+import { newId, type Uuid } from '../kernel/ids.ts';
 import { NO_QUOTAS, type QuotaLimits } from '../kernel/quota.ts';
 import { isStatementTimeout, isTransientDatabaseError } from './db-errors.ts';
 import { type GroupCommitOptions, GroupCommitter, type Patience } from './group-commit.ts';
@@ -15,7 +15,7 @@ import {
   writeProgress,
   writeRound,
 } from './round.ts';
-import type { Admission, AdmitOutcome, IdempotencyRecord, Progress, Settlement } from './types.ts';
+import type { Admission, AdmitOutcome, HoldRef, IdempotencyRecord, Progress, Settlement } from './types.ts';
 
 /** Bounds of the recorder. */
 export interface RecorderOptions extends GroupCommitOptions {
@@ -68,12 +68,14 @@ export class MeteringRecorder {
   private readonly options: RecorderOptions;
   private readonly database: RecorderDatabase;
   private readonly lease: Lease;
+  private readonly clock: Clock;
   private readonly committer: GroupCommitter<MeteringItem, MeteringResult>;
 
   constructor(options: RecorderOptions, deps: RecorderDeps) {
     this.options = options;
     this.database = deps.database;
     this.lease = deps.lease;
+    this.clock = deps.clock;
     this.committer = new GroupCommitter(options, {
       write: (items) => this.write(items),
       isTransient: isTransientDatabaseError,
@@ -107,7 +109,7 @@ export class MeteringRecorder {
       if (outcome !== 'written') throw leaseLost(value.requestId);
       return { kind: 'admitted', instanceId };
     } catch (error) {
-      this.void(value.requestId, instanceId).catch(ignoreLateFailure);
+      this.void(value, instanceId).catch(ignoreLateFailure);
       throw error;
     }
   }
@@ -127,9 +129,13 @@ export class MeteringRecorder {
     if (outcome !== 'written') throw leaseLost(value.requestId);
   }
 
-  /** Removes an admission that never ran: nothing is metered, and its idempotency key is free again. */
-  async void(requestId: Uuid, instanceId: Uuid): Promise<void> {
-    await this.submit({ kind: 'void', instanceId, value: { requestId } }, 'keep');
+  /** Removes an admission that never ran: nothing is metered or held, and its idempotency key is free again. */
+  async void(
+    { requestId, charge }: { readonly requestId: Uuid; readonly charge: { readonly hold: HoldRef | null } },
+    instanceId: Uuid,
+  ): Promise<void> {
+    const value = { requestId, hold: charge.hold, releaseId: newId(this.clock) };
+    await this.submit({ kind: 'void', instanceId, value }, 'keep');
   }
 
   /** What an idempotency key of a tenant stands for, read as the tenant; null for a key that is free. */

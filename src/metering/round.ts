@@ -1,8 +1,9 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import type { QuotaLimits, QuotaRefusal } from '../kernel/quota.ts';
-import { chargeQuotas, type QuotaRefundRow } from './quota.ts';
+import type { QuotaLimits } from '../kernel/quota.ts';
+import { lockHolds, moveMoney } from './money.ts';
+import type { QuotaRefundRow } from './quota.ts';
 import {
   ADMIT,
   FIND_ADMITTED,
@@ -13,14 +14,14 @@ import {
   SETTLE,
   VOID,
 } from './statements.ts';
-import type { Admission, Progress, Settlement } from './types.ts';
+import type { Admission, Charge, Progress, Refusal, Settlement, Withdrawal } from './types.ts';
 
 /** One thing to write; `instanceId` is the lease that it is written under. */
 export type MeteringItem =
   | { readonly kind: 'admit'; readonly instanceId: Uuid; readonly value: Admission }
   | ProgressItem
   | { readonly kind: 'settle'; readonly instanceId: Uuid; readonly value: Settlement }
-  | { readonly kind: 'void'; readonly instanceId: Uuid; readonly value: { readonly requestId: Uuid } };
+  | { readonly kind: 'void'; readonly instanceId: Uuid; readonly value: Withdrawal };
 
 interface ProgressItem {
   readonly kind: 'progress';
@@ -30,12 +31,12 @@ interface ProgressItem {
 
 /**
  * What became of an item. `duplicate`: its idempotency key is taken. `fenced`: its instance may no longer write.
- * `gone`: the request is no longer there to be changed, because it was settled. `refused`: a quota of its tenant is
- * used up.
+ * `gone`: the request is no longer there to be changed, because it was settled. `refused`: its tenant's quota, budget or
+ * money is used up.
  */
 export type MeteringResult =
   | { readonly outcome: 'written' | 'duplicate' | 'fenced' | 'gone' }
-  | { readonly outcome: 'refused'; readonly refusal: QuotaRefusal };
+  | { readonly outcome: 'refused'; readonly refusal: Refusal };
 
 interface IdRow {
   readonly id: Uuid;
@@ -55,8 +56,8 @@ const FENCED: MeteringResult = { outcome: 'fenced' };
 const GONE: MeteringResult = { outcome: 'gone' };
 
 /**
- * Writes a batch in the open transaction: one statement for the fence, one for each kind that occurs, and one that
- * charges quotas. The caller commits.
+ * Writes a batch in the open transaction: one statement for the fence, one for each kind that occurs, and those that
+ * move money. The caller commits.
  */
 export async function writeRound(
   client: PoolClient,
@@ -67,15 +68,32 @@ export async function writeRound(
     unique(items.map((i) => i.instanceId)),
   ]);
   const writable = items.filter((item) => live.has(item.instanceId));
+  const admissions = writable.flatMap((item) => (item.kind === 'admit' ? [item.value] : []));
+  const settlements = writable.flatMap((item) => (item.kind === 'settle' ? [item.value] : []));
+  const withdrawals = writable.flatMap((item) => (item.kind === 'void' ? [item.value] : []));
+  await lockHolds(client, [
+    ...admissions.map(({ charge }) => charge.hold),
+    ...settlements.map(({ capture }) => capture?.hold ?? null),
+    ...withdrawals.map(({ hold }) => hold),
+  ]);
   const admitted = await admit(client, writable);
   const progressed = await progress(client, writable);
-  const settled = await settle(client, options.shard, writable);
+  const settled = await settle(client, options.shard, settlements);
   const voided = await takeBack(
     client,
-    writable.filter((item) => item.kind === 'void').map((item) => item.value.requestId),
+    withdrawals.map(({ requestId }) => requestId),
   );
-  const refunds = [...settled.refunds, ...voided.refunds];
-  const refused = await charge(client, writable, admitted.fresh, refunds, options.quotas);
+  const refused = await moveMoney(
+    client,
+    {
+      admitted: admissions.filter(({ requestId }) => admitted.fresh.has(requestId)),
+      settled: settlements.filter(({ requestId }) => settled.fresh.has(requestId)),
+      withdrawn: withdrawals,
+      refunds: [...settled.refunds, ...voided.refunds],
+    },
+    options.quotas,
+    async (requestIds) => (await takeBack(client, requestIds)).refunds,
+  );
 
   const written = { admit: admitted.all, progress: progressed, settle: settled.ids, void: voided.ids };
   return items.map((item) => {
@@ -113,34 +131,6 @@ export async function writeProgress(
     if (!live.has(instanceId)) return FENCED;
     return moved.has(value.requestId) ? WRITTEN : GONE;
   });
-}
-
-/**
- * Charges what was admitted just now; a repeated admission was charged when it was committed. What does not fit is
- * taken back within this transaction, so that nobody ever sees it admitted.
- */
-async function charge(
-  client: PoolClient,
-  items: readonly MeteringItem[],
-  fresh: ReadonlySet<Uuid>,
-  refunds: readonly QuotaRefundRow[],
-  quotas: QuotaLimits,
-): Promise<ReadonlyMap<Uuid, QuotaRefusal>> {
-  const charges = items.flatMap((item) =>
-    item.kind === 'admit' && fresh.has(item.value.requestId)
-      ? [
-          {
-            id: item.value.requestId,
-            tenantId: item.value.tenantId,
-            promptTokens: item.value.promptTokens,
-            completionTokens: item.value.maxTokens,
-          },
-        ]
-      : [],
-  );
-  const refused = await chargeQuotas(client, charges, refunds, quotas);
-  await takeBack(client, [...refused.keys()]);
-  return refused;
 }
 
 /** Removes admissions that never ran. Repeating it changes nothing, so every id counts as removed. */
@@ -183,17 +173,24 @@ function progressColumns(rows: readonly Progress[]): unknown[] {
   ];
 }
 
-async function settle(client: PoolClient, shard: number, items: readonly MeteringItem[]): Promise<Ended> {
-  const rows = items.flatMap((item) => (item.kind === 'settle' ? [settlementRow(item.value)] : []));
-  if (rows.length === 0) return NOTHING_ENDED;
+/**
+ * Settles requests that are not settled yet. `fresh` are those that this call settled; `ids` has those of them too that
+ * an earlier round of this process settled, whose answer was lost.
+ */
+export async function settle(
+  client: PoolClient,
+  shard: number,
+  settlements: readonly Settlement[],
+): Promise<Ended & { readonly fresh: ReadonlySet<Uuid> }> {
+  if (settlements.length === 0) return { ...NOTHING_ENDED, fresh: new Set() };
   const { rows: refunds } = await client.query<QuotaRefundRow>({
     name: 'metering_settle',
     text: SETTLE,
-    values: [JSON.stringify(rows), shard],
+    values: [JSON.stringify(settlements.map(settlementRow)), shard],
   });
-  const written = new Set(refunds.map((row) => row.id));
-  const missing = rows.map((row) => row.id).filter((id) => !written.has(id));
-  if (missing.length === 0) return { ids: written, refunds };
+  const fresh = new Set(refunds.map((row) => row.id));
+  const missing = settlements.map(({ requestId }) => requestId).filter((id) => !fresh.has(id));
+  if (missing.length === 0) return { ids: fresh, fresh, refunds };
   const found = await client.query<IdRow & { readonly settled_by: string }>({
     name: 'metering_find_settled',
     text: FIND_SETTLED,
@@ -201,7 +198,7 @@ async function settle(client: PoolClient, shard: number, items: readonly Meterin
   });
   // Our own commit whose answer was lost counts as written; what recovery settled does not.
   const ours = found.rows.filter((row) => row.settled_by === 'engine').map((row) => row.id);
-  return { ids: union(written, new Set(ours)), refunds };
+  return { ids: union(fresh, new Set(ours)), fresh, refunds };
 }
 
 function admissionRow(admission: Admission, instanceId: Uuid) {
@@ -229,6 +226,8 @@ function admissionRow(admission: Admission, instanceId: Uuid) {
     salt: admission.salt.toString('hex'),
     prompt_commitment: admission.promptCommitment.toString('hex'),
     output_commitment: admission.emptyOutputCommitment.toString('hex'),
+    hold_id: admission.charge.hold?.id ?? null,
+    pricing: admission.charge.pricing,
   };
 }
 
@@ -247,6 +246,37 @@ function settlementRow(settlement: Settlement) {
     bytes_loaded: settlement.bytesLoaded,
     finish_reason: settlement.finishReason,
     error_code: settlement.errorCode,
+    settled_by: settlement.settledBy,
+    charge: settlement.charge === null ? null : chargeRow(settlement.charge),
+  };
+}
+
+function chargeRow({ currency, amount, parts }: Charge) {
+  return {
+    currency,
+    amount: String(amount),
+    parts: parts.map((part, index) => ({
+      part: index,
+      version_id: part.adapter?.versionId ?? null,
+      adapter_id: part.adapter?.adapterId ?? null,
+      owner_tenant_id: part.adapter?.ownerTenantId ?? null,
+      rank: part.adapter?.rank ?? null,
+      share_numerator: String(part.share.numerator),
+      share_denominator: String(part.share.denominator),
+      price_version: part.priceVersion,
+      royalty_version: part.royaltyVersion,
+      split_version: part.splitVersion,
+      input_tokens: part.inputTokens,
+      cached_tokens: part.cachedTokens,
+      output_tokens: part.outputTokens,
+      input_nano: String(part.input),
+      cached_nano: String(part.cached),
+      output_nano: String(part.output),
+      rank_nano: String(part.rank),
+      royalty_nano: String(part.royalty),
+      fee_nano: String(part.fee),
+      total_nano: String(part.input + part.cached + part.output + part.rank + part.royalty),
+    })),
   };
 }
 

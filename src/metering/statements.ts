@@ -20,7 +20,7 @@ WITH input AS (
   SELECT * FROM jsonb_to_recordset($1::jsonb) AS i(
     id uuid, tenant_id uuid, key_id uuid, instance_id uuid, idempotency_key_hash text, idempotency_salt text,
     request_hash text, backbone_digest text, adapters jsonb, priority_class text, prompt_tokens integer,
-    max_tokens integer, salt text, prompt_commitment text, output_commitment text)
+    max_tokens integer, salt text, prompt_commitment text, output_commitment text, hold_id uuid, pricing jsonb)
 ), claimed AS (
   INSERT INTO inference_idempotency (tenant_id, key_hash, request_id, salt, request_hash, created_at)
   SELECT tenant_id, decode(idempotency_key_hash, 'hex'), id, decode(idempotency_salt, 'hex'),
@@ -33,10 +33,10 @@ WITH input AS (
 ), admitted AS (
   INSERT INTO inference_request (
     id, tenant_id, key_id, instance_id, idempotency_key_hash, backbone_digest, adapters, priority_class,
-    prompt_tokens, max_tokens, salt, prompt_commitment, admitted_at)
+    prompt_tokens, max_tokens, salt, prompt_commitment, admitted_at, hold_id, pricing)
   SELECT id, tenant_id, key_id, instance_id, decode(idempotency_key_hash, 'hex'), decode(backbone_digest, 'hex'),
          adapters, priority_class, prompt_tokens, max_tokens, decode(salt, 'hex'), decode(prompt_commitment, 'hex'),
-         now()
+         now(), hold_id, pricing
   FROM input
   WHERE idempotency_key_hash IS NULL OR id IN (SELECT request_id FROM claimed)
   ON CONFLICT (id) DO NOTHING
@@ -97,25 +97,62 @@ SELECT id, tenant_id, admitted_at, 1 AS unused_requests, prompt_tokens AS unused
 FROM gone`;
 
 /**
- * Turns rows of `final` into facts. Shared by both ways of settling, so that a recovered record differs from an
- * ordinary one in its numbers only.
+ * Settles requests with the given numbers: writes their facts, and the event that says so. Deleting the admission row
+ * decides who settles: whoever finds it gone writes nothing.
  *
  * Rollups are upserted in key order, so that two transactions that share a shard cannot deadlock on them.
  */
-const WRITE_FACTS = `
-recorded AS (
+export const SETTLE = `
+WITH input AS (
+  SELECT * FROM jsonb_to_recordset($1::jsonb) AS i(
+    id uuid, instance_id uuid, prompt_tokens integer, cached_prompt_tokens integer, completion_tokens integer,
+    output_commitment text, queue_us bigint, prefill_us bigint, decode_us bigint, compute_us bigint,
+    bytes_loaded bigint, finish_reason text, error_code text, settled_by text, charge jsonb)
+), gone AS (
+  DELETE FROM inference_request q USING input i WHERE q.id = i.id AND q.instance_id = i.instance_id RETURNING q.*
+), stopped AS (
+  DELETE FROM request_progress p USING gone g WHERE p.request_id = g.id RETURNING p.request_id, p.first_token_at
+), final AS (
+  SELECT g.id, g.tenant_id, g.key_id, g.instance_id, g.idempotency_key_hash, g.backbone_digest, g.adapters,
+         g.priority_class, g.salt, g.prompt_commitment, g.admitted_at, g.hold_id, nullif(i.charge, 'null') AS charge,
+         i.prompt_tokens, i.cached_prompt_tokens, i.completion_tokens,
+         decode(i.output_commitment, 'hex') AS output_commitment, i.queue_us, i.prefill_us, i.decode_us,
+         i.compute_us, i.bytes_loaded, i.finish_reason, i.error_code, i.settled_by,
+         coalesce(s.first_token_at, CASE WHEN i.completion_tokens > 0 THEN now() END) AS first_token_at,
+         g.prompt_tokens AS reserved_prompt_tokens, g.max_tokens AS reserved_completion_tokens
+  FROM gone g JOIN input i ON i.id = g.id LEFT JOIN stopped s ON s.request_id = g.id
+), recorded AS (
   INSERT INTO usage_record (
     id, tenant_id, key_id, backbone_digest, prompt_tokens, cached_prompt_tokens, completion_tokens, priority_class,
     queue_us, prefill_us, decode_us, compute_us, bytes_loaded, finish_reason, error_code, admitted_at,
-    first_token_at, ended_at, settled_by, instance_id, price_version, split_version, hold_id, prompt_commitment,
-    output_commitment)
+    first_token_at, ended_at, settled_by, instance_id, hold_id, prompt_commitment, output_commitment, amount_nano,
+    currency)
   SELECT id, tenant_id, key_id, backbone_digest, prompt_tokens, cached_prompt_tokens, completion_tokens,
          priority_class, queue_us, prefill_us, decode_us, compute_us, bytes_loaded, finish_reason, error_code,
-         admitted_at, first_token_at, now(), settled_by, instance_id, price_version, split_version, hold_id,
-         prompt_commitment, output_commitment
+         admitted_at, first_token_at, now(), settled_by, instance_id, hold_id, prompt_commitment, output_commitment,
+         (charge ->> 'amount')::bigint, charge ->> 'currency'
   FROM final
 ), salted AS (
   INSERT INTO usage_salt (request_id, tenant_id, salt) SELECT id, tenant_id, salt FROM final
+), parts AS (
+  SELECT f.id, f.tenant_id, f.key_id, f.backbone_digest, f.priority_class, f.charge ->> 'currency' AS currency, c.*
+  FROM final f
+  CROSS JOIN LATERAL jsonb_to_recordset(f.charge -> 'parts') AS c(
+    part smallint, version_id uuid, adapter_id uuid, owner_tenant_id uuid, rank integer, share_numerator numeric,
+    share_denominator numeric, price_version uuid, royalty_version uuid, split_version uuid, input_tokens integer,
+    cached_tokens integer, output_tokens integer, input_nano bigint, cached_nano bigint, output_nano bigint,
+    rank_nano bigint, royalty_nano bigint, fee_nano bigint, total_nano bigint)
+), charged AS (
+  INSERT INTO usage_charge (
+    request_id, part, tenant_id, key_id, backbone_digest, adapter_version_id, adapter_id, owner_tenant_id, rank,
+    priority_class, share_numerator, share_denominator, price_version, royalty_version, split_version, currency,
+    input_tokens, cached_tokens, output_tokens, input_nano, cached_nano, output_nano, rank_nano, royalty_nano,
+    fee_nano, total_nano, ended_at)
+  SELECT id, part, tenant_id, key_id, backbone_digest, version_id, adapter_id, owner_tenant_id, rank,
+         priority_class, share_numerator, share_denominator, price_version, royalty_version, split_version, currency,
+         input_tokens, cached_tokens, output_tokens, input_nano, cached_nano, output_nano, rank_nano, royalty_nano,
+         fee_nano, total_nano, now()
+  FROM parts
 ), shares AS (
   SELECT f.*, a.*
   FROM final f
@@ -126,33 +163,36 @@ recorded AS (
   INSERT INTO usage_share (
     request_id, adapter_version_id, adapter_id, adapter_digest, owner_tenant_id, tenant_id, weight,
     share_numerator, share_denominator, backbone_digest, priority_class, prompt_tokens, cached_prompt_tokens,
-    completion_tokens, ended_at, price_version, split_version)
-  SELECT id, version_id, adapter_id, decode(digest, 'hex'), owner_tenant_id, tenant_id, weight, share_numerator,
-         share_denominator, backbone_digest, priority_class, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, now(), price_version, split_version
-  FROM shares
+    completion_tokens, ended_at, royalty_version, split_version, currency, royalty_nano, fee_nano)
+  SELECT s.id, s.version_id, s.adapter_id, decode(s.digest, 'hex'), s.owner_tenant_id, s.tenant_id, s.weight,
+         s.share_numerator, s.share_denominator, s.backbone_digest, s.priority_class, s.prompt_tokens,
+         s.cached_prompt_tokens, s.completion_tokens, now(), p.royalty_version, p.split_version, p.currency,
+         p.royalty_nano, p.fee_nano
+  FROM shares s LEFT JOIN parts p ON p.id = s.id AND p.version_id = s.version_id
 ), counted AS (
   SELECT 'tenant' AS kind, tenant_id, '${NO_ADAPTER}'::uuid AS adapter_version_id,
-         '${NO_ADAPTER}'::uuid AS adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens, compute_us
+         '${NO_ADAPTER}'::uuid AS adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens, compute_us,
+         (charge ->> 'amount')::numeric AS amount_nano
   FROM final
   UNION ALL
-  SELECT 'caller', tenant_id, version_id, adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens,
-         compute_us
-  FROM shares
+  SELECT 'caller', s.tenant_id, s.version_id, s.adapter_id, s.prompt_tokens, s.cached_prompt_tokens,
+         s.completion_tokens, s.compute_us, p.total_nano
+  FROM shares s LEFT JOIN parts p ON p.id = s.id AND p.version_id = s.version_id
   UNION ALL
   SELECT 'caller', tenant_id, '${NO_ADAPTER}'::uuid, '${NO_ADAPTER}'::uuid, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, compute_us
+         completion_tokens, compute_us, (charge ->> 'amount')::numeric
   FROM final WHERE jsonb_array_length(adapters) = 0
   UNION ALL
-  SELECT 'owner', owner_tenant_id, version_id, adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens,
-         compute_us
-  FROM shares
+  SELECT 'owner', s.owner_tenant_id, s.version_id, s.adapter_id, s.prompt_tokens, s.cached_prompt_tokens,
+         s.completion_tokens, s.compute_us, p.royalty_nano
+  FROM shares s LEFT JOIN parts p ON p.id = s.id AND p.version_id = s.version_id
 ), rolled AS (
   INSERT INTO usage_rollup AS r (
     tenant_id, kind, adapter_version_id, adapter_id, bucket, shard, requests, prompt_tokens, cached_prompt_tokens,
-    completion_tokens, compute_us)
+    completion_tokens, compute_us, amount_nano)
   SELECT tenant_id, kind, adapter_version_id, adapter_id, date_trunc('hour', now(), 'UTC'), $2::smallint, count(*),
-         sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens), coalesce(sum(compute_us), 0)
+         sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens), coalesce(sum(compute_us), 0),
+         coalesce(sum(amount_nano), 0)
   FROM counted
   GROUP BY tenant_id, kind, adapter_version_id, adapter_id
   ORDER BY tenant_id, kind, adapter_version_id
@@ -161,7 +201,15 @@ recorded AS (
     prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
     cached_prompt_tokens = r.cached_prompt_tokens + excluded.cached_prompt_tokens,
     completion_tokens = r.completion_tokens + excluded.completion_tokens,
-    compute_us = r.compute_us + excluded.compute_us
+    compute_us = r.compute_us + excluded.compute_us,
+    amount_nano = r.amount_nano + excluded.amount_nano
+), told AS (
+  INSERT INTO outbox_event (tenant_id, kind, subject_id, payload)
+  SELECT tenant_id, 'request.settled', id, jsonb_build_object(
+    'keyId', key_id, 'finishReason', finish_reason, 'errorCode', error_code, 'promptTokens', prompt_tokens,
+    'cachedPromptTokens', cached_prompt_tokens, 'completionTokens', completion_tokens,
+    'amountNano', charge ->> 'amount', 'currency', charge ->> 'currency')
+  FROM final
 ), released AS (
   -- A failure that metered nothing leaves the key free, so that the caller's retry can run.
   DELETE FROM inference_idempotency k USING final f
@@ -173,63 +221,21 @@ SELECT id, tenant_id, prompt_tokens, completion_tokens, admitted_at, 0 AS unused
        reserved_completion_tokens - completion_tokens AS unused_completion_tokens
 FROM final ORDER BY id`;
 
-/**
- * Settles requests with the numbers of the process that ran them. Deleting the admission row decides who settles:
- * whoever finds it gone writes nothing.
- */
-export const SETTLE = `
-WITH input AS (
-  SELECT * FROM jsonb_to_recordset($1::jsonb) AS i(
-    id uuid, instance_id uuid, prompt_tokens integer, cached_prompt_tokens integer, completion_tokens integer,
-    output_commitment text, queue_us bigint, prefill_us bigint, decode_us bigint, compute_us bigint,
-    bytes_loaded bigint, finish_reason text, error_code text)
-), gone AS (
-  DELETE FROM inference_request q USING input i WHERE q.id = i.id AND q.instance_id = i.instance_id RETURNING q.*
-), stopped AS (
-  DELETE FROM request_progress p USING gone g WHERE p.request_id = g.id RETURNING p.request_id, p.first_token_at
-), final AS (
-  SELECT g.id, g.tenant_id, g.key_id, g.instance_id, g.idempotency_key_hash, g.backbone_digest, g.adapters,
-         g.priority_class, g.salt, g.prompt_commitment, g.admitted_at, g.hold_id, g.price_version, g.split_version,
-         i.prompt_tokens, i.cached_prompt_tokens, i.completion_tokens,
-         decode(i.output_commitment, 'hex') AS output_commitment, i.queue_us, i.prefill_us, i.decode_us,
-         i.compute_us, i.bytes_loaded, i.finish_reason, i.error_code, 'engine' AS settled_by,
-         coalesce(s.first_token_at, CASE WHEN i.completion_tokens > 0 THEN now() END) AS first_token_at,
-         g.prompt_tokens AS reserved_prompt_tokens, g.max_tokens AS reserved_completion_tokens
-  FROM gone g JOIN input i ON i.id = g.id LEFT JOIN stopped s ON s.request_id = g.id
-), ${WRITE_FACTS}`;
-
 /** Requests of fenced instances, in the order of their ids; $1: those behind this one. */
 export const FIND_LOST = `
 SELECT q.id FROM inference_request q JOIN instance i ON i.id = q.instance_id
 WHERE i.fenced_at IS NOT NULL AND ($1::uuid IS NULL OR q.id > $1)
 ORDER BY q.id LIMIT $2`;
 
-/**
- * Settles requests of fenced instances from their last committed progress. Times that only the dead process measured
- * stay null: unknown is not zero. The prompt is metered once a chunk was committed, which proves that it was
- * processed.
- */
-export const RECOVER = `
-WITH picked AS (
-  SELECT q.id FROM inference_request q JOIN instance i ON i.id = q.instance_id
-  WHERE i.fenced_at IS NOT NULL AND q.id = ANY($1::uuid[])
-  ORDER BY q.id FOR UPDATE OF q SKIP LOCKED
-), gone AS (
-  DELETE FROM inference_request q USING picked WHERE q.id = picked.id RETURNING q.*
-), stopped AS (
-  DELETE FROM request_progress p USING gone g WHERE p.request_id = g.id
-  RETURNING p.request_id, p.first_token_at, p.completion_tokens, p.output_commitment
-), final AS (
-  SELECT g.id, g.tenant_id, g.key_id, g.instance_id, g.idempotency_key_hash, g.backbone_digest, g.adapters,
-         g.priority_class, g.salt, g.prompt_commitment, g.admitted_at, g.hold_id, g.price_version, g.split_version,
-         CASE WHEN s.completion_tokens > 0 THEN g.prompt_tokens ELSE 0 END AS prompt_tokens,
-         0 AS cached_prompt_tokens, s.completion_tokens, s.output_commitment, NULL::bigint AS queue_us,
-         NULL::bigint AS prefill_us, NULL::bigint AS decode_us, NULL::bigint AS compute_us,
-         NULL::bigint AS bytes_loaded, 'error' AS finish_reason, 'SERVER_LOST' AS error_code,
-         'recovery' AS settled_by, s.first_token_at, g.prompt_tokens AS reserved_prompt_tokens,
-         g.max_tokens AS reserved_completion_tokens
-  FROM gone g JOIN stopped s ON s.request_id = g.id
-), ${WRITE_FACTS}`;
+/** Locks requests of fenced instances that nobody else is settling, with what was committed of them. */
+export const PICK_LOST = `
+SELECT q.id, q.tenant_id, q.instance_id, q.prompt_tokens, q.hold_id, q.pricing, p.completion_tokens,
+       p.output_commitment
+FROM inference_request q
+JOIN instance i ON i.id = q.instance_id
+JOIN request_progress p ON p.request_id = q.id
+WHERE i.fenced_at IS NOT NULL AND q.id = ANY($1::uuid[])
+ORDER BY q.id FOR UPDATE OF q SKIP LOCKED`;
 
 /** Who settled these requests: tells our own commit whose answer was lost from a settlement by recovery. */
 export const FIND_SETTLED = `

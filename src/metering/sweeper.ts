@@ -1,9 +1,12 @@
-import type { Uuid } from '../kernel/ids.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { newId, type Uuid } from '../kernel/ids.ts';
 import { NO_QUOTAS } from '../kernel/quota.ts';
 import { isStatementTimeout, isTransientDatabaseError } from './db-errors.ts';
 import type { Lease, SystemDatabase } from './lease.ts';
-import { chargeQuotas, type QuotaRefundRow } from './quota.ts';
-import { FIND_LOST, RECOVER } from './statements.ts';
+import { lockHolds, moveMoney } from './money.ts';
+import { settle } from './round.ts';
+import { FIND_LOST, PICK_LOST } from './statements.ts';
+import type { Charge, Settlement } from './types.ts';
 
 /** Most requests that one recovery transaction settles. */
 export const RECOVERY_BATCH_MAX = 200;
@@ -18,6 +21,19 @@ export interface RecoveredRequest {
   readonly promptTokens: number;
   readonly completionTokens: number;
 }
+
+/**
+ * What a request costs by the pricing that was kept with its admission, and the account of who pays; both null for an
+ * admission of before there were prices.
+ */
+export type Recharge = (
+  pricing: unknown,
+  counts: {
+    readonly promptTokens: number;
+    readonly cachedPromptTokens: number;
+    readonly completionTokens: number;
+  },
+) => { readonly charge: Charge | null; readonly customer: Uuid | null };
 
 /** What one recovery did. */
 export interface Recovery {
@@ -34,9 +50,17 @@ export interface FailedRecovery {
   readonly error: unknown;
 }
 
-interface RecoveredRow extends QuotaRefundRow {
+/** What the statement that picks lost requests answers. */
+export interface LostRow {
+  readonly id: Uuid;
+  readonly tenant_id: Uuid;
+  readonly instance_id: Uuid;
   readonly prompt_tokens: number;
+  readonly hold_id: Uuid | null;
+  /** As the admission was given it; null for one of before there were prices. */
+  readonly pricing: unknown;
   readonly completion_tokens: number;
+  readonly output_commitment: Buffer;
 }
 
 /** Waits for transactions that hold the row's share lock; one that renewed the lease meanwhile keeps it. */
@@ -67,10 +91,19 @@ WHERE fenced_at < now() - make_interval(days => $1)
 export class Sweeper {
   private readonly database: SystemDatabase;
   private readonly lease: Lease;
+  private readonly clock: Clock;
+  private readonly recharge: Recharge;
 
-  constructor(deps: { readonly database: SystemDatabase; readonly lease: Lease }) {
+  constructor(deps: {
+    readonly database: SystemDatabase;
+    readonly lease: Lease;
+    readonly clock: Clock;
+    readonly recharge: Recharge;
+  }) {
     this.database = deps.database;
     this.lease = deps.lease;
+    this.clock = deps.clock;
+    this.recharge = deps.recharge;
   }
 
   /** Fences every expired instance but this one, and settles the requests of all fenced instances. */
@@ -104,16 +137,26 @@ export class Sweeper {
     const [requestId] = requestIds;
     if (requestId === undefined) return;
     try {
-      const values = [requestIds, this.lease.current?.shard ?? 0];
       // In a transaction, because a failure is then known only after its rollback. Postgres reports the error of a lone
       // statement before it gives the locks up, and the halves would skip rows that the whole still held.
-      const { rows } = await this.database.withSystemPg(async (client) => {
-        const recovered = await client.query<RecoveredRow>(RECOVER, values);
-        // Nothing is charged here, so no limit is looked at.
-        await chargeQuotas(client, [], recovered.rows, NO_QUOTAS);
-        return recovered;
+      const rows = await this.database.withSystemPg(async (client) => {
+        const { rows: lost } = await client.query<LostRow>(PICK_LOST, [requestIds]);
+        const settlements = lost.map((row) => this.settlement(row));
+        await lockHolds(
+          client,
+          settlements.map(({ capture }) => capture?.hold ?? null),
+        );
+        const { refunds } = await settle(client, this.lease.current?.shard ?? 0, settlements);
+        // Nothing is admitted here, so no limit is looked at.
+        await moveMoney(
+          client,
+          { admitted: [], settled: settlements, withdrawn: [], refunds },
+          NO_QUOTAS,
+          async () => [],
+        );
+        return lost.map((row, index) => toRecovered(row, settlements[index]));
       });
-      settled.push(...rows.map(toRecovered));
+      settled.push(...rows);
     } catch (error) {
       if (isTransientDatabaseError(error) && !isStatementTimeout(error)) throw error;
       if (requestIds.length === 1) {
@@ -124,6 +167,39 @@ export class Sweeper {
       await this.settle(requestIds.slice(0, middle), settled, failed);
       await this.settle(requestIds.slice(middle), settled, failed);
     }
+  }
+
+  /**
+   * What a lost request is settled with: its last committed progress. Times that only the dead process measured stay
+   * null: unknown is not zero. The prompt is metered once a chunk was committed, which proves that it was processed.
+   */
+  private settlement(row: LostRow): Settlement {
+    const completionTokens = row.completion_tokens;
+    const counts = {
+      promptTokens: completionTokens > 0 ? row.prompt_tokens : 0,
+      cachedPromptTokens: 0,
+      completionTokens,
+    };
+    const { charge, customer } = this.recharge(row.pricing, counts);
+    return {
+      requestId: row.id,
+      instanceId: row.instance_id,
+      ...counts,
+      outputCommitment: row.output_commitment,
+      queueUs: null,
+      prefillUs: null,
+      decodeUs: null,
+      computeUs: null,
+      bytesLoaded: null,
+      finishReason: 'error',
+      errorCode: 'SERVER_LOST',
+      settledBy: 'recovery',
+      charge,
+      capture:
+        row.hold_id === null || customer === null
+          ? null
+          : { id: newId(this.clock), hold: { id: row.hold_id, accountId: customer } },
+    };
   }
 
   /** Removes rows of instances that ended long ago and left nothing. */
@@ -137,11 +213,7 @@ export class Sweeper {
   }
 }
 
-function toRecovered(row: RecoveredRow): RecoveredRequest {
-  return {
-    requestId: row.id,
-    tenantId: row.tenant_id,
-    promptTokens: row.prompt_tokens,
-    completionTokens: row.completion_tokens,
-  };
+function toRecovered({ id, tenant_id }: LostRow, settlement: Settlement | undefined): RecoveredRequest {
+  const { promptTokens = 0, completionTokens = 0 } = settlement ?? {};
+  return { requestId: id, tenantId: tenant_id, promptTokens, completionTokens };
 }

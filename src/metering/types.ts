@@ -8,11 +8,15 @@
  * - void: the one transaction that removes an admission that never ran; nothing is metered.
  * - recovery: settlement by another process, from the last progress of an instance that was fenced.
  */
+import type { Json } from '../db/idempotency.ts';
 import type { FinishReason } from '../engine/port.ts';
+import type { BudgetRefusal, FundsRefusal } from '../kernel/budget.ts';
 import type { ErrorCode } from '../kernel/codes.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import type { Fraction } from '../kernel/money.ts';
 import type { PriorityClass } from '../kernel/priority.ts';
 import type { QuotaRefusal } from '../kernel/quota.ts';
+import type { Credit } from '../ledger/types.ts';
 
 /** One adapter version that a request runs on, and its exact share of the request. */
 export interface AdmittedAdapter {
@@ -37,6 +41,58 @@ export interface IdempotencyClaim {
   readonly requestHash: Buffer;
 }
 
+/** A hold on a customer's account. */
+export interface HoldRef {
+  /** Of the transfer that holds. */
+  readonly id: Uuid;
+  readonly accountId: Uuid;
+}
+
+/** What a request may cost at most, pinned before it is admitted. Amounts are nano-units. */
+export interface AdmissionCharge {
+  readonly currency: string;
+  readonly amount: bigint;
+  /** What of it each adapter may cost, by the adapter's id. */
+  readonly adapters: ReadonlyMap<Uuid, bigint>;
+  /** What reserves the amount; null when the request can cost nothing. */
+  readonly hold: HoldRef | null;
+  /** Everything that the price follows from, for whoever settles the request. */
+  readonly pricing: Json;
+}
+
+/** One part of what a request cost: an adapter version of it, or the plain backbone. Amounts are nano-units. */
+export interface ChargePart {
+  readonly adapter: {
+    readonly versionId: Uuid;
+    readonly adapterId: Uuid;
+    readonly ownerTenantId: Uuid;
+    readonly rank: number;
+  } | null;
+  readonly share: Fraction;
+  readonly priceVersion: Uuid;
+  readonly royaltyVersion: Uuid | null;
+  readonly splitVersion: Uuid | null;
+  readonly inputTokens: number;
+  readonly cachedTokens: number;
+  readonly outputTokens: number;
+  readonly input: bigint;
+  readonly cached: bigint;
+  readonly output: bigint;
+  readonly rank: bigint;
+  readonly royalty: bigint;
+  /** The platform's part of the royalty. */
+  readonly fee: bigint;
+}
+
+/** What a request cost, and who gets it. */
+export interface Charge {
+  readonly currency: string;
+  /** The sum of the parts, and of the credits. */
+  readonly amount: bigint;
+  readonly parts: readonly ChargePart[];
+  readonly credits: readonly Credit[];
+}
+
 /** What is written about a request before its first token. */
 export interface Admission {
   readonly requestId: Uuid;
@@ -54,15 +110,22 @@ export interface Admission {
   readonly promptCommitment: Buffer;
   /** Commitment to the empty output: what recovery records when nothing was delivered. */
   readonly emptyOutputCommitment: Buffer;
+  readonly charge: AdmissionCharge;
 }
+
+/** Why an admission was refused. */
+export type Refusal =
+  | ({ readonly what: 'quota' } & QuotaRefusal)
+  | ({ readonly what: 'budget' } & BudgetRefusal)
+  | ({ readonly what: 'funds' } & FundsRefusal);
 
 /** The outcome of an admission. */
 export type AdmitOutcome =
   | { readonly kind: 'admitted'; readonly instanceId: Uuid }
   /** Another request holds the idempotency key. */
   | { readonly kind: 'duplicate' }
-  /** A quota of the tenant is used up; nothing is written. */
-  | { readonly kind: 'refused'; readonly refusal: QuotaRefusal };
+  /** A quota or a budget of the tenant is used up, or its funds are; nothing is written. */
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
 
 /** Everything up to and including `completionTokens` may be delivered once this is committed. */
 export interface Progress {
@@ -73,7 +136,10 @@ export interface Progress {
   readonly outputCommitment: Buffer;
 }
 
-/** The final numbers of a request, as the process that ran it knows them. Durations are microseconds. */
+/**
+ * The final numbers of a request. Durations are microseconds, and null where only a process that was lost measured
+ * them.
+ */
 export interface Settlement {
   readonly requestId: Uuid;
   readonly instanceId: Uuid;
@@ -81,13 +147,26 @@ export interface Settlement {
   readonly cachedPromptTokens: number;
   readonly completionTokens: number;
   readonly outputCommitment: Buffer;
-  readonly queueUs: number;
-  readonly prefillUs: number;
-  readonly decodeUs: number;
-  readonly computeUs: number;
-  readonly bytesLoaded: number;
+  readonly queueUs: number | null;
+  readonly prefillUs: number | null;
+  readonly decodeUs: number | null;
+  readonly computeUs: number | null;
+  readonly bytesLoaded: number | null;
   readonly finishReason: FinishReason;
   readonly errorCode: ErrorCode | null;
+  readonly settledBy: 'engine' | 'recovery';
+  /** Null for a request that was admitted before there were prices. */
+  readonly charge: Charge | null;
+  /** What the charge is captured from, and the id that the capture gets; null when nothing was held. */
+  readonly capture: { readonly id: Uuid; readonly hold: HoldRef } | null;
+}
+
+/** Takes back an admission that never ran. */
+export interface Withdrawal {
+  readonly requestId: Uuid;
+  readonly hold: HoldRef | null;
+  /** The id that the release of the hold gets. */
+  readonly releaseId: Uuid;
 }
 
 /** What a stored idempotency key is bound to. */

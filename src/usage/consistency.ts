@@ -9,7 +9,7 @@ export interface RollupDifference {
   readonly tenantId: Uuid;
   readonly versionId: Uuid;
   readonly bucket: Date;
-  /** requests, prompt, cached and completion tokens, compute microseconds. */
+  /** requests, prompt, cached and completion tokens, compute microseconds, nano-units. */
   readonly records: readonly bigint[] | null;
   readonly rollup: readonly bigint[] | null;
 }
@@ -27,35 +27,38 @@ interface DifferenceRow {
 const COMPARE = `
 WITH record AS (
   SELECT id, tenant_id, date_trunc('hour', ended_at, 'UTC') AS bucket, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, compute_us
+         completion_tokens, compute_us, amount_nano
   FROM usage_record WHERE ended_at >= $1 AND ended_at < $2
 ), share AS (
-  SELECT r.*, s.adapter_version_id, s.owner_tenant_id FROM record r JOIN usage_share s ON s.request_id = r.id
+  SELECT r.*, s.adapter_version_id, s.owner_tenant_id, s.royalty_nano, c.total_nano
+  FROM record r
+  JOIN usage_share s ON s.request_id = r.id
+  LEFT JOIN usage_charge c ON c.request_id = r.id AND c.adapter_version_id = s.adapter_version_id
 ), counted AS (
   SELECT 'tenant' AS kind, tenant_id, '${NO_ADAPTER}'::uuid AS adapter_version_id, bucket, prompt_tokens,
-         cached_prompt_tokens, completion_tokens, compute_us
+         cached_prompt_tokens, completion_tokens, compute_us, amount_nano
   FROM record
   UNION ALL
   SELECT 'caller', tenant_id, adapter_version_id, bucket, prompt_tokens, cached_prompt_tokens, completion_tokens,
-         compute_us
+         compute_us, total_nano
   FROM share
   UNION ALL
   SELECT 'caller', tenant_id, '${NO_ADAPTER}'::uuid, bucket, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, compute_us
+         completion_tokens, compute_us, amount_nano
   FROM record r WHERE NOT EXISTS (SELECT FROM usage_share s WHERE s.request_id = r.id)
   UNION ALL
   SELECT 'owner', owner_tenant_id, adapter_version_id, bucket, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, compute_us
+         completion_tokens, compute_us, royalty_nano
   FROM share
 ), expected AS (
   SELECT kind, tenant_id, adapter_version_id, bucket,
          ARRAY[count(*), sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens),
-               coalesce(sum(compute_us), 0)]::numeric[] AS records
+               coalesce(sum(compute_us), 0), coalesce(sum(amount_nano), 0)]::numeric[] AS records
   FROM counted GROUP BY 1, 2, 3, 4
 ), actual AS (
   SELECT kind, tenant_id, adapter_version_id, bucket,
          ARRAY[sum(requests), sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens),
-               sum(compute_us)]::numeric[] AS rollup
+               sum(compute_us), sum(amount_nano)]::numeric[] AS rollup
   FROM usage_rollup WHERE bucket >= $1 AND bucket < $2
   GROUP BY 1, 2, 3, 4
 )

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { pushAdapter } from '../../src/adapter/push.ts';
+import { reconcile as reconcileMoney } from '../../src/billing/reconcile.ts';
 import { hashIdempotencyKey } from '../../src/inference/input.ts';
 import { outputCommitment } from '../../src/metering/commitment.ts';
 import { findRollupDifferences } from '../../src/usage/consistency.ts';
@@ -106,6 +107,23 @@ CREATE FUNCTION observed.advance() RETURNS trigger LANGUAGE plpgsql SECURITY DEF
 CREATE TRIGGER observe AFTER INSERT ON inference_request FOR EACH ROW EXECUTE FUNCTION observed.admit();
 CREATE TRIGGER observe AFTER UPDATE ON request_progress FOR EACH ROW EXECUTE FUNCTION observed.advance()`;
 
+/** From now on requests cost something, one adapter's owner earns by it, and the demo tenant may owe as much as it takes. */
+const CHARGE = `
+INSERT INTO price_version (
+  id, tenant_id, backbone_digest, currency, input_nano_per_million, cached_input_nano_per_million,
+  output_nano_per_million, rank_nano_per_million, interactive_ppm, standard_ppm, batch_ppm, platform_fee_ppm,
+  effective_from, created_at)
+SELECT gen_random_uuid(), tenant_id, backbone_digest, currency, 3000000, 1000000, 7000000, 1000, 1000000, 1000000,
+       1000000, 150000, date_trunc('milliseconds', now()) + interval '1 ms', now()
+FROM price_version;
+INSERT INTO royalty_version (id, tenant_id, adapter_id, kind, share_ppm, effective_from, created_at)
+SELECT gen_random_uuid(), tenant_id, id, 'SHARE', 333333, date_trunc('milliseconds', now()) + interval '1 ms', now()
+FROM adapter WHERE name = 'all_r8';
+SELECT patchbay.ledger_set_limit(
+  gen_random_uuid(), patchbay.ledger_open_account(gen_random_uuid(), id, 'CUSTOMER', 'USD', now()), 1000000000000, 'kill',
+  now())
+FROM tenant WHERE slug = 'demo'`;
+
 let database: TestDatabase;
 let dataDir: string;
 /** Content digests by adapter. */
@@ -123,6 +141,7 @@ beforeAll(async () => {
     digests.set(name, digest);
   }
   expect(await server.stop()).toBe(0);
+  await database.admin(CHARGE);
 });
 afterAll(async () => {
   await rm(dataDir, { recursive: true, force: true });
@@ -147,6 +166,8 @@ function start(): Promise<RunningServer> {
       PATCHBAY_BACKBONE: BACKBONE,
       PATCHBAY_LEASE_MS: String(LEASE_MS),
       PATCHBAY_INTRA_OP_THREADS: '1',
+      // A chunk for each step: the more commits there are, the more of them a kill can fall into.
+      PATCHBAY_CHUNKS_PER_SECOND: '0',
     },
   });
 }
@@ -440,6 +461,14 @@ test(
     expect(Number(all?.count)).toBe(facts.size + found.length + freed.length);
     const period = { from: began, to: new Date(Date.now() + 3_600_000) };
     expect(await findRollupDifferences(database.database, wholeHours(period))).toEqual([]);
+    // Every request was charged once, for what it was metered with, and nothing is held for one that is gone.
+    expect(await reconcileMoney(database.database, period)).toEqual([]);
+    const [money] = await database.admin<{ captured: string; held: string }>(
+      `SELECT sum(-p.amount) AS captured, (SELECT count(*) FROM ledger_open_hold) AS held
+       FROM ledger_posting p JOIN ledger_account a ON a.id = p.account_id WHERE a.kind = 'CUSTOMER'`,
+    );
+    expect(Number(money?.captured)).toBeGreaterThan(0);
+    expect(money?.held).toBe('0');
 
     const undelivered = (whole: boolean): number[] =>
       found

@@ -72,7 +72,7 @@ const TERMS = {
 const lead = () => new Promise((resolve) => setTimeout(resolve, 2_100));
 
 beforeAll(async () => {
-  stack = await openStack();
+  stack = await openStack({ priced: false });
   operator = await stack.tenancy.createOperatorKey();
   owner = await person('owner');
   caller = await person('caller');

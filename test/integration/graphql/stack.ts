@@ -1,13 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import { parseAdapterRef } from '../../../src/adapter/resolve.ts';
+import { AccountBook } from '../../../src/billing/account-book.ts';
+import { Pricer, recharge } from '../../../src/billing/pricer.ts';
 import type { EngineInfo, EngineStatus } from '../../../src/engine/port.ts';
 import { createGraphqlServices } from '../../../src/graphql/services.ts';
 import { createHttpServer } from '../../../src/http/server.ts';
 import type { PromptEncoder } from '../../../src/inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/service.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
+import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
@@ -40,13 +44,21 @@ class StackEngine extends FakeEngine {
   }
 }
 
-/** Everything real but the engine: database, tenancy, registry, metering, inference, usage, GraphQL. */
-export async function openStack() {
+/** Everything real but the engine, with a price of zero unless it is to have none: database, tenancy, registry, metering, inference, usage, GraphQL. */
+export async function openStack({ priced = true }: { readonly priced?: boolean } = {}) {
   const registry = await openRegistry();
   const { database } = registry.db;
   const clock = systemClock;
   const tenancy = createTenancy(database, clock);
-  const metering = new Metering(METERING_DEFAULTS, { database, clock });
+  const prices = new PriceResolver({ database, clock });
+  const ledger = new LedgerService(LEDGER_DEFAULTS, { database, clock });
+  const pricer = new Pricer({ resolver: prices, accounts: new AccountBook(ledger), clock });
+  if (priced) await ensureDefaultPrice({ database, clock }, CONTEXT.backboneDigest);
+  const metering = new Metering(
+    // So long that no sweep of its own gets among the statements that tests count.
+    { ...METERING_DEFAULTS, leaseMs: 600_000 },
+    { database, clock, recharge },
+  );
   await metering.start();
   const engine = new StackEngine();
   engine.script = plays(({ stop }) => Math.min(stop.maxTokens, 5));
@@ -70,6 +82,7 @@ export async function openStack() {
             backboneDigest,
           ),
       },
+      pricer,
       recorder: metering.recorder,
       lease: metering.lease,
       clock,
@@ -101,7 +114,7 @@ export async function openStack() {
         usage: new UsageService({ database }),
         pricing: new PricingService({ database, clock }),
         splits: new SplitService({ database, clock }),
-        prices: new PriceResolver({ database, clock }),
+        prices,
         encoder,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { Database } from '../../../src/db/client.ts';
 import type { EndEvent, InferenceEvent } from '../../../src/inference/events.ts';
 import type { InferenceInput } from '../../../src/inference/input.ts';
-import type { AdapterResolver, Caller } from '../../../src/inference/ports.ts';
+import type { AdapterResolver, Caller, RequestPricer } from '../../../src/inference/ports.ts';
 import {
   INFERENCE_DEFAULTS,
   type InferenceOptions,
@@ -13,7 +13,9 @@ import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import type { RecorderOptions } from '../../../src/metering/recorder.ts';
+import type { Recharge } from '../../../src/metering/sweeper.ts';
 import type { TestDatabase } from '../../kit/postgres.ts';
+import { freePricer, freeRecharge } from '../../kit/unpriced.ts';
 import { FakeEngine } from './fake-engine.ts';
 
 /** An adapter version that tests may run. */
@@ -63,12 +65,15 @@ export function plainInput(tokens = 3, more: Partial<InferenceInput> = {}): Infe
 }
 
 export async function startProcess(
-  db: TestDatabase,
+  db: Pick<TestDatabase, 'appUrl' | 'systemUrl'>,
   options: {
     readonly adapters?: ReadonlyMap<string, TestAdapter>;
     readonly inference?: Partial<InferenceOptions>;
     readonly recorder?: Partial<RecorderOptions>;
     readonly clock?: Clock;
+    /** Nothing costs anything without. */
+    readonly pricer?: (database: Database) => RequestPricer;
+    readonly recharge?: Recharge;
     readonly name?: string;
   } = {},
 ): Promise<TestProcess> {
@@ -76,7 +81,10 @@ export async function startProcess(
   const database = new Database({ appUrl: db.appUrl, systemUrl: db.systemUrl, applicationName: name });
   const clock = options.clock ?? systemClock;
   const recorder = { ...METERING_DEFAULTS.recorder, ...options.recorder };
-  const metering = new Metering({ ...METERING_DEFAULTS, leaseMs: 60_000, recorder }, { database, clock });
+  const metering = new Metering(
+    { ...METERING_DEFAULTS, leaseMs: 60_000, recorder },
+    { database, clock, recharge: options.recharge ?? freeRecharge },
+  );
   await metering.lease.ensure();
   const engine = new FakeEngine();
   const work = { resolved: 0, encoded: 0 };
@@ -105,6 +113,7 @@ export async function startProcess(
         },
       },
       adapters,
+      pricer: options.pricer?.(database) ?? freePricer,
       recorder: metering.recorder,
       lease: metering.lease,
       clock,

@@ -4,6 +4,7 @@ import { systemClock } from '../../../src/kernel/clock.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { IDEMPOTENCY_KEPT_DAYS, type Recovery } from '../../../src/metering/sweeper.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { freeRecharge } from '../../kit/unpriced.ts';
 import { waitFor } from '../../kit/wait.ts';
 import {
   collect,
@@ -24,7 +25,10 @@ beforeAll(async () => {
 afterAll(() => db.dispose());
 
 function metering(database: Database, onRecovery: (recovery: Recovery) => void = () => {}): Metering {
-  return new Metering({ ...METERING_DEFAULTS, leaseMs: 1_000 }, { database, clock: systemClock, onRecovery });
+  return new Metering(
+    { ...METERING_DEFAULTS, leaseMs: 1_000 },
+    { database, clock: systemClock, recharge: freeRecharge, onRecovery },
+  );
 }
 
 describe('metering in the background', () => {

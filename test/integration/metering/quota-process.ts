@@ -7,6 +7,7 @@ import { newId } from '../../../src/kernel/ids.ts';
 import { OutputCommitment, promptCommitment } from '../../../src/metering/commitment.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import type { Admission } from '../../../src/metering/types.ts';
+import { FREE, freeRecharge } from '../../kit/unpriced.ts';
 
 // An API process as far as admission goes. It reads one order a line, carries it out, and reports one line for it.
 
@@ -21,7 +22,10 @@ const order = z.object({
 const [appUrl = '', systemUrl = ''] = process.argv.slice(2);
 const report = (event: object) => process.stdout.write(`${JSON.stringify(event)}\n`);
 const database = new Database({ appUrl, systemUrl, applicationName: 'quota-process' });
-const metering = new Metering({ ...METERING_DEFAULTS, leaseMs: 60_000 }, { database, clock: systemClock });
+const metering = new Metering(
+  { ...METERING_DEFAULTS, leaseMs: 60_000 },
+  { database, clock: systemClock, recharge: freeRecharge },
+);
 const { instanceId } = await metering.lease.ensure();
 report({ event: 'ready', instanceId });
 
@@ -35,7 +39,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   report({
     event: 'done',
     admitted: outcomes.filter(({ kind }) => kind === 'admitted').length,
-    refused: outcomes.flatMap((outcome) => (outcome.kind === 'refused' ? [outcome.refusal.kind] : [])),
+    refused: outcomes.flatMap((outcome) =>
+      outcome.kind === 'refused' && outcome.refusal.what === 'quota' ? [outcome.refusal.kind] : [],
+    ),
   });
 }
 await metering.stop();
@@ -56,5 +62,6 @@ function admissionOf(tenantId: string, { promptTokens, maxTokens }: z.infer<type
     salt,
     promptCommitment: promptCommitment(salt, [1]),
     emptyOutputCommitment: new OutputCommitment(salt).value(),
+    charge: FREE,
   };
 }

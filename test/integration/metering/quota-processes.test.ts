@@ -1,19 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { Database } from '../../../src/db/client.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import { LineProcess } from '../../kit/line-process.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { freeRecharge } from '../../kit/unpriced.ts';
 
 const PROCESSES = 3;
-const reportSchema = z.discriminatedUnion('event', [
-  z.object({ event: z.literal('ready'), instanceId: z.string() }),
-  z.object({ event: z.literal('done'), admitted: z.number(), refused: z.array(z.string()) }),
-]);
-type Report = z.infer<typeof reportSchema>;
+const readySchema = z.object({ event: z.literal('ready'), instanceId: z.string() });
+const doneSchema = z.object({
+  event: z.literal('done'),
+  admitted: z.number(),
+  refused: z.array(z.string()),
+});
 
 interface Order {
   readonly tenantIds: readonly Uuid[];
@@ -23,39 +24,16 @@ interface Order {
 }
 
 /** A process that admits when it is told to. */
-class Admitter {
-  readonly child: ChildProcess;
-  readonly exited: Promise<void>;
+class Admitter extends LineProcess {
   instanceId = '';
-  readonly #reports: AsyncIterator<string>;
-
-  constructor(db: TestDatabase) {
-    const child = spawn(
-      process.execPath,
-      ['test/kit/run-ts.mjs', 'test/integration/metering/quota-process.ts', db.appUrl, db.systemUrl],
-      { stdio: ['pipe', 'pipe', 'inherit'] },
-    );
-    this.child = child;
-    this.exited = new Promise((resolve) => child.once('exit', () => resolve()));
-    this.#reports = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  }
 
   async ready(): Promise<void> {
-    const report = await this.#next();
-    if (report.event === 'ready') this.instanceId = report.instanceId;
+    this.instanceId = (await this.next(readySchema)).instanceId;
   }
 
-  async run(order: Order): Promise<Extract<Report, { event: 'done' }>> {
-    this.child.stdin?.write(`${JSON.stringify(order)}\n`);
-    const report = await this.#next();
-    if (report.event !== 'done') throw new Error('The process reports out of turn.');
-    return report;
-  }
-
-  async #next(): Promise<Report> {
-    const line = await this.#reports.next();
-    if (line.done === true) throw new Error('The process has ended.');
-    return reportSchema.parse(JSON.parse(line.value));
+  async run(order: Order): Promise<z.infer<typeof doneSchema>> {
+    this.send(order);
+    return await this.next(doneSchema);
   }
 }
 
@@ -64,12 +42,14 @@ let processes: Admitter[] = [];
 
 beforeAll(async () => {
   db = await createTestDatabase();
-  processes = Array.from({ length: PROCESSES }, () => new Admitter(db));
+  processes = Array.from(
+    { length: PROCESSES },
+    () => new Admitter('test/integration/metering/quota-process.ts', [db.appUrl, db.systemUrl]),
+  );
   await Promise.all(processes.map((one) => one.ready()));
 });
 afterAll(async () => {
-  for (const one of processes) one.child.stdin?.end();
-  await Promise.all(processes.map((one) => one.exited));
+  await Promise.all(processes.map((one) => one.end()));
   await db.dispose();
 });
 
@@ -152,7 +132,11 @@ describe('three processes on one database', () => {
       lost.instanceId,
     ]);
     const database = new Database({ appUrl: db.appUrl, systemUrl: db.systemUrl });
-    const sweeper = new Metering(METERING_DEFAULTS, { database, clock: systemClock });
+    const sweeper = new Metering(METERING_DEFAULTS, {
+      database,
+      clock: systemClock,
+      recharge: freeRecharge,
+    });
     await sweeper.recoverExpired();
     await sweeper.stop();
     await database.close();

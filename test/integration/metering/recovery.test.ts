@@ -9,6 +9,7 @@ import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { writeRound } from '../../../src/metering/round.ts';
 import type { Admission, Settlement } from '../../../src/metering/types.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { FREE, freeRecharge, NO_CHARGE } from '../../kit/unpriced.ts';
 import { waitFor } from '../../kit/wait.ts';
 import { expire, only, recordsOf, startProcess, type TestProcess } from '../inference/harness.ts';
 
@@ -43,6 +44,7 @@ function admissionOf(tenantId: Uuid): Admission {
     salt,
     promptCommitment: promptCommitment(salt, [1]),
     emptyOutputCommitment: new OutputCommitment(salt).value(),
+    charge: FREE,
   };
 }
 
@@ -61,6 +63,9 @@ function settlementOf(requestId: Uuid, instanceId: Uuid, completionTokens: numbe
     bytesLoaded: 5,
     finishReason: 'stop',
     errorCode: null,
+    settledBy: 'engine',
+    charge: NO_CHARGE,
+    capture: null,
   };
 }
 
@@ -133,7 +138,7 @@ describe('recovery', () => {
     await expect(recorder.settle(settlementOf(requestId, instanceId, 2))).rejects.toMatchObject({
       code: 'LEASE_LOST',
     });
-    await recorder.void(requestId, instanceId);
+    await recorder.void({ requestId, charge: FREE }, instanceId);
     expect(await db.admin('SELECT completion_tokens FROM request_progress')).toEqual([
       { completion_tokens: 1 },
     ]);
@@ -250,6 +255,7 @@ describe('recovery', () => {
     const sweeper = new Metering(METERING_DEFAULTS, {
       database: second.database,
       clock: systemClock,
+      recharge: freeRecharge,
       onBackgroundError: (task) => told.push(task),
     });
     const recovery = await sweeper.recoverExpired();
@@ -270,7 +276,12 @@ describe('recovery', () => {
       CREATE TRIGGER slow BEFORE INSERT ON usage_salt_default FOR EACH ROW EXECUTE FUNCTION take_time()`);
     const { appUrl, systemUrl } = db;
     const database = new Database({ appUrl, systemUrl, statementTimeoutMs: 500 });
-    const recovery = await new Metering(METERING_DEFAULTS, { database, clock: systemClock }).recoverExpired();
+    const sweeper = new Metering(METERING_DEFAULTS, {
+      database,
+      clock: systemClock,
+      recharge: freeRecharge,
+    });
+    const recovery = await sweeper.recoverExpired();
     await database.close();
     await db.admin('DROP TRIGGER slow ON usage_salt_default; DROP FUNCTION take_time');
     expect(recovery.settled).toHaveLength(8);
@@ -301,7 +312,7 @@ describe('a repeated write, as after a lost answer', () => {
     await recorder.settle(settlement);
     await recorder.settle(settlement);
     expect(await recordsOf(db, tenantId)).toHaveLength(1);
-    await recorder.void(admission.requestId, one.instanceId);
+    await recorder.void(admission, one.instanceId);
     expect(await recordsOf(db, tenantId)).toHaveLength(1);
   });
 

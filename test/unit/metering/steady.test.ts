@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { METERING_DEFAULTS, Metering, type MeteringDeps } from '../../../src/metering/metering.ts';
+import { freeRecharge } from '../../kit/unpriced.ts';
 
 const LEASE_MS = 3_000;
 
@@ -29,7 +30,11 @@ function setup() {
     state,
     metering: new Metering(
       { ...METERING_DEFAULTS, leaseMs: LEASE_MS },
-      { database: { ...database, queryReserved: vi.fn().mockImplementation(reserved) }, clock },
+      {
+        database: { ...database, queryReserved: vi.fn().mockImplementation(reserved) },
+        clock,
+        recharge: freeRecharge,
+      },
     ),
   };
 }

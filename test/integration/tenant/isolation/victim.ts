@@ -5,6 +5,7 @@ import { systemClock } from '../../../../src/kernel/clock.ts';
 import { newId } from '../../../../src/kernel/ids.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
+import { giveMoney, sealLedger } from './money.ts';
 
 /** Raw ids of one object of every kind. */
 export interface Ids {
@@ -88,6 +89,7 @@ export async function openScene(): Promise<Scene> {
   const [finalised] = await registry.db.admin<{ id: string }>('SELECT id FROM upload WHERE version_id = $1', [
     version.id,
   ]);
+  await giveMoney(stack, tenant, version.adapterId);
   const openUpload = await registry.open(tenant, 'secret-pending', sampleFiles(0.32));
   const input = {
     prompt: 'abc',
@@ -101,6 +103,7 @@ export async function openScene(): Promise<Scene> {
   const started = await running.next();
   if (started.done === true || started.value.kind !== 'started')
     throw new Error('The request did not start.');
+  await sealLedger(stack);
 
   const ids: Ids = {
     tenant,
