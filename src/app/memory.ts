@@ -26,6 +26,7 @@ export function planFor(config: Config, { manifest }: Pick<ImportedBackbone, 'ma
     maxBatch: engine.maxBatch,
     prefillTokensPerStep: engine.prefillTokensPerStep,
     maxRank: adapters.maxRank,
+    packed: engine.executionProviders.every((provider) => provider === 'cpu'),
   });
   return planMemory(needs, {
     totalBytes: totalBytes(config),

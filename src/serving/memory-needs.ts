@@ -8,6 +8,9 @@ const RUNTIME_BYTES = 26 * 2 ** 20;
 /** The runtime's arena rounds allocations up and keeps freed blocks; measured at 1.3 to 1.9 times what is live. */
 const ARENA_FACTOR = 2;
 
+/** The file of packed weights has each in the layout of the kernels and as it was, and all of it ends up resident. */
+const PACKED_COPIES = 2;
+
 /** Loads that run at once; more would only share the loader's one thread, and each needs memory. */
 const MAX_CONCURRENT_LOADS = 2;
 
@@ -20,6 +23,8 @@ export interface MemorySettings {
   readonly maxBatch: number;
   readonly prefillTokensPerStep: number;
   readonly maxRank: number;
+  /** Whether sessions map packed weights (packed-graphs.ts), as on the CPU. */
+  readonly packed: boolean;
 }
 
 /** What serving a backbone takes, estimated from its shape; docs/operating/running.md compares it with measurements. */
@@ -35,7 +40,7 @@ export function memoryNeeds(manifest: BackboneManifest, settings: MemorySettings
   // A tied embedding is looked up in one copy and multiplied with in another.
   const tied = shape.tiedEmbeddings ? shape.vocabSize * shape.hiddenSize * FLOAT_BYTES : 0;
   return {
-    weightBytes: manifest.dataBytes + tied + RUNTIME_BYTES,
+    weightBytes: (settings.packed ? PACKED_COPIES : 1) * manifest.dataBytes + tied + RUNTIME_BYTES,
     stepBytes: KV_SLACK_BYTES + ARENA_FACTOR * FLOAT_BYTES * (mlp + scores + newKv + logits),
     sequenceBytes: 2 * shape.layers * shape.kvHeads * shape.headDim * FLOAT_BYTES * context,
     adapterBytes: Math.ceil(settings.maxRank / PAGE_RANK) * pageBytes(shape),
