@@ -43,6 +43,8 @@ export interface RecorderDeps {
   readonly database: RecorderDatabase;
   readonly lease: Lease;
   readonly clock: Clock;
+  /** Told of what the database refuses for no reason that the caller is to know. */
+  readonly onBackgroundError?: (task: string, error: unknown) => void;
 }
 
 interface IdempotencyRow {
@@ -69,6 +71,7 @@ export class MeteringRecorder {
   private readonly database: RecorderDatabase;
   private readonly lease: Lease;
   private readonly clock: Clock;
+  private readonly onError: (task: string, error: unknown) => void;
   private readonly committer: GroupCommitter<MeteringItem, MeteringResult>;
 
   constructor(options: RecorderOptions, deps: RecorderDeps) {
@@ -76,6 +79,7 @@ export class MeteringRecorder {
     this.database = deps.database;
     this.lease = deps.lease;
     this.clock = deps.clock;
+    this.onError = deps.onBackgroundError ?? (() => {});
     this.committer = new GroupCommitter(options, {
       write: (items) => this.write(items),
       isTransient: isTransientDatabaseError,
@@ -185,8 +189,14 @@ export class MeteringRecorder {
     return results;
   }
 
-  private submit(item: MeteringItem, afterwards: Patience['afterwards']): Promise<MeteringResult> {
-    return this.committer.submit(item, { patienceMs: this.options.patienceMs, afterwards });
+  private async submit(item: MeteringItem, afterwards: Patience['afterwards']): Promise<MeteringResult> {
+    try {
+      return await this.committer.submit(item, { patienceMs: this.options.patienceMs, afterwards });
+    } catch (error) {
+      // Callers are told INTERNAL, which helps nobody who has to mend it.
+      if (!(error instanceof PatchbayError)) this.onError(`write ${item.kind}`, error);
+      throw error;
+    }
   }
 }
 
