@@ -42,6 +42,13 @@ const config: CodegenConfig = {
           SplitDecision: '../../pricing/splits.ts#SplitDecision as SplitDecisionModel',
           SplitProposal: '../../pricing/splits.ts#SplitProposal as SplitProposalModel',
           Quote: '../../pricing/quote.ts#Quote as QuoteModel',
+          Balance: '../../ledger/types.ts#Balance as BalanceModel',
+          CustomerBalance: '../../billing/funds-terms.ts#CustomerBalance as CustomerBalanceModel',
+          LedgerLine: '../../billing/entries.ts#EntryLine',
+          LedgerEntry: '../../billing/entries.ts#LedgerEntry as LedgerEntryModel',
+          Earning: '../../billing/entries.ts#Earning as EarningModel',
+          Budget: '../../billing/budget-state.ts#BudgetState',
+          Event: '../../events/types.ts#OutboxEvent',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

@@ -11,6 +11,9 @@ import { Authenticator } from '../auth/authenticator.ts';
 import type { ImportedBackbone } from '../backbone/import.ts';
 import { type BackboneText, openText } from '../backbone/text/open.ts';
 import { AccountBook } from '../billing/account-book.ts';
+import { AccountService } from '../billing/accounts.ts';
+import { BudgetService } from '../billing/budgets.ts';
+import { FundsService } from '../billing/funds.ts';
 import { Pricer, recharge } from '../billing/pricer.ts';
 import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
@@ -18,6 +21,9 @@ import type { Database } from '../db/client.ts';
 import { purgeIdempotencyKeys } from '../db/idempotency.ts';
 import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
+import { EVENT_FEED_DEFAULTS, EventFeed } from '../events/feed.ts';
+import { purgeEvents } from '../events/purge.ts';
+import { EventService } from '../events/service.ts';
 import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -80,6 +86,10 @@ export interface Services {
   readonly pricing: PricingService;
   readonly splits: SplitService;
   readonly prices: PriceResolver;
+  readonly accounts: AccountService;
+  readonly funds: FundsService;
+  readonly budgets: BudgetService;
+  readonly events: EventService;
   readonly encoder: PromptEncoder;
 }
 
@@ -147,6 +157,11 @@ export async function startServices(
     },
   );
   inference.start();
+  const events = new EventFeed(EVENT_FEED_DEFAULTS, {
+    database,
+    onError: warn('Events will be looked for again'),
+  });
+  lifecycle.add('events', () => events.close());
   lifecycle.add('inference', () => inference.drain({ graceMs: config.server.drainMs }));
   return {
     authenticator,
@@ -163,6 +178,10 @@ export async function startServices(
     pricing: new PricingService(registry),
     splits: new SplitService(registry),
     prices,
+    accounts: new AccountService({ database }),
+    funds: new FundsService(registry),
+    budgets: new BudgetService(registry),
+    events: new EventService({ database, feed: events }),
     encoder,
   };
 }
@@ -217,6 +236,7 @@ async function startAdapters(
   const sweep = every(SWEEP_MS, async () => {
     await sweepUploads({ database, clock, incoming }).catch(onError);
     await store.sweep(clock.nowMs()).catch(onError);
+    await purgeEvents(database, clock.nowMs() - config.events.keepMs).catch(onError);
     await purgeIdempotencyKeys(database, clock.nowMs() - KEEP_IDEMPOTENCY_MS).catch(onError);
   });
   lifecycle.add('clean-up', () => sweep.stop());

@@ -11,6 +11,7 @@ export const SCOPES = [
   'usage:read',
   'keys:write',
   'billing:read',
+  'billing:write',
   'payouts:write',
   'members:write',
   'audit:read',

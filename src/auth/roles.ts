@@ -10,7 +10,7 @@ export const ROLE_SCOPES: Readonly<Record<MemberRole, readonly Scope[]>> = {
   OWNER: SCOPES,
   ADMIN: SCOPES.filter((scope) => scope !== 'payouts:write'),
   DEVELOPER: ['infer', 'adapters:read', 'adapters:write', 'usage:read'],
-  BILLING: ['usage:read', 'billing:read', 'payouts:write'],
+  BILLING: ['usage:read', 'billing:read', 'billing:write', 'payouts:write'],
   AUDITOR: ['adapters:read', 'usage:read', 'billing:read', 'audit:read'],
 };
 

@@ -261,6 +261,18 @@ export function serviceTable(read: Read) {
         ),
       ),
     },
+    events: {
+      keepMs: read(
+        'Metering',
+        durationMs(
+          {
+            env: 'PATCHBAY_EVENTS_KEEP_MS',
+            doc: 'How long events are kept for dashboards to look back on and to resume from.',
+          },
+          { default: '720h', min: '1h', max: '17520h' },
+        ),
+      ),
+    },
     graphql: {
       introspection: read(
         'GraphQL',

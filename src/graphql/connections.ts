@@ -43,11 +43,13 @@ export function toConnection<T>(
   };
 }
 
-function toCursor(key: string): string {
+/** What a list is ordered by, as an opaque cursor. */
+export function toCursor(key: string): string {
   return Buffer.from(CURSOR_PREFIX + key, 'utf8').toString('base64url');
 }
 
-function parseCursor(cursor: string): string {
+/** The text inside of a cursor, or `BAD_INPUT`. */
+export function parseCursor(cursor: string): string {
   const text = cursor.length > CURSOR_CHARS_MAX ? '' : Buffer.from(cursor, 'base64url').toString('utf8');
   const key = text.slice(CURSOR_PREFIX.length);
   if (!text.startsWith(CURSOR_PREFIX) || toCursor(key) !== cursor) throw badCursor();

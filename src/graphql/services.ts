@@ -1,9 +1,13 @@
 import type { AdapterService } from '../adapter/service.ts';
 import type { BackboneModel } from '../adapter/types.ts';
 import type { Principal } from '../auth/principal.ts';
+import type { AccountService } from '../billing/accounts.ts';
+import type { BudgetService } from '../billing/budgets.ts';
+import type { FundsService } from '../billing/funds.ts';
 import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
 import type { Engine } from '../engine/port.ts';
+import type { EventService } from '../events/service.ts';
 import type { PromptEncoder } from '../inference/ports.ts';
 import type { InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -41,6 +45,10 @@ export interface GraphqlServices {
   readonly usage: Face<UsageAccess>;
   readonly engine: Face<EngineAccess>;
   readonly pricing: Face<PricingAccess>;
+  readonly accounts: Pick<AccountService, 'balances' | 'entries' | 'earnings'>;
+  readonly funds: Pick<FundsService, 'move' | 'setCreditLimit'>;
+  readonly budgets: Pick<BudgetService, 'list' | 'set' | 'remove'>;
+  readonly events: Pick<EventService, 'list' | 'follow'>;
   readonly health: Health;
 }
 
@@ -68,6 +76,10 @@ interface GraphqlServicesDependencies {
   readonly pricing: PricingService;
   readonly splits: SplitService;
   readonly prices: PriceResolver;
+  readonly accounts: AccountService;
+  readonly funds: FundsService;
+  readonly budgets: BudgetService;
+  readonly events: EventService;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -97,6 +109,10 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     usage: new UsageAccess(dependencies),
     engine: new EngineAccess(dependencies),
     pricing: new PricingAccess(dependencies),
+    accounts: dependencies.accounts,
+    funds: dependencies.funds,
+    budgets: dependencies.budgets,
+    events: dependencies.events,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -286,6 +286,12 @@ export const ERROR_CODES = {
       'The server that ran the request was lost; the request was settled from what may have been delivered.',
     fix: 'Retry: with the same idempotency key when nothing was metered, otherwise with a new one.',
   },
+  // Events
+  EVENTS_EXPIRED: {
+    status: 410,
+    meaning: 'Events behind the cursor may have been removed, because it is older than what is kept.',
+    fix: 'Read the present state, then follow the events without a cursor.',
+  },
   // Money
   BUDGET_EXCEEDED: {
     status: 402,

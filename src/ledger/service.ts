@@ -1,8 +1,9 @@
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
+import { balancesOn, openAccountOn, ownBalancesOn, setLimitOn } from './accounts.ts';
 import { budgetExceeded, ledgerConflict, mapLedgerError } from './errors.ts';
-import { captureAll, holdAll, postAll, runAlone, voidAll } from './statements.ts';
+import { captureAll, holdAll, postAll, runAlone, runOn, voidAll } from './statements.ts';
 import type {
   AccountKind,
   Balance,
@@ -33,20 +34,6 @@ export interface ExpiredHold {
   readonly tenantId: Uuid;
 }
 
-interface BalanceRow {
-  readonly account_id: Uuid;
-  readonly tenant_id: Uuid;
-  readonly kind: AccountKind;
-  readonly asset: string;
-  readonly posted: string;
-  readonly held: string;
-  readonly credit_limit: string;
-  readonly available: string;
-}
-
-const BALANCE_COLUMNS = `account_id, tenant_id, kind, asset, posted::text, held::text, credit_limit::text,
-  available::text`;
-
 /**
  * The ledger for those who write one thing at a time: each call is a transaction of its own, and what the database
  * refuses is thrown. Batches inside of another transaction use statements.ts.
@@ -64,27 +51,16 @@ export class LedgerService {
 
   /** The account of this tenant, kind and asset; opened when there is none. */
   async openAccount(tenantId: Uuid, kind: AccountKind, asset: string): Promise<Uuid> {
-    const [row] = await this.attempt(() =>
-      this.deps.database.querySystem<{ readonly id: Uuid }>(
-        'SELECT patchbay.ledger_open_account($1, $2, $3, $4, $5) AS id',
-        [newId(this.deps.clock), tenantId, kind, asset, this.now()],
-      ),
-    );
-    if (row === undefined) throw new Error('Opening an account returned no row');
-    return row.id;
+    const account = { id: newId(this.deps.clock), tenantId, kind, asset };
+    return this.attempt(() => openAccountOn(this.run, account, this.at()));
   }
 
   /** Lets a customer's balance go this far below zero. Refused when more than that is used already. */
   async setCreditLimit(accountId: Uuid, creditLimit: bigint, key: string): Promise<void> {
-    const values = [newId(this.deps.clock), accountId, String(creditLimit), key, this.now()];
-    const [row] = await this.attempt(() =>
-      this.deps.database.querySystem<{ readonly outcome: string }>(
-        'SELECT patchbay.ledger_set_limit($1, $2, $3, $4, $5) AS outcome',
-        values,
-      ),
-    );
-    if (row?.outcome === 'UNKNOWN') throw unknownAccount();
-    if (row?.outcome === 'CONFLICT') throw ledgerConflict('The key set another limit before.', accountId);
+    const limit = { id: newId(this.deps.clock), accountId, creditLimit, key };
+    const outcome = await this.attempt(() => setLimitOn(this.run, limit, this.at()));
+    if (outcome === 'UNKNOWN') throw unknownAccount();
+    if (outcome === 'CONFLICT') throw ledgerConflict('The key set another limit before.', accountId);
   }
 
   /** Reserves an amount; throws BUDGET_EXCEEDED when it does not fit. */
@@ -142,21 +118,12 @@ export class LedgerService {
 
   /** Balances across tenants, for background work and operators. */
   async balances(accountIds: readonly Uuid[]): Promise<readonly Balance[]> {
-    const rows = await this.deps.database.querySystem<BalanceRow>(
-      `SELECT ${BALANCE_COLUMNS} FROM patchbay.ledger_balances($1)`,
-      [accountIds],
-    );
-    return rows.map(toBalance);
+    return balancesOn(this.run, accountIds);
   }
 
   /** All balances of a tenant, read as the tenant. */
   async ownBalances(tenantId: Uuid): Promise<readonly Balance[]> {
-    return this.deps.database.withTenantPg(tenantId, async (client) => {
-      const { rows } = await client.query<BalanceRow>(
-        `SELECT ${BALANCE_COLUMNS} FROM patchbay.ledger_own_balances()`,
-      );
-      return rows.map(toBalance);
-    });
+    return this.deps.database.withTenantPg(tenantId, (client) => ownBalancesOn(runOn(client)));
   }
 
   private async one<T>(work: () => Promise<readonly T[]>): Promise<T> {
@@ -186,19 +153,6 @@ export class LedgerService {
   private now(): string {
     return this.at().toISOString();
   }
-}
-
-function toBalance(row: BalanceRow): Balance {
-  return {
-    accountId: row.account_id,
-    tenantId: row.tenant_id,
-    kind: row.kind,
-    asset: row.asset,
-    posted: BigInt(row.posted),
-    held: BigInt(row.held),
-    creditLimit: BigInt(row.credit_limit),
-    available: BigInt(row.available),
-  };
 }
 
 function requireHold(outcome: string, holdId: Uuid): void {

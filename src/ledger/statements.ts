@@ -2,7 +2,8 @@
  * The ledger's writes as typed batches. Each is one statement, whatever the number of items, on whatever connection
  * {@link Run} stands for; so a group commit runs them inside of its own transaction.
  */
-import type { PoolClient } from 'pg';
+import type { PoolClient, QueryResultRow } from 'pg';
+import type { Tx } from '../db/client.ts';
 import { invariant } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type {
@@ -26,6 +27,17 @@ export function runOn(client: PoolClient): Run {
 /** Runs each statement as a transaction of its own. */
 export function runAlone(database: LedgerDeps['database']): Run {
   return ({ text, values }) => database.querySystem(text, values);
+}
+
+/** Runs statements in a transaction of Prisma's. It cannot read `void`, so {@link lockAccounts} is not for it. */
+export function runInTx(tx: Tx): Run {
+  return <R extends QueryResultRow>({
+    text,
+    values,
+  }: {
+    readonly text: string;
+    readonly values: readonly unknown[];
+  }) => tx.$queryRawUnsafe<R[]>(text, ...values);
 }
 
 /**

@@ -9,6 +9,7 @@ import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, newId, type Uuid } from '../kernel/ids.ts';
 import { auditDenied, type RequestContext, recordAudit } from '../tenant/audit.ts';
+import { currencyOf } from './currency.ts';
 import {
   type PriceVersion,
   priceColumns,
@@ -263,12 +264,6 @@ function subjectWhere(subject: PriceSubject) {
   return subject.kind === 'BACKBONE'
     ? { backboneDigest: subject.backboneDigest }
     : { adapterId: subject.adapterId };
-}
-
-/** The currency of the installation; null before its first price. */
-async function currencyOf(tx: Tx): Promise<string | null> {
-  const first = await tx.priceVersion.findFirst({ select: { currency: true } });
-  return first?.currency ?? null;
 }
 
 async function withFollower(row: Parameters<typeof toPriceVersion>[0], tx: Tx): Promise<PriceVersion> {

@@ -143,6 +143,7 @@ CREATE FUNCTION patchbay.charge_budgets(charges jsonb, endings jsonb) RETURNS TA
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  locked   uuid[];
   today    timestamptz := date_trunc('day', now(), 'UTC');
   month    timestamptz := date_trunc('month', now(), 'UTC');
   charge   record;
@@ -154,14 +155,17 @@ BEGIN
   FROM jsonb_to_recordset(charges) AS c(tenant_id uuid) JOIN public.budget b ON b.tenant_id = c.tenant_id
   ORDER BY 1
   ON CONFLICT DO NOTHING;
-  PERFORM FROM public.budget_period p
-  WHERE (p.budget_id, p.start) IN (
-    SELECT b.id, CASE b.period WHEN 'DAY' THEN today ELSE month END
-    FROM jsonb_to_recordset(charges) AS c(tenant_id uuid) JOIN public.budget b ON b.tenant_id = c.tenant_id
-    UNION ALL
-    SELECT h.budget_id, h.start
-    FROM jsonb_to_recordset(endings) AS e(id uuid) JOIN public.budget_hold h ON h.request_id = e.id)
-  ORDER BY p.budget_id, p.start FOR NO KEY UPDATE;
+  -- Every statement below sees what others have committed by then, a budget that was made since among it. Only those that
+  -- are locked here are charged.
+  locked := ARRAY(
+    SELECT p.budget_id FROM public.budget_period p
+    WHERE (p.budget_id, p.start) IN (
+      SELECT b.id, CASE b.period WHEN 'DAY' THEN today ELSE month END
+      FROM jsonb_to_recordset(charges) AS c(tenant_id uuid) JOIN public.budget b ON b.tenant_id = c.tenant_id
+      UNION ALL
+      SELECT h.budget_id, h.start
+      FROM jsonb_to_recordset(endings) AS e(id uuid) JOIN public.budget_hold h ON h.request_id = e.id)
+    ORDER BY p.budget_id, p.start FOR NO KEY UPDATE);
 
   FOR ended IN
     WITH gone AS (
@@ -207,7 +211,7 @@ BEGIN
       FROM public.budget b
       JOIN public.budget_period p ON p.budget_id = b.id
         AND p.start = CASE b.period WHEN 'DAY' THEN today ELSE month END
-      WHERE b.tenant_id = charge.tenant_id
+      WHERE b.tenant_id = charge.tenant_id AND b.id = ANY (locked)
         AND CASE b.scope WHEN 'TENANT' THEN true WHEN 'KEY' THEN b.subject_id = charge.key_id
                          ELSE charge.adapters ? b.subject_id::text END
     ) a
@@ -233,12 +237,10 @@ BEGIN
              CASE b.scope WHEN 'ADAPTER' THEN b.subject_id END,
              CASE b.scope WHEN 'ADAPTER' THEN (charge.adapters ->> b.subject_id::text)::bigint ELSE charge.amount END
       FROM public.budget b
-      WHERE b.tenant_id = charge.tenant_id
+      -- A budget that was made after the locks were taken counts from the next request on.
+      WHERE b.tenant_id = charge.tenant_id AND b.id = ANY (locked)
         AND CASE b.scope WHEN 'TENANT' THEN true WHEN 'KEY' THEN b.subject_id = charge.key_id
                          ELSE charge.adapters ? b.subject_id::text END
-        -- A budget that was made after the locks were taken counts from the next request on.
-        AND EXISTS (SELECT FROM public.budget_period p WHERE p.budget_id = b.id
-                      AND p.start = CASE b.period WHEN 'DAY' THEN today ELSE month END)
       RETURNING budget_id, start, amount_nano
     )
     UPDATE public.budget_period p SET held_nano = p.held_nano + t.amount_nano

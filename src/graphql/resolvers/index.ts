@@ -9,7 +9,17 @@ import {
 } from './adapter.ts';
 import { Backbone, backboneQueries } from './backbone.ts';
 import { baseQueries } from './base.ts';
+import {
+  Balance,
+  Budget,
+  billingMutations,
+  billingQueries,
+  Earning,
+  LedgerEntry,
+  LedgerLine,
+} from './billing.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
+import { Event, eventQueries, eventSubscriptions } from './event.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import {
@@ -37,6 +47,8 @@ export const resolvers = {
     ...usageQueries,
     ...engineQueries,
     ...pricingQueries,
+    ...billingQueries,
+    ...eventQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -44,8 +56,9 @@ export const resolvers = {
     ...adapterMutations,
     ...inferenceMutations,
     ...pricingMutations,
+    ...billingMutations,
   },
-  Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
+  Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions, ...eventSubscriptions },
   Tenant,
   ApiKey,
   Viewer,
@@ -69,4 +82,10 @@ export const resolvers = {
   SplitDecision,
   SplitProposal,
   Quote,
+  Balance,
+  LedgerLine,
+  LedgerEntry,
+  Earning,
+  Budget,
+  Event,
 } satisfies Resolvers;

@@ -2,8 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import { parseAdapterRef } from '../../../src/adapter/resolve.ts';
 import { AccountBook } from '../../../src/billing/account-book.ts';
+import { AccountService } from '../../../src/billing/accounts.ts';
+import { BudgetService } from '../../../src/billing/budgets.ts';
+import { FundsService } from '../../../src/billing/funds.ts';
 import { Pricer, recharge } from '../../../src/billing/pricer.ts';
 import type { EngineInfo, EngineStatus } from '../../../src/engine/port.ts';
+import { EVENT_FEED_DEFAULTS, EventFeed } from '../../../src/events/feed.ts';
+import { EventService } from '../../../src/events/service.ts';
 import { createGraphqlServices } from '../../../src/graphql/services.ts';
 import { createHttpServer } from '../../../src/http/server.ts';
 import type { PromptEncoder } from '../../../src/inference/ports.ts';
@@ -89,6 +94,9 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       randomBytes,
     },
   );
+  const funds = new FundsService({ database, clock });
+  const budgets = new BudgetService({ database, clock });
+  const events = new EventFeed({ ...EVENT_FEED_DEFAULTS, pollMs: 20 }, { database });
   const revocations = new Set<(keyId: string) => void>();
   const server = await createHttpServer(
     { host: '127.0.0.1', port: 0 },
@@ -115,6 +123,10 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         pricing: new PricingService({ database, clock }),
         splits: new SplitService({ database, clock }),
         prices,
+        accounts: new AccountService({ database }),
+        funds,
+        budgets,
+        events: new EventService({ database, feed: events }),
         encoder,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
@@ -130,6 +142,9 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     registry,
     tenancy,
     engine,
+    events,
+    funds,
+    budgets,
     inference,
     server,
     graphqlUrl,
@@ -155,6 +170,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
 
     async close(): Promise<void> {
       await server.close();
+      await events.close();
       await inference.drain({ graceMs: 0 });
       await metering.stop();
       await tenancy.authenticator.close();

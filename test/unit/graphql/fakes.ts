@@ -287,6 +287,10 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       decideSplit: missing,
       quote: missing,
     },
+    accounts: { balances: async () => [], entries: empty, earnings: empty },
+    funds: { move: missing, setCreditLimit: missing },
+    budgets: { list: async () => [], set: missing, remove: missing },
+    events: { list: empty, follow: missing },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },
   } satisfies GraphqlServices;

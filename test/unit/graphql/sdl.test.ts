@@ -72,6 +72,11 @@ describe('the schema', () => {
       'SetPriceInput',
       'SetRoyaltyInput',
       'ProposeSplitInput',
+      'TopUpInput',
+      'AdjustBalanceInput',
+      'SetCreditLimitInput',
+      'SetBudgetInput',
+      'RemoveBudgetInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);

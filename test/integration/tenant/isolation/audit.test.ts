@@ -166,6 +166,50 @@ const DONE: Readonly<Record<string, Done>> = {
     what: 'change',
     input: () => ({ adapter: toGlobalId('Adapter', scene.victim.adapter), visibility: 'PUBLIC' }),
   },
+  'Mutation.topUp': {
+    by: 'operator',
+    action: 'balance.topUp',
+    what: 'change',
+    input: () => ({
+      idempotencyKey: randomUUID(),
+      tenant: toGlobalId('Tenant', scene.victim.tenant),
+      amount: '5',
+    }),
+  },
+  'Mutation.setCreditLimit': {
+    by: 'operator',
+    action: 'creditLimit.set',
+    what: 'change',
+    input: () => ({
+      idempotencyKey: randomUUID(),
+      tenant: toGlobalId('Tenant', scene.victim.tenant),
+      creditLimit: '12',
+    }),
+  },
+  'Mutation.adjustBalance': {
+    by: 'operator',
+    action: 'balance.adjust',
+    what: 'change',
+    input: () => ({
+      idempotencyKey: randomUUID(),
+      tenant: toGlobalId('Tenant', scene.victim.tenant),
+      kind: 'CORRECTION',
+      amount: '-3',
+      reason: 'counted twice',
+    }),
+  },
+  'Mutation.setBudget': {
+    by: 'tenant',
+    action: 'budget.set',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), scope: 'TENANT', period: 'DAY', limit: '9' }),
+  },
+  'Mutation.removeBudget': {
+    by: 'tenant',
+    action: 'budget.remove',
+    what: 'change',
+    input: () => ({ idempotencyKey: randomUUID(), budget: scene.victim.budget }),
+  },
   'Mutation.retireAdapterVersion': {
     by: 'tenant',
     action: 'adapterVersion.retire',

@@ -92,6 +92,15 @@ export const CASES: Readonly<Record<string, Case>> = {
     { adapter: globalIds(ids).adapter },
     { after: cursor(`${ids.request}/${ids.version}`) },
   ],
+  'Query.balances': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
+  'Query.ledgerEntries': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.transfer) }, {}],
+  'Query.earnings': (ids) => [
+    { ...PERIOD, tenant: globalIds(ids).tenant },
+    { ...PERIOD, after: cursor(`USD/${ids.version}`) },
+    PERIOD,
+  ],
+  'Query.budgets': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
+  'Query.events': (ids) => [{ tenant: globalIds(ids).tenant }, { kinds: ['budget.threshold'] }, {}],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
@@ -123,6 +132,30 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Mutation.setAdapterVisibility': (ids) => input({ adapter: globalIds(ids).adapter, visibility: 'PUBLIC' }),
   'Mutation.retireAdapterVersion': (ids) => input({ version: globalIds(ids).version }),
   'Mutation.generate': infers,
+  'Mutation.topUp': (ids) =>
+    input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, amount: '1', reason: 'x' }),
+  'Mutation.setCreditLimit': (ids) =>
+    input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, creditLimit: '1' }),
+  'Mutation.adjustBalance': (ids) =>
+    input({
+      idempotencyKey: once(),
+      tenant: globalIds(ids).tenant,
+      kind: 'REFUND',
+      amount: '1',
+      reason: 'x',
+    }),
+  'Mutation.setBudget': (ids) =>
+    input(
+      { idempotencyKey: once(), scope: 'KEY', key: globalIds(ids).key, period: 'DAY', limit: '1' },
+      {
+        idempotencyKey: once(),
+        scope: 'ADAPTER',
+        adapter: globalIds(ids).adapter,
+        period: 'DAY',
+        limit: '1',
+      },
+    ),
+  'Mutation.removeBudget': (ids) => input({ idempotencyKey: once(), budget: ids.budget }),
 
   'Subscription.infer': infers,
   'Subscription.adapterVersionState': (ids) => [
@@ -130,6 +163,8 @@ export const CASES: Readonly<Record<string, Case>> = {
     { upload: globalIds(ids).upload },
     { upload: globalIds(ids).openUpload },
   ],
+  // No event has a place that can be made out of ids; cursors of others are tested in graphql/events.test.ts.
+  'Subscription.events': () => [{ after: cursor('1-1') }, { after: cursor('1-1'), kinds: ['adapter.state'] }],
 };
 
 /** An id of a kind that the field does not take, so that it is the same for everybody. */
@@ -145,6 +180,8 @@ const UNRELATED: Ids = {
   openUpload: '',
   request: '',
   runningRequest: '',
+  budget: '',
+  transfer: '',
 };
 
 function cursor(key: string): string {

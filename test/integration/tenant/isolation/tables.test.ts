@@ -20,6 +20,8 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
 const TOLD: Readonly<Record<string, string>> = {
   find_api_key: 'It answers to the keyed hash of a key, which only the key’s holder and the server can make.',
   resolve_prices: 'It refuses when the tenant that is set is not the one that it is told.',
+  outbox_horizon:
+    'It names nobody: it is the oldest transaction that still runs, whoever’s it is, and moves by itself.',
   find_inference: 'It sets the tenant for its own query, as the program does for every transaction.',
 };
 

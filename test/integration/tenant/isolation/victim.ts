@@ -22,6 +22,9 @@ export interface Ids {
   readonly openUpload: string;
   readonly request: string;
   readonly runningRequest: string;
+  readonly budget: string;
+  /** Of a top-up. */
+  readonly transfer: string;
 }
 
 /**
@@ -45,6 +48,8 @@ export function missingIds(like?: Ids): Ids {
     openUpload: id('openUpload'),
     request: id('request'),
     runningRequest: id('runningRequest'),
+    budget: id('budget'),
+    transfer: id('transfer'),
   };
 }
 
@@ -103,6 +108,20 @@ export async function openScene(): Promise<Scene> {
   const started = await running.next();
   if (started.done === true || started.value.kind !== 'started')
     throw new Error('The request did not start.');
+  const { transferId } = await stack.funds.move(SYSTEM_ACTOR, {
+    idempotencyKey: randomUUID(),
+    tenantId: tenant,
+    kind: 'TOP_UP',
+    amount: 1_000n,
+    reason: 'Vera paid',
+  });
+  const budget = await stack.budgets.set(principal, {
+    idempotencyKey: randomUUID(),
+    subject: { scope: 'KEY', keyId: principal.keyId },
+    period: 'DAY',
+    limit: 1_000n,
+    alertsPpm: null,
+  });
   await sealLedger(stack);
 
   const ids: Ids = {
@@ -117,6 +136,8 @@ export async function openScene(): Promise<Scene> {
     openUpload: openUpload.id,
     request: requestId,
     runningRequest: started.value.requestId,
+    budget: budget.id,
+    transfer: transferId ?? '',
   };
   const strange = await tenancy.createTenant('stranger');
   const key = await tenancy.createKey(strange.id, [...SCOPES]);
@@ -128,7 +149,7 @@ export async function openScene(): Promise<Scene> {
     secrets: [
       ...Object.values(ids),
       ...Object.values(globalIds(ids)),
-      ...[member.email, member.name, 'secret-pending', version.digest ?? ''],
+      ...[member.email, member.name, 'Vera paid', 'secret-pending', version.digest ?? ''],
     ],
   };
 }

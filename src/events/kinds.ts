@@ -1,0 +1,45 @@
+import { type Actor, requireScope, type Scope } from '../auth/principal.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import type { EventFilter } from './types.ts';
+
+/** Every kind of event that something writes, and what it tells of. docs/concepts/budgets.md lists their payloads. */
+export const EVENT_KINDS: Readonly<Record<string, string>> = {
+  'adapter.state': 'An adapter version was made, or its state changed.',
+  'balance.adjusted': 'An operator topped the balance up, refunded or corrected it.',
+  'budget.threshold': 'What was spent of a budget reached one of its thresholds.',
+  'credit_note.created': 'A credit note was written on an invoice.',
+  'invoice.finalised': 'An invoice is final.',
+  'invoice.paid': 'An invoice was paid.',
+  'invoice.voided': 'An invoice was voided.',
+  'payout.state': 'A payout was made, or its state changed.',
+  'payout_batch.state': 'A batch of payouts was made, or its state changed; the platform’s own.',
+};
+
+/** What a key must be allowed to read to see events of the kind. */
+export function scopeOfKind(kind: string): Scope {
+  return kind.startsWith('adapter.') ? 'adapters:read' : 'billing:read';
+}
+
+/**
+ * What the actor gets who asks for these kinds. Without kinds, everything that its scopes let it see; of kinds that are
+ * named, all or nothing.
+ *
+ * @throws PatchbayError `BAD_INPUT` for a kind that nothing writes, `FORBIDDEN` for one that the key may not see.
+ */
+export function filterFor(actor: Actor, kinds: readonly string[] | null): EventFilter {
+  if (kinds !== null && kinds.length > 0) {
+    for (const [index, kind] of kinds.entries()) {
+      if (Object.hasOwn(EVENT_KINDS, kind)) continue;
+      throw new PatchbayError('BAD_INPUT', 'Nothing writes events of this kind.', {
+        field: `kinds.${index}`,
+        fix: `Name kinds out of ${Object.keys(EVENT_KINDS).join(', ')}.`,
+      });
+    }
+    for (const kind of kinds) requireScope(actor, scopeOfKind(kind));
+    return { kinds: [...new Set(kinds)], domain: 'ALL' };
+  }
+  const seesAdapters = actor.scopes.includes('adapters:read');
+  const seesMoney = actor.scopes.includes('billing:read');
+  if (!seesAdapters) requireScope(actor, 'billing:read');
+  return { kinds: null, domain: seesAdapters ? (seesMoney ? 'ALL' : 'ADAPTERS') : 'MONEY' };
+}

@@ -1,0 +1,18 @@
+import type { Tx } from '../db/client.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+
+/** The currency of the installation; null before its first price. */
+export async function currencyOf(tx: Tx): Promise<string | null> {
+  const first = await tx.priceVersion.findFirst({ select: { currency: true } });
+  return first?.currency ?? null;
+}
+
+/** The currency of the installation; `PRICE_MISSING` before its first price, which decides it. */
+export async function requireCurrency(tx: Tx): Promise<string> {
+  const currency = await currencyOf(tx);
+  if (currency !== null) return currency;
+  throw new PatchbayError(
+    'PRICE_MISSING',
+    'This installation has no currency yet: its first price decides it.',
+  );
+}
