@@ -42,6 +42,12 @@ const config: CodegenConfig = {
           SplitDecision: '../../pricing/splits.ts#SplitDecision as SplitDecisionModel',
           SplitProposal: '../../pricing/splits.ts#SplitProposal as SplitProposalModel',
           Quote: '../../pricing/quote.ts#Quote as QuoteModel',
+          Invoice: '../../invoicing/rows.ts#Invoice as InvoiceModel',
+          InvoiceLine: '../resolvers/invoice.ts#NamedLine',
+          InvoiceAdjustment: '../../invoicing/adjustments.ts#Adjustment',
+          CreditNote: '../../invoicing/rows.ts#CreditNote as CreditNoteModel',
+          BillingTerms: '../../invoicing/terms.ts#BillingTerms as BillingTermsModel',
+          BillingTermsVersion: '../../invoicing/terms.ts#BillingTermsVersion as BillingTermsVersionModel',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

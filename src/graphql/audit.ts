@@ -31,6 +31,12 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   setAdapterVisibility: 'adapter.setVisibility',
   retireAdapterVersion: 'adapterVersion.retire',
   generate: 'inference.generate',
+  setBillingTerms: 'billingTerms.set',
+  closePeriod: 'period.close',
+  finaliseInvoice: 'invoice.finalise',
+  markInvoicePaid: 'invoice.markPaid',
+  voidInvoice: 'invoice.void',
+  createCreditNote: 'creditNote.create',
 };
 
 /** Reads of an operator that show no tenant. */
@@ -48,7 +54,7 @@ const TARGET_TYPES = {
 } as const;
 
 /** Names of arguments that may say what an operation is about, the most telling first. */
-const NAMING = ['id', 'version', 'adapter', 'upload', 'member', 'tenant', 'name'] as const;
+const NAMING = ['id', 'version', 'adapter', 'upload', 'member', 'invoice', 'tenant', 'name'] as const;
 const TEXT_CHARS_MAX = 300;
 
 const payload = z.looseObject({ userErrors: z.array(z.looseObject({ code: z.string() })) });

@@ -13,6 +13,16 @@ import { EngineStatus, engineQueries } from './engine.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import {
+  BillingTerms,
+  BillingTermsVersion,
+  CreditNote,
+  Invoice,
+  InvoiceAdjustment,
+  InvoiceLine,
+  invoiceMutations,
+  invoiceQueries,
+} from './invoice.ts';
+import {
   PriceTerms,
   PriceVersion,
   pricingMutations,
@@ -37,6 +47,7 @@ export const resolvers = {
     ...usageQueries,
     ...engineQueries,
     ...pricingQueries,
+    ...invoiceQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -44,6 +55,7 @@ export const resolvers = {
     ...adapterMutations,
     ...inferenceMutations,
     ...pricingMutations,
+    ...invoiceMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
   Tenant,
@@ -69,4 +81,10 @@ export const resolvers = {
   SplitDecision,
   SplitProposal,
   Quote,
+  Invoice,
+  InvoiceLine,
+  InvoiceAdjustment,
+  CreditNote,
+  BillingTerms,
+  BillingTermsVersion,
 } satisfies Resolvers;

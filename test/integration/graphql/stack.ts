@@ -8,6 +8,7 @@ import { createGraphqlServices } from '../../../src/graphql/services.ts';
 import { createHttpServer } from '../../../src/http/server.ts';
 import type { PromptEncoder } from '../../../src/inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/service.ts';
+import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
@@ -115,6 +116,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         pricing: new PricingService({ database, clock }),
         splits: new SplitService({ database, clock }),
         prices,
+        invoicing: createInvoicing({ database, clock }),
         encoder,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },

@@ -72,6 +72,12 @@ describe('the schema', () => {
       'SetPriceInput',
       'SetRoyaltyInput',
       'ProposeSplitInput',
+      'SetBillingTermsInput',
+      'ClosePeriodInput',
+      'FinaliseInvoiceInput',
+      'MarkInvoicePaidInput',
+      'VoidInvoiceInput',
+      'CreateCreditNoteInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);

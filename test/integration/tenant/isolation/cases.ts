@@ -93,6 +93,9 @@ export const CASES: Readonly<Record<string, Case>> = {
     { after: cursor(`${ids.request}/${ids.version}`) },
   ],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
+  'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
+  'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],
+  'Query.billingTerms': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
   'Mutation.setTenantQuotas': (ids) =>
@@ -123,6 +126,15 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Mutation.setAdapterVisibility': (ids) => input({ adapter: globalIds(ids).adapter, visibility: 'PUBLIC' }),
   'Mutation.retireAdapterVersion': (ids) => input({ version: globalIds(ids).version }),
   'Mutation.generate': infers,
+  'Mutation.setBillingTerms': (ids) =>
+    input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, terms: { currency: 'USD' } }),
+  'Mutation.closePeriod': (ids) =>
+    input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, period: '2025-02' }),
+  'Mutation.finaliseInvoice': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
+  'Mutation.markInvoicePaid': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
+  'Mutation.voidInvoice': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
+  'Mutation.createCreditNote': (ids) =>
+    input({ idempotencyKey: once(), invoice: ids.invoice, amount: '1', reason: 'x' }),
 
   'Subscription.infer': infers,
   'Subscription.adapterVersionState': (ids) => [
@@ -145,6 +157,8 @@ const UNRELATED: Ids = {
   openUpload: '',
   request: '',
   runningRequest: '',
+  invoice: '',
+  creditNote: '',
 };
 
 function cursor(key: string): string {

@@ -6,6 +6,7 @@ import { newId } from '../../../../src/kernel/ids.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
 import { giveMoney, sealLedger } from './money.ts';
+import { billVictim } from './victim-bills.ts';
 
 /** Raw ids of one object of every kind. */
 export interface Ids {
@@ -22,6 +23,8 @@ export interface Ids {
   readonly openUpload: string;
   readonly request: string;
   readonly runningRequest: string;
+  readonly invoice: string;
+  readonly creditNote: string;
 }
 
 /**
@@ -45,6 +48,8 @@ export function missingIds(like?: Ids): Ids {
     openUpload: id('openUpload'),
     request: id('request'),
     runningRequest: id('runningRequest'),
+    invoice: id('invoice'),
+    creditNote: id('creditNote'),
   };
 }
 
@@ -103,6 +108,7 @@ export async function openScene(): Promise<Scene> {
   const started = await running.next();
   if (started.done === true || started.value.kind !== 'started')
     throw new Error('The request did not start.');
+  const bills = await billVictim(stack, { tenantId: tenant, adapterId: version.adapterId });
   await sealLedger(stack);
 
   const ids: Ids = {
@@ -117,6 +123,7 @@ export async function openScene(): Promise<Scene> {
     openUpload: openUpload.id,
     request: requestId,
     runningRequest: started.value.requestId,
+    ...bills,
   };
   const strange = await tenancy.createTenant('stranger');
   const key = await tenancy.createKey(strange.id, [...SCOPES]);
@@ -128,7 +135,7 @@ export async function openScene(): Promise<Scene> {
     secrets: [
       ...Object.values(ids),
       ...Object.values(globalIds(ids)),
-      ...[member.email, member.name, 'secret-pending', version.digest ?? ''],
+      ...[member.email, member.name, 'secret-pending', 'secret-reason', version.digest ?? ''],
     ],
   };
 }
