@@ -1,3 +1,4 @@
+import type { PoolClient } from 'pg';
 import type { Actor } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
@@ -79,14 +80,7 @@ export class PeriodCloser {
     return this.#deps.database.withSystemPg(async (client) => {
       await client.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await client.query('SET LOCAL statement_timeout = 0');
-      const tenants = await client.query<{ readonly name: string }>(
-        'SELECT name FROM tenant WHERE id = $1 AND id <> $2',
-        [tenantId, PLATFORM_TENANT_ID],
-      );
-      const customerName = tenants.rows[0]?.name;
-      if (customerName === undefined) {
-        throw new PatchbayError('NOT_FOUND', 'There is no such tenant.', { field: 'tenant' });
-      }
+      const customerName = await readCustomer(client, tenantId, period);
       // Requests end by the database's clock, so it is the database that must agree that the period is over.
       const { rows } = await client.query<{ readonly unsettled: number; readonly over: boolean }>(
         `SELECT (SELECT count(*)::integer FROM inference_request WHERE tenant_id = $1 AND admitted_at < $2) AS unsettled,
@@ -163,6 +157,23 @@ export class PeriodCloser {
     };
     return { id, tenantId, targetType: 'invoice', after };
   }
+}
+
+/** The tenant's name. A month before it was a customer is none to bill: a minimum charge would be due for it. */
+async function readCustomer(client: PoolClient, tenantId: Uuid, period: Period): Promise<string> {
+  const { rows } = await client.query<{ readonly name: string; readonly created_at: Date }>(
+    'SELECT name, created_at FROM tenant WHERE id = $1 AND id <> $2',
+    [tenantId, PLATFORM_TENANT_ID],
+  );
+  const [tenant] = rows;
+  if (tenant === undefined) {
+    throw new PatchbayError('NOT_FOUND', 'There is no such tenant.', { field: 'tenant' });
+  }
+  if (tenant.created_at < period.end) return tenant.name;
+  throw new PatchbayError('BAD_INPUT', `The tenant was created after ${period.label}.`, {
+    field: 'period',
+    meta: { createdAt: tenant.created_at.toISOString() },
+  });
 }
 
 function requireOver(period: Period, nowMs: number): void {

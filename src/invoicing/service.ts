@@ -28,6 +28,15 @@ export interface CreateCreditNoteInput extends InvoiceInput {
   readonly reason: string;
 }
 
+/** Open charges that fit as of now. Whoever posts one looks again, with the balance locked. */
+const FITTING_CHARGES = `
+SELECT o.invoice_id
+FROM invoice_open_charge o
+JOIN ledger_account a ON a.tenant_id = o.tenant_id AND a.kind = 'CUSTOMER' AND a.asset = o.currency
+JOIN ledger_balance b ON b.account_id = a.id
+WHERE b.credit_limit + b.posted - b.held >= o.amount_nano
+ORDER BY o.invoice_id`;
+
 const REFERENCE_CHARS_MAX = 200;
 const REASON_CHARS_MAX = 1_000;
 
@@ -147,11 +156,9 @@ export class InvoiceService {
   /** Posts the open charges that fit by now, each in a transaction of its own; answers how many it posted. */
   async collectOpenCharges(): Promise<number> {
     const { database } = this.#deps;
-    const open = await database.withSystem((tx) =>
-      tx.invoiceOpenCharge.findMany({ select: { invoiceId: true }, orderBy: { invoiceId: 'asc' } }),
-    );
+    const open = await database.querySystem<{ readonly invoice_id: Uuid }>(FITTING_CHARGES, []);
     let posted = 0;
-    for (const { invoiceId } of open) {
+    for (const { invoice_id: invoiceId } of open) {
       posted += await database
         .withSystem(async (tx) => {
           const { openNano } = await lockInvoice(tx, invoiceId);

@@ -171,6 +171,8 @@ CREATE FUNCTION patchbay.document_number(prefix text, year integer, serial integ
 GRANT EXECUTE ON FUNCTION patchbay.document_number(text, integer, integer) TO patchbay_definer;
 
 -- Rules ------------------------------------------------------------------------------------------------------------
+--
+-- Triggers are made before their functions are handed over: after that an owner who is no superuser may not name them.
 
 CREATE POLICY definer_access ON invoice TO patchbay_definer USING (true) WITH CHECK (true);
 CREATE POLICY definer_lookup ON credit_note FOR SELECT TO patchbay_definer USING (true);
@@ -239,9 +241,9 @@ BEGIN
   RETURN NEW;
 END
 $$;
-SELECT patchbay.make_definer('patchbay.guard_invoice()', VARIADIC ARRAY[]::text[]);
 CREATE TRIGGER guard_invoice BEFORE INSERT OR UPDATE ON invoice
   FOR EACH ROW EXECUTE FUNCTION patchbay.guard_invoice();
+SELECT patchbay.make_definer('patchbay.guard_invoice()', VARIADIC ARRAY[]::text[]);
 
 CREATE FUNCTION patchbay.emit_invoice_state() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -256,9 +258,9 @@ BEGIN
   RETURN NULL;
 END
 $$;
-SELECT patchbay.make_definer('patchbay.emit_invoice_state()', VARIADIC ARRAY[]::text[]);
 CREATE TRIGGER emit_state AFTER UPDATE ON invoice
   FOR EACH ROW WHEN (NEW.state IS DISTINCT FROM OLD.state) EXECUTE FUNCTION patchbay.emit_invoice_state();
+SELECT patchbay.make_definer('patchbay.emit_invoice_state()', VARIADIC ARRAY[]::text[]);
 
 -- A credit note is about a final invoice, and all of an invoice's together give back no more than was charged for it:
 -- its total without a minimum charge that is still open. The lock of the invoice's row makes them come one by one.
@@ -290,6 +292,6 @@ BEGIN
   RETURN NEW;
 END
 $$;
-SELECT patchbay.make_definer('patchbay.guard_credit_note()', VARIADIC ARRAY[]::text[]);
 CREATE TRIGGER guard_credit_note BEFORE INSERT ON credit_note
   FOR EACH ROW EXECUTE FUNCTION patchbay.guard_credit_note();
+SELECT patchbay.make_definer('patchbay.guard_credit_note()', VARIADIC ARRAY[]::text[]);

@@ -58,6 +58,7 @@ beforeAll(async () => {
   stack = await openStack();
   operator = await stack.tenancy.createOperatorKey();
   const { id } = await stack.tenancy.createTenant('customer');
+  await stack.registry.db.admin(`UPDATE tenant SET created_at = '2025-01-01T00:00:00Z' WHERE id = $1`, [id]);
   customer = { tenantId: id, key: await stack.tenancy.createKey(id, ['billing:read']) };
   stranger = (await stack.tenant('stranger')).key;
   const set = await run(

@@ -113,6 +113,8 @@ describe('a period', () => {
     await expect(close({}, actorOf(tenantId))).rejects.toMatchObject({ code: 'FORBIDDEN' });
     await expect(close({ tenantId: randomUUID() })).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await expect(close({ tenantId: OPERATOR.tenantId })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    // A month before it was a customer.
+    await expect(close({ period: '2023-12' })).rejects.toMatchObject({ code: 'BAD_INPUT', field: 'period' });
     await expect(close({ period: '2024-2' })).rejects.toMatchObject({ code: 'BAD_INPUT', field: 'period' });
   });
 });
@@ -375,6 +377,7 @@ test('without any price there is no currency, and nothing to close', async () =>
   empty.clock.set(AFTER_FEBRUARY);
   const invoicing = createInvoicing({ database: empty.db.database, clock: empty.clock });
   const tenantId = await empty.tenant();
+  await empty.db.admin(`UPDATE tenant SET created_at = '2024-01-01T00:00:00Z' WHERE id = $1`, [tenantId]);
   const input = { idempotencyKey: randomUUID(), tenantId, period: FEBRUARY };
   await expect(invoicing.periods.close(OPERATOR, input)).rejects.toMatchObject({ code: 'PRICE_MISSING' });
   await empty.setPrice(ofBackbone(await empty.backbone()), {});

@@ -29,6 +29,7 @@ export async function billVictim(
     },
     effectiveFrom: null,
   });
+  await registry.db.admin(`UPDATE tenant SET created_at = '2025-01-01T00:00:00Z' WHERE id = $1`, [tenantId]);
   // Terms are never backdated, so all of this happens by a clock of its own.
   let nowMs = Date.UTC(2025, 0, 1);
   const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs };
