@@ -49,6 +49,12 @@ const config: CodegenConfig = {
           Earning: '../../billing/entries.ts#Earning as EarningModel',
           Budget: '../../billing/budget-state.ts#BudgetState',
           Event: '../../events/types.ts#OutboxEvent',
+          Invoice: '../../invoicing/rows.ts#Invoice as InvoiceModel',
+          InvoiceLine: '../resolvers/invoice.ts#NamedLine',
+          InvoiceAdjustment: '../../invoicing/adjustments.ts#Adjustment',
+          CreditNote: '../../invoicing/rows.ts#CreditNote as CreditNoteModel',
+          BillingTerms: '../../invoicing/terms.ts#BillingTerms as BillingTermsModel',
+          BillingTermsVersion: '../../invoicing/terms.ts#BillingTermsVersion as BillingTermsVersionModel',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

@@ -27,6 +27,7 @@ import { EventService } from '../events/service.ts';
 import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { createInvoicing, type Invoicing } from '../invoicing/invoicing.ts';
 import { newId } from '../kernel/ids.ts';
 import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
@@ -53,6 +54,8 @@ const EXPIRE_MS = 60_000;
 const SWEEP_MS = 60_000;
 /** How long a mutation's idempotency key is remembered. */
 const KEEP_IDEMPOTENCY_MS = 7 * 24 * 3_600_000;
+/** How often minimum charges that did not fit into a balance are tried again. */
+const COLLECT_MS = 60_000;
 /** Token ids of the canary prompts where the backbone has no tokenizer; any ids do. */
 const CANARY_TOKENS = 12;
 const CANARY_TEXTS = ['The quick brown fox jumps over 13 lazy dogs.', '{"a": [1, 2.5], "b": "été"}\n'];
@@ -90,6 +93,7 @@ export interface Services {
   readonly funds: FundsService;
   readonly budgets: BudgetService;
   readonly events: EventService;
+  readonly invoicing: Invoicing;
   readonly encoder: PromptEncoder;
 }
 
@@ -163,6 +167,11 @@ export async function startServices(
   });
   lifecycle.add('events', () => events.close());
   lifecycle.add('inference', () => inference.drain({ graceMs: config.server.drainMs }));
+  const invoicing = createInvoicing(registry);
+  const collect = every(COLLECT_MS, async () => {
+    await invoicing.invoices.collectOpenCharges().catch(warn('Open charges will be tried again'));
+  });
+  lifecycle.add('open charges', () => collect.stop());
   return {
     authenticator,
     tenants,
@@ -182,6 +191,7 @@ export async function startServices(
     funds: new FundsService(registry),
     budgets: new BudgetService(registry),
     events: new EventService({ database, feed: events }),
+    invoicing,
     encoder,
   };
 }

@@ -44,6 +44,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addInference(program, io, run);
   addEngine(program, io, run);
   addLedger(program, io, run);
+  addInvoices(program, io, run);
   return program;
 }
 
@@ -246,6 +247,17 @@ function addLedger(program: Command, io: CliIo, run: Run): void {
     .addOption(json())
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/ledger.ts')).ledgerVerify(io, flags)),
+    );
+}
+
+function addInvoices(program: Command, io: CliIo, run: Run): void {
+  const invoices = program.command('invoices').description('bills: check what they say');
+  invoices
+    .command('verify')
+    .description('make every invoice anew from the usage records; exits with 1 when anything differs')
+    .addOption(json())
+    .action((flags) =>
+      run(flags.json, async () => (await import('./commands/invoices.ts')).invoicesVerify(io, flags)),
     );
 }
 

@@ -3,12 +3,12 @@ import { z } from 'zod';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import { canonicalJson, type Json } from '../kernel/json.ts';
 import type { Database, Tx } from './client.ts';
 import { SQLSTATE, sqlState } from './errors.ts';
 import { seal, unseal } from './seal.ts';
 
-/** A value that JSON carries without loss. */
-export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+export type { Json };
 
 /** Which operation must not happen twice. */
 export interface IdempotencyRequest {
@@ -45,14 +45,7 @@ interface StoredRow {
 
 /** SHA-256 over the arguments, independent of the order of their names. */
 export function hashRequest(args: Json): Uint8Array<ArrayBuffer> {
-  return sha256(canonical(args));
-}
-
-function canonical(value: Json): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
-  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${entries.map(([name, item]) => `${JSON.stringify(name)}:${canonical(item)}`).join(',')}}`;
+  return sha256(canonicalJson(args));
 }
 
 function sha256(text: string): Uint8Array<ArrayBuffer> {

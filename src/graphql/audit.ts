@@ -36,6 +36,12 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   setCreditLimit: 'creditLimit.set',
   setBudget: 'budget.set',
   removeBudget: 'budget.remove',
+  setBillingTerms: 'billingTerms.set',
+  closePeriod: 'period.close',
+  finaliseInvoice: 'invoice.finalise',
+  markInvoicePaid: 'invoice.markPaid',
+  voidInvoice: 'invoice.void',
+  createCreditNote: 'creditNote.create',
 };
 
 /** Reads of an operator that show no tenant. */
@@ -53,7 +59,18 @@ const TARGET_TYPES = {
 } as const;
 
 /** Names of arguments that may say what an operation is about, the most telling first. */
-const NAMING = ['id', 'version', 'adapter', 'upload', 'member', 'key', 'budget', 'tenant', 'name'] as const;
+const NAMING = [
+  'id',
+  'version',
+  'adapter',
+  'upload',
+  'member',
+  'key',
+  'budget',
+  'invoice',
+  'tenant',
+  'name',
+] as const;
 const TEXT_CHARS_MAX = 300;
 
 const payload = z.looseObject({ userErrors: z.array(z.looseObject({ code: z.string() })) });

@@ -10,6 +10,7 @@ import type { Engine } from '../engine/port.ts';
 import type { EventService } from '../events/service.ts';
 import type { PromptEncoder } from '../inference/ports.ts';
 import type { InferenceService } from '../inference/service.ts';
+import type { Invoicing } from '../invoicing/invoicing.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { MemoryReport } from '../kernel/memory.ts';
 import type { PriceResolver } from '../pricing/resolver.ts';
@@ -49,6 +50,7 @@ export interface GraphqlServices {
   readonly funds: Pick<FundsService, 'move' | 'setCreditLimit'>;
   readonly budgets: Pick<BudgetService, 'list' | 'set' | 'remove'>;
   readonly events: Pick<EventService, 'list' | 'follow'>;
+  readonly invoicing: Invoicing;
   readonly health: Health;
 }
 
@@ -80,6 +82,7 @@ interface GraphqlServicesDependencies {
   readonly funds: FundsService;
   readonly budgets: BudgetService;
   readonly events: EventService;
+  readonly invoicing: Invoicing;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -113,6 +116,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     funds: dependencies.funds,
     budgets: dependencies.budgets,
     events: dependencies.events,
+    invoicing: dependencies.invoicing,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

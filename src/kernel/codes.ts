@@ -323,6 +323,26 @@ export const ERROR_CODES = {
     meaning: 'The split cannot be proposed or decided like this now.',
     fix: 'Read the proposals and splits of the adapter, and propose again.',
   },
+  PERIOD_OPEN: {
+    status: 409,
+    meaning: 'The period is not over, or requests of it are not settled.',
+    fix: 'Wait, and close it again.',
+  },
+  INVOICE_STATE: {
+    status: 409,
+    meaning: 'The invoice does not stand where this needs it, or the period has one already.',
+    fix: 'Read the invoice. A final one never changes; correct it by a credit note.',
+  },
+  CREDIT_EXCEEDED: {
+    status: 409,
+    meaning: 'Credit notes would give back more than was charged.',
+    fix: 'Give back no more than what is left.',
+  },
+  TERMS_CONFLICT: {
+    status: 409,
+    meaning: 'Terms of billing begin at that time already, or would change a closed period.',
+    fix: 'Let them begin later.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

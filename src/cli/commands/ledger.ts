@@ -1,9 +1,9 @@
-import { type Config, resolveSecret } from '../../config/index.ts';
-import { PatchbayError } from '../../kernel/errors.ts';
+import type { Config } from '../../config/index.ts';
 import type { LedgerHead, LedgerReport, VerifyOptions } from '../../ledger/verify.ts';
 import { withProgress } from '../../observability/progress.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type CliIo, progressFor, UsageError } from '../io.ts';
+import { withOfflineDatabase } from '../offline-database.ts';
 import { table } from '../table.ts';
 
 /** What the command line says. */
@@ -27,34 +27,9 @@ export async function ledgerVerify(io: CliIo, flags: LedgerVerifyFlags): Promise
 }
 
 async function verify(data: Config['data'], options: VerifyOptions): Promise<LedgerReport> {
-  const { reachDatabase } = await import('../../db/reach.ts');
-  const { Database } = await import('../../db/client.ts');
-  const { ensureRoles } = await import('../../db/roles.ts');
-  const { sqlState } = await import('../../db/errors.ts');
   const { verifyLedger } = await import('../../ledger/verify.ts');
-  const secret = await resolveSecret(data);
-  const { adminUrl, release } = await reachDatabase(data);
-  try {
-    const urls = await ensureRoles({ adminUrl, secret });
-    const database = new Database({ ...urls, applicationName: 'patchbay-verify' });
-    try {
-      return await verifyLedger(database, options);
-    } finally {
-      await database.close();
-    }
-  } catch (error) {
-    if (!NOT_MIGRATED.has(sqlState(error) ?? '')) throw error;
-    throw new PatchbayError('DATABASE_MIGRATION', 'The database has no ledger yet.', {
-      fix: 'Start the server once: it brings the database up to date.',
-      cause: error,
-    });
-  } finally {
-    await release();
-  }
+  return withOfflineDatabase(data, 'ledger', (database) => verifyLedger(database, options));
 }
-
-/** undefined_table, and undefined_object: a role. */
-const NOT_MIGRATED = new Set(['42P01', '42704']);
 
 function parseHead(text: string): LedgerHead {
   const [, sequence, hash] = /^(\d{1,18}):([0-9a-f]{64})$/.exec(text) ?? [];

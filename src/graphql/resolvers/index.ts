@@ -23,6 +23,16 @@ import { Event, eventQueries, eventSubscriptions } from './event.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import {
+  BillingTerms,
+  BillingTermsVersion,
+  CreditNote,
+  Invoice,
+  InvoiceAdjustment,
+  InvoiceLine,
+  invoiceMutations,
+  invoiceQueries,
+} from './invoice.ts';
+import {
   PriceTerms,
   PriceVersion,
   pricingMutations,
@@ -49,6 +59,7 @@ export const resolvers = {
     ...pricingQueries,
     ...billingQueries,
     ...eventQueries,
+    ...invoiceQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -57,6 +68,7 @@ export const resolvers = {
     ...inferenceMutations,
     ...pricingMutations,
     ...billingMutations,
+    ...invoiceMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions, ...eventSubscriptions },
   Tenant,
@@ -88,4 +100,10 @@ export const resolvers = {
   Earning,
   Budget,
   Event,
+  Invoice,
+  InvoiceLine,
+  InvoiceAdjustment,
+  CreditNote,
+  BillingTerms,
+  BillingTermsVersion,
 } satisfies Resolvers;

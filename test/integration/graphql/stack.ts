@@ -13,6 +13,7 @@ import { createGraphqlServices } from '../../../src/graphql/services.ts';
 import { createHttpServer } from '../../../src/http/server.ts';
 import type { PromptEncoder } from '../../../src/inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/service.ts';
+import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
@@ -127,6 +128,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         funds,
         budgets,
         events: new EventService({ database, feed: events }),
+        invoicing: createInvoicing({ database, clock }),
         encoder,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },

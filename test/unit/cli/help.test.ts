@@ -15,6 +15,7 @@ const COMMANDS = [
   ['run-batch'],
   ['bench', 'engine'],
   ['ledger', 'verify'],
+  ['invoices', 'verify'],
 ];
 
 test('--help names every command, documents every exit code and succeeds', async () => {

@@ -291,6 +291,18 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
     funds: { move: missing, setCreditLimit: missing },
     budgets: { list: async () => [], set: missing, remove: missing },
     events: { list: empty, follow: missing },
+    invoicing: {
+      periods: { close: missing },
+      invoices: {
+        finalise: missing,
+        markPaid: missing,
+        void: missing,
+        credit: missing,
+        collectOpenCharges: async () => 0,
+      },
+      terms: { set: missing, list: empty },
+      reader: { list: empty, get: async () => null },
+    },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },
   } satisfies GraphqlServices;

@@ -77,6 +77,12 @@ describe('the schema', () => {
       'SetCreditLimitInput',
       'SetBudgetInput',
       'RemoveBudgetInput',
+      'SetBillingTermsInput',
+      'ClosePeriodInput',
+      'FinaliseInvoiceInput',
+      'MarkInvoicePaidInput',
+      'VoidInvoiceInput',
+      'CreateCreditNoteInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);

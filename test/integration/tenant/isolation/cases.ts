@@ -102,6 +102,9 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.budgets': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
   'Query.events': (ids) => [{ tenant: globalIds(ids).tenant }, { kinds: ['budget.threshold'] }, {}],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
+  'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
+  'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],
+  'Query.billingTerms': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
   'Mutation.setTenantQuotas': (ids) =>
@@ -156,6 +159,15 @@ export const CASES: Readonly<Record<string, Case>> = {
       },
     ),
   'Mutation.removeBudget': (ids) => input({ idempotencyKey: once(), budget: ids.budget }),
+  'Mutation.setBillingTerms': (ids) =>
+    input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, terms: { currency: 'USD' } }),
+  'Mutation.closePeriod': (ids) =>
+    input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, period: '2025-02' }),
+  'Mutation.finaliseInvoice': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
+  'Mutation.markInvoicePaid': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
+  'Mutation.voidInvoice': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
+  'Mutation.createCreditNote': (ids) =>
+    input({ idempotencyKey: once(), invoice: ids.invoice, amount: '1', reason: 'x' }),
 
   'Subscription.infer': infers,
   'Subscription.adapterVersionState': (ids) => [
@@ -182,6 +194,8 @@ const UNRELATED: Ids = {
   runningRequest: '',
   budget: '',
   transfer: '',
+  invoice: '',
+  creditNote: '',
 };
 
 function cursor(key: string): string {

@@ -13,6 +13,7 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   instance: 'Processes belong to no tenant; only the system role sees them.',
   ledger_batch:
     'The chain runs over all tenants; only the system role and the ledger’s own functions see it.',
+  number_series: 'How many bills the installation has numbered; only the system role sees it.',
   ledger_unsealed: 'What no batch holds yet, ids alone; seen as the batches are.',
 };
 

@@ -6,6 +6,7 @@ import { newId } from '../../../../src/kernel/ids.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
 import { giveMoney, sealLedger } from './money.ts';
+import { billVictim } from './victim-bills.ts';
 
 /** Raw ids of one object of every kind. */
 export interface Ids {
@@ -25,6 +26,8 @@ export interface Ids {
   readonly budget: string;
   /** Of a top-up. */
   readonly transfer: string;
+  readonly invoice: string;
+  readonly creditNote: string;
 }
 
 /**
@@ -50,6 +53,8 @@ export function missingIds(like?: Ids): Ids {
     runningRequest: id('runningRequest'),
     budget: id('budget'),
     transfer: id('transfer'),
+    invoice: id('invoice'),
+    creditNote: id('creditNote'),
   };
 }
 
@@ -122,6 +127,7 @@ export async function openScene(): Promise<Scene> {
     limit: 1_000n,
     alertsPpm: null,
   });
+  const bills = await billVictim(stack, { tenantId: tenant, adapterId: version.adapterId });
   await sealLedger(stack);
 
   const ids: Ids = {
@@ -138,6 +144,7 @@ export async function openScene(): Promise<Scene> {
     runningRequest: started.value.requestId,
     budget: budget.id,
     transfer: transferId ?? '',
+    ...bills,
   };
   const strange = await tenancy.createTenant('stranger');
   const key = await tenancy.createKey(strange.id, [...SCOPES]);
@@ -149,7 +156,7 @@ export async function openScene(): Promise<Scene> {
     secrets: [
       ...Object.values(ids),
       ...Object.values(globalIds(ids)),
-      ...[member.email, member.name, 'Vera paid', 'secret-pending', version.digest ?? ''],
+      ...[member.email, member.name, 'Vera paid', 'secret-pending', 'secret-reason', version.digest ?? ''],
     ],
   };
 }

@@ -1,0 +1,194 @@
+import { badCursor, type Page, type PageRequest, requirePageSize } from '../../db/page.ts';
+import type { InvoiceLine as Line } from '../../invoicing/document.ts';
+import { renderInvoice } from '../../invoicing/html.ts';
+import { periodOf } from '../../invoicing/period.ts';
+import type { Invoice as Bill } from '../../invoicing/rows.ts';
+import type { BillingTerms as Terms } from '../../invoicing/terms.ts';
+import { toConnection, toPageRequest } from '../connections.ts';
+import { requirePrincipal } from '../context.ts';
+import { withUserErrors } from '../errors.ts';
+import type {
+  BillingTermsInput,
+  BillingTermsResolvers,
+  BillingTermsVersionResolvers,
+  CreditNoteResolvers,
+  InvoiceAdjustmentResolvers,
+  InvoiceLineResolvers,
+  InvoiceResolvers,
+  MutationResolvers,
+  QueryResolvers,
+} from '../generated/types.ts';
+import { requireGlobalId, toGlobalId } from '../ids.ts';
+
+/** A line and what it is shown with. */
+export interface NamedLine extends Line {
+  readonly name: string;
+  /** Its place in the invoice, from 1: what pages go by. */
+  readonly place: number;
+}
+
+export const Invoice = {
+  uuid: ({ id }) => id,
+  tenant: ({ tenantId }) => toGlobalId('Tenant', tenantId),
+  period: ({ document }) => periodOf(document.period.start).label,
+  periodStart: ({ document }) => document.period.start,
+  periodEnd: ({ document }) => document.period.end,
+  currency: ({ document }) => document.currency,
+  lines: (invoice, args) => {
+    const request = toPageRequest(args);
+    return toConnection(linesPage(invoice, request), request, ({ place }) => String(place));
+  },
+  charges: ({ document }) => document.chargesNano,
+  adjustments: ({ document }) => document.adjustments,
+  terms: ({ document }) => document.terms?.terms ?? null,
+  total: ({ document }) => document.totalNano,
+  open: ({ openNano }) => openNano,
+  html: (invoice) => renderInvoice(invoice),
+} satisfies InvoiceResolvers;
+
+export const InvoiceLine = {
+  adapterVersion: ({ adapterVersionId }) =>
+    adapterVersionId === null ? null : toGlobalId('AdapterVersion', adapterVersionId),
+  backbone: ({ backboneDigest }) => toGlobalId('Backbone', backboneDigest),
+  price: ({ priceVersionId }) => priceVersionId,
+  royalty: ({ royaltyVersionId }) => royaltyVersionId,
+  inputAmount: ({ inputNano }) => inputNano,
+  cachedAmount: ({ cachedNano }) => cachedNano,
+  outputAmount: ({ outputNano }) => outputNano,
+  rankAmount: ({ rankNano }) => rankNano,
+  royaltyAmount: ({ royaltyNano }) => royaltyNano,
+  total: ({ totalNano }) => totalNano,
+} satisfies InvoiceLineResolvers;
+
+export const InvoiceAdjustment = {
+  from: (adjustment) => (adjustment.kind === 'TIER' ? adjustment.fromNano : null),
+  discountPpm: (adjustment) => (adjustment.kind === 'TIER' ? Number(adjustment.discountPpm) : null),
+  basis: (adjustment) => (adjustment.kind === 'TIER' ? adjustment.basisNano : null),
+  amount: ({ amountNano }) => amountNano,
+} satisfies InvoiceAdjustmentResolvers;
+
+export const CreditNote = {
+  uuid: ({ id }) => id,
+  invoice: ({ invoiceId }) => invoiceId,
+  amount: ({ amountNano }) => amountNano,
+} satisfies CreditNoteResolvers;
+
+export const BillingTerms = {
+  free: ({ freeNano }) => freeNano,
+  minimum: ({ minimumNano }) => minimumNano,
+  tiers: ({ tiers }) =>
+    tiers.map(({ fromNano, discountPpm }) => ({ from: fromNano, discountPpm: Number(discountPpm) })),
+} satisfies BillingTermsResolvers;
+
+export const BillingTermsVersion = {
+  uuid: ({ id }) => id,
+  tenant: ({ tenantId }) => (tenantId === null ? null : toGlobalId('Tenant', tenantId)),
+} satisfies BillingTermsVersionResolvers;
+
+export const invoiceQueries = {
+  invoices: async (_root, args, context) => {
+    const caller = requirePrincipal(context);
+    const request = toPageRequest(args);
+    const filter = { tenantId: optionalTenant(args.tenant) };
+    const page = await context.services.invoicing.reader.list(caller, filter, request);
+    return toConnection(page, request, ({ id }) => id);
+  },
+
+  invoice: (_root, { id }, context) => context.services.invoicing.reader.get(requirePrincipal(context), id),
+
+  billingTerms: async (_root, args, context) => {
+    const caller = requirePrincipal(context);
+    const request = toPageRequest(args);
+    const tenantId = optionalTenant(args.tenant);
+    const page = await context.services.invoicing.terms.list(caller, tenantId, request);
+    return toConnection(page, request, ({ id }) => id);
+  },
+} satisfies QueryResolvers;
+
+export const invoiceMutations = {
+  setBillingTerms: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => {
+      const change = {
+        idempotencyKey: input.idempotencyKey,
+        tenantId: optionalTenant(input.tenant),
+        terms: input.terms == null ? null : toTerms(input.terms),
+        effectiveFrom: input.effectiveFrom ?? null,
+      };
+      return { terms: await context.services.invoicing.terms.set(caller, change, context) };
+    });
+  },
+
+  closePeriod: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => {
+      const { idempotencyKey, period } = input;
+      const tenantId = requireGlobalId('Tenant', input.tenant, 'tenant');
+      const closing = { idempotencyKey, tenantId, period };
+      return { invoice: await context.services.invoicing.periods.close(caller, closing, context) };
+    });
+  },
+
+  finaliseInvoice: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => ({
+      invoice: await context.services.invoicing.invoices.finalise(caller, named(input), context),
+    }));
+  },
+
+  markInvoicePaid: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => {
+      const paid = { ...named(input), reference: input.reference ?? null };
+      return { invoice: await context.services.invoicing.invoices.markPaid(caller, paid, context) };
+    });
+  },
+
+  voidInvoice: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => ({
+      invoice: await context.services.invoicing.invoices.void(caller, named(input), context),
+    }));
+  },
+
+  createCreditNote: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => {
+      const note = { ...named(input), amountNano: input.amount, reason: input.reason };
+      return { creditNote: await context.services.invoicing.invoices.credit(caller, note, context) };
+    });
+  },
+} satisfies MutationResolvers;
+
+function named(input: { readonly idempotencyKey: string; readonly invoice: string }) {
+  return { idempotencyKey: input.idempotencyKey, invoiceId: input.invoice };
+}
+
+function optionalTenant(id: string | null | undefined): string | null {
+  return id == null ? null : requireGlobalId('Tenant', id, 'tenant');
+}
+
+function toTerms(input: BillingTermsInput): Terms {
+  return {
+    currency: input.currency,
+    freeNano: input.free ?? 0n,
+    minimumNano: input.minimum ?? 0n,
+    tiers: (input.tiers ?? []).map(({ from, discountPpm }) => ({
+      fromNano: from,
+      discountPpm: BigInt(discountPpm),
+    })),
+  };
+}
+
+/** A page of the lines of one invoice, which are in memory: they are parts of its document. */
+function linesPage({ document, names }: Bill, { first, after }: PageRequest): Page<NamedLine> {
+  requirePageSize(first);
+  const start = after === null ? 0 : Number(after);
+  if (after !== null && !/^[1-9]\d{0,8}$/.test(after)) throw badCursor();
+  const items = document.lines.slice(start, start + first).map((line, index) => ({
+    ...line,
+    name: names[line.adapterVersionId ?? line.backboneDigest] ?? line.adapterVersionId ?? line.backboneDigest,
+    place: start + index + 1,
+  }));
+  return { items, hasNextPage: document.lines.length > start + first };
+}

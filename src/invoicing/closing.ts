@@ -1,0 +1,190 @@
+import type { PoolClient } from 'pg';
+import type { Actor } from '../auth/principal.ts';
+import type { Tx } from '../db/client.ts';
+import { SQLSTATE, sqlState } from '../db/errors.ts';
+import { PLATFORM_TENANT_ID } from '../db/platform.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import { newId, type Uuid } from '../kernel/ids.ts';
+import type { RequestContext } from '../tenant/audit.ts';
+import { sums } from './adjustments.ts';
+import { documentText, hashOf, type InvoiceDocument } from './document.ts';
+import { readDocument, readNames } from './facts.ts';
+import { minimumCharge } from './open-charge.ts';
+import { type Done, type InvoicingDeps, operate, requireOperatorOf } from './operation.ts';
+import { type Period, parsePeriod } from './period.ts';
+import { billingAccounts, lockAvailable, postMovements } from './posting.ts';
+import { readInvoice } from './reader.ts';
+import type { Invoice } from './rows.ts';
+
+/** How long after its end a period stays open: processes' clocks differ, and what ends at midnight is written after it. */
+export const CLOSE_GRACE_MS = 60_000;
+
+/** Which period to close. */
+export interface ClosePeriodInput {
+  readonly idempotencyKey: string;
+  readonly tenantId: Uuid;
+  /** Such as `2028-02`. */
+  readonly period: string;
+}
+
+/** What a period comes to, read before it is closed. */
+interface Reading {
+  readonly document: InvoiceDocument;
+  readonly names: Readonly<Record<string, string>>;
+  readonly customerName: string;
+}
+
+/** Closes periods: what a tenant's requests of a month cost becomes a draft, and its adjustments are posted. */
+export class PeriodCloser {
+  readonly #deps: InvoicingDeps;
+
+  constructor(dependencies: InvoicingDeps) {
+    this.#deps = dependencies;
+  }
+
+  /** Closes a period of a tenant, once. For operators. */
+  async close(actor: Actor, input: ClosePeriodInput, context: RequestContext = {}): Promise<Invoice> {
+    const { tenantId, period: label, idempotencyKey } = input;
+    const operation = {
+      actor,
+      context,
+      name: 'closePeriod',
+      action: 'period.close',
+      targetType: 'tenant',
+      targetId: tenantId,
+      idempotencyKey,
+      args: { tenantId, period: label },
+    };
+    await requireOperatorOf(this.#deps, operation);
+    const period = parsePeriod(label);
+    requireOver(period, this.#deps.clock.nowMs());
+    const reading = await this.#read(tenantId, period);
+    const work = (tx: Tx): Promise<Done> => this.#write(tx, tenantId, period, reading);
+    try {
+      return await operate(this.#deps, operation, work, readInvoice);
+    } catch (error) {
+      if (sqlState(error) !== SQLSTATE.uniqueViolation) throw error;
+      throw new PatchbayError('INVOICE_STATE', `The period ${label} is closed already.`, {
+        field: 'period',
+        fix: 'Read the invoice of the period.',
+        cause: error,
+      });
+    }
+  }
+
+  /**
+   * Reads the period in a snapshot in which nothing of it is unsettled. A request that is admitted later ends later too,
+   * so no charge can be added to the period afterwards, and the sums need not be made while anything is locked.
+   */
+  #read(tenantId: Uuid, period: Period): Promise<Reading> {
+    return this.#deps.database.withSystemPg(async (client) => {
+      await client.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      await client.query('SET LOCAL statement_timeout = 0');
+      const customerName = await readCustomer(client, tenantId, period);
+      // Requests end by the database's clock, so it is the database that must agree that the period is over.
+      const { rows } = await client.query<{ readonly unsettled: number; readonly over: boolean }>(
+        `SELECT (SELECT count(*)::integer FROM inference_request WHERE tenant_id = $1 AND admitted_at < $2) AS unsettled,
+                now() >= $2 AS over`,
+        [tenantId, period.end.toISOString()],
+      );
+      const unsettled = rows[0]?.unsettled ?? 0;
+      if (rows[0]?.over !== true) throw notOver(period);
+      if (unsettled > 0) {
+        throw new PatchbayError('PERIOD_OPEN', `The period ${period.label} has unsettled requests.`, {
+          field: 'period',
+          fix: 'Wait until they have ended; those of a lost server are settled when its lease has run out.',
+          meta: { unsettled },
+        });
+      }
+      const document = await readDocument(client, tenantId, period);
+      return { document, customerName, names: await readNames(client, document) };
+    });
+  }
+
+  async #write(tx: Tx, tenantId: Uuid, period: Period, reading: Reading): Promise<Done> {
+    const { clock } = this.#deps;
+    const { document, names, customerName } = reading;
+    const { currency, chargesNano, totalNano, adjustments } = document;
+    const { reductionNano, minimumNano } = sums(adjustments);
+    const id = newId(clock);
+    const createdAt = new Date(clock.nowMs());
+    const content = documentText(document);
+    // First: it fails when the period is closed, before anything is posted.
+    await tx.invoice.create({
+      data: {
+        id,
+        tenantId,
+        periodStart: period.start,
+        periodEnd: period.end,
+        currency,
+        customerName,
+        names,
+        content,
+        contentSha256: hashOf(content),
+        chargesNano: String(chargesNano),
+        totalNano: String(totalNano),
+        createdAt,
+      },
+    });
+    const accounts = await billingAccounts(tx, clock, tenantId, currency);
+    const available = (await lockAvailable(tx, accounts)) + reductionNano;
+    const minimum = minimumCharge({
+      id,
+      tenantId,
+      currency,
+      periodStart: period.start,
+      amountNano: minimumNano,
+    });
+    const fits = minimumNano <= available;
+    await postMovements(tx, clock, accounts, [
+      {
+        ...minimum,
+        direction: 'CREDIT',
+        amountNano: reductionNano,
+        key: `invoice.reductions:${period.label}`,
+      },
+      ...(fits ? [minimum] : []),
+    ]);
+    if (!fits) {
+      const data = { invoiceId: id, tenantId, currency, amountNano: minimumNano, createdAt };
+      await tx.invoiceOpenCharge.create({ data });
+    }
+    const after = {
+      period: period.label,
+      state: 'DRAFT',
+      totalNano: String(totalNano),
+      openNano: String(fits ? 0n : minimumNano),
+    };
+    return { id, tenantId, targetType: 'invoice', after };
+  }
+}
+
+/** The tenant's name. A month before it was a customer is none to bill: a minimum charge would be due for it. */
+async function readCustomer(client: PoolClient, tenantId: Uuid, period: Period): Promise<string> {
+  const { rows } = await client.query<{ readonly name: string; readonly created_at: Date }>(
+    'SELECT name, created_at FROM tenant WHERE id = $1 AND id <> $2',
+    [tenantId, PLATFORM_TENANT_ID],
+  );
+  const [tenant] = rows;
+  if (tenant === undefined) {
+    throw new PatchbayError('NOT_FOUND', 'There is no such tenant.', { field: 'tenant' });
+  }
+  if (tenant.created_at < period.end) return tenant.name;
+  throw new PatchbayError('BAD_INPUT', `The tenant was created after ${period.label}.`, {
+    field: 'period',
+    meta: { createdAt: tenant.created_at.toISOString() },
+  });
+}
+
+function requireOver(period: Period, nowMs: number): void {
+  if (nowMs < period.end.getTime() + CLOSE_GRACE_MS) throw notOver(period);
+}
+
+function notOver(period: Period): PatchbayError {
+  const from = new Date(period.end.getTime() + CLOSE_GRACE_MS).toISOString();
+  return new PatchbayError('PERIOD_OPEN', `The period ${period.label} can be closed from ${from} on.`, {
+    field: 'period',
+    fix: 'Wait until then.',
+    meta: { closableFrom: from },
+  });
+}

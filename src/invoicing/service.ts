@@ -1,0 +1,250 @@
+import type { Actor } from '../auth/principal.ts';
+import type { Tx } from '../db/client.ts';
+import { PatchbayError } from '../kernel/errors.ts';
+import { newId, type Uuid } from '../kernel/ids.ts';
+import type { RequestContext } from '../tenant/audit.ts';
+import { collectOpenCharge } from './open-charge.ts';
+import { type Done, type InvoicingDeps, type Operation, operate, requireOperatorOf } from './operation.ts';
+import { billingAccounts, postMovements } from './posting.ts';
+import { lockInvoice, readInvoice } from './reader.ts';
+import { type CreditNote, type Invoice, type InvoiceState, toCreditNote } from './rows.ts';
+import { TERMS_LIMITS } from './terms.ts';
+
+/** An invoice to do something to. */
+export interface InvoiceInput {
+  readonly idempotencyKey: string;
+  readonly invoiceId: Uuid;
+}
+
+/** An invoice that was paid. */
+export interface MarkPaidInput extends InvoiceInput {
+  /** How, in the operator's words; null to say nothing. */
+  readonly reference: string | null;
+}
+
+/** A correction. */
+export interface CreateCreditNoteInput extends InvoiceInput {
+  readonly amountNano: bigint;
+  readonly reason: string;
+}
+
+/** Open charges that fit as of now. Whoever posts one looks again, with the balance locked. */
+const FITTING_CHARGES = `
+SELECT o.invoice_id
+FROM invoice_open_charge o
+JOIN ledger_account a ON a.tenant_id = o.tenant_id AND a.kind = 'CUSTOMER' AND a.asset = o.currency
+JOIN ledger_balance b ON b.account_id = a.id
+WHERE b.credit_limit + b.posted - b.held >= o.amount_nano
+ORDER BY o.invoice_id`;
+
+const REFERENCE_CHARS_MAX = 200;
+const REASON_CHARS_MAX = 1_000;
+
+/** What becomes of drafts: DRAFT → FINALISED → PAID or VOID, and credit notes. All of it for operators. */
+export class InvoiceService {
+  readonly #deps: InvoicingDeps;
+
+  constructor(dependencies: InvoicingDeps) {
+    this.#deps = dependencies;
+  }
+
+  /** Gives a draft its number. From then on it never changes. */
+  async finalise(actor: Actor, input: InvoiceInput, context: RequestContext = {}): Promise<Invoice> {
+    const operation = operationOf(actor, context, input, 'finaliseInvoice', 'invoice.finalise', {});
+    return this.#change(operation, input.invoiceId, 'DRAFT', async (tx, now) => {
+      await tx.invoice.update({
+        where: { id: input.invoiceId },
+        data: { state: 'FINALISED', finalisedAt: now },
+      });
+      return {};
+    });
+  }
+
+  /** Records that a final invoice is paid. A minimum charge that was open is posted, or it is not paid. */
+  async markPaid(actor: Actor, input: MarkPaidInput, context: RequestContext = {}): Promise<Invoice> {
+    const { invoiceId, reference } = input;
+    const args = { reference };
+    const operation = operationOf(actor, context, input, 'markInvoicePaid', 'invoice.markPaid', args);
+    requireText(reference ?? ' ', REFERENCE_CHARS_MAX, 'reference');
+    return this.#change(operation, invoiceId, 'FINALISED', async (tx, now) => {
+      await collectOpenCharge(tx, this.#deps, invoiceId);
+      await tx.invoice.update({
+        where: { id: invoiceId },
+        data: { state: 'PAID', paidAt: now, paymentReference: reference },
+      });
+      return { paymentReference: reference };
+    });
+  }
+
+  /** Takes a final invoice back: nothing is owed for its period, and what was charged for it is given back. */
+  async void(actor: Actor, input: InvoiceInput, context: RequestContext = {}): Promise<Invoice> {
+    const { invoiceId } = input;
+    const operation = operationOf(actor, context, input, 'voidInvoice', 'invoice.void', {});
+    return this.#change(operation, invoiceId, 'FINALISED', async (tx, now, invoice) => {
+      const { clock } = this.#deps;
+      const { tenantId } = invoice;
+      const { currency } = invoice.document;
+      const amountNano = leftToCredit(invoice);
+      const accounts = await billingAccounts(tx, clock, tenantId, currency);
+      await postMovements(tx, clock, accounts, [
+        {
+          tenantId,
+          currency,
+          direction: 'CREDIT',
+          amountNano,
+          key: `invoice.void:${invoiceId}`,
+          referenceType: 'invoice',
+          referenceId: invoiceId,
+        },
+      ]);
+      await tx.invoiceOpenCharge.deleteMany({ where: { invoiceId } });
+      await tx.invoice.update({ where: { id: invoiceId }, data: { state: 'VOID', voidedAt: now } });
+      return { creditedNano: String(amountNano) };
+    });
+  }
+
+  /** Gives back a part of what was charged for a final invoice, or all of it. */
+  async credit(
+    actor: Actor,
+    input: CreateCreditNoteInput,
+    context: RequestContext = {},
+  ): Promise<CreditNote> {
+    const { invoiceId, amountNano, reason } = input;
+    const { clock } = this.#deps;
+    const args = { amountNano: String(amountNano), reason };
+    const operation = operationOf(actor, context, input, 'createCreditNote', 'creditNote.create', args);
+    await requireOperatorOf(this.#deps, operation);
+    requireText(reason, REASON_CHARS_MAX, 'reason');
+    if (amountNano < 1n || amountNano > TERMS_LIMITS.amountMax) {
+      throw new PatchbayError('BAD_INPUT', `The amount must be 1 to ${TERMS_LIMITS.amountMax}.`, {
+        field: 'amount',
+      });
+    }
+    const work = async (tx: Tx): Promise<Done> => {
+      const invoice = await lockInvoice(tx, invoiceId);
+      requireState(invoice, ['FINALISED', 'PAID']);
+      requireCreditable(invoice, amountNano);
+      const { tenantId } = invoice;
+      const { currency } = invoice.document;
+      const id = newId(clock);
+      const accounts = await billingAccounts(tx, clock, tenantId, currency);
+      await postMovements(tx, clock, accounts, [
+        {
+          tenantId,
+          currency,
+          direction: 'CREDIT',
+          amountNano,
+          key: `credit_note:${id}`,
+          referenceType: 'credit_note',
+          referenceId: id,
+        },
+      ]);
+      // Last, because its trigger locks the row that counts all credit notes. It sets the number.
+      await tx.$executeRaw`
+        INSERT INTO credit_note (id, tenant_id, invoice_id, currency, amount_nano, reason, created_at)
+        VALUES (${id}::uuid, ${tenantId}::uuid, ${invoiceId}::uuid, ${currency}, ${String(amountNano)}::bigint,
+                ${reason}, ${new Date(clock.nowMs())}::timestamptz)`;
+      const { number } = await tx.creditNote.findUniqueOrThrow({ where: { id } });
+      const after = { number, invoiceId, ...args };
+      return { id, tenantId, targetType: 'creditNote', after };
+    };
+    return operate(this.#deps, operation, work, async (tx, id) =>
+      toCreditNote(await tx.creditNote.findUniqueOrThrow({ where: { id } })),
+    );
+  }
+
+  /** Posts the open charges that fit by now, each in a transaction of its own; answers how many it posted. */
+  async collectOpenCharges(): Promise<number> {
+    const { database } = this.#deps;
+    const open = await database.querySystem<{ readonly invoice_id: Uuid }>(FITTING_CHARGES, []);
+    let posted = 0;
+    for (const { invoice_id: invoiceId } of open) {
+      posted += await database
+        .withSystem(async (tx) => {
+          const { openNano } = await lockInvoice(tx, invoiceId);
+          if (openNano === 0n) return 0;
+          await collectOpenCharge(tx, this.#deps, invoiceId);
+          return 1;
+        })
+        .catch(ignoreLackOfFunds);
+    }
+    return posted;
+  }
+
+  /** Changes an invoice that stands where it has to, and answers it as it then is. */
+  async #change(
+    operation: Operation,
+    invoiceId: Uuid,
+    from: InvoiceState,
+    apply: (tx: Tx, now: Date, invoice: Invoice) => Promise<Done['after']>,
+  ): Promise<Invoice> {
+    await requireOperatorOf(this.#deps, operation);
+    const work = async (tx: Tx): Promise<Done> => {
+      const invoice = await lockInvoice(tx, invoiceId);
+      requireState(invoice, [from]);
+      const more = await apply(tx, new Date(this.#deps.clock.nowMs()), invoice);
+      const { state, number } = await readInvoice(tx, invoiceId);
+      return {
+        id: invoiceId,
+        tenantId: invoice.tenantId,
+        targetType: 'invoice',
+        before: { state: invoice.state },
+        after: { state, number, ...more },
+      };
+    };
+    return operate(this.#deps, operation, work, readInvoice);
+  }
+}
+
+function operationOf(
+  actor: Actor,
+  context: RequestContext,
+  { idempotencyKey, invoiceId }: InvoiceInput,
+  name: string,
+  action: string,
+  args: { readonly [name: string]: string | null },
+): Operation {
+  return {
+    actor,
+    context,
+    name,
+    action,
+    targetType: 'invoice',
+    targetId: invoiceId,
+    idempotencyKey,
+    args: { invoiceId, ...args },
+  };
+}
+
+/** What credit notes can still give back: what was charged for the period and not given back yet. */
+export function leftToCredit({ document, openNano, creditNotes }: Invoice): bigint {
+  return creditNotes.reduce((left, { amountNano }) => left - amountNano, document.totalNano - openNano);
+}
+
+function requireCreditable(invoice: Invoice, amountNano: bigint): void {
+  const left = leftToCredit(invoice);
+  if (amountNano <= left) return;
+  throw new PatchbayError('CREDIT_EXCEEDED', 'Credit notes cannot give back more than was charged.', {
+    field: 'amount',
+    meta: { left: String(left) },
+  });
+}
+
+function requireState({ state }: Invoice, wanted: readonly InvoiceState[]): void {
+  if (wanted.includes(state)) return;
+  throw new PatchbayError(
+    'INVOICE_STATE',
+    `The invoice is ${state}; this needs one that is ${wanted.join(' or ')}.`,
+    { field: 'invoice', meta: { state } },
+  );
+}
+
+function requireText(text: string, charsMax: number, field: string): void {
+  if (text.length >= 1 && [...text].length <= charsMax && !text.includes('\0')) return;
+  throw new PatchbayError('BAD_INPUT', `The text must have 1 to ${charsMax} characters.`, { field });
+}
+
+function ignoreLackOfFunds(error: unknown): 0 {
+  if (error instanceof PatchbayError && error.code === 'BUDGET_EXCEEDED') return 0;
+  throw error;
+}

@@ -1,0 +1,71 @@
+import type { PoolClient } from 'pg';
+import { sums } from './adjustments.ts';
+import type { InvoiceDocument } from './document.ts';
+import { periodOf } from './period.ts';
+import type { StoredInvoice } from './verify-types.ts';
+
+/** What the ledger has for an invoice, by what it is for. */
+type Posted = Readonly<Record<'reductions' | 'minimum' | 'void' | 'credited', bigint>>;
+
+/** Compares what was posted for an invoice with what its document, its state and its credit notes say. */
+export async function checkPostings(
+  client: PoolClient,
+  invoice: StoredInvoice,
+  document: InvoiceDocument,
+): Promise<readonly string[]> {
+  const posted = await readPosted(client, invoice);
+  const { reductionNano, minimumNano } = sums(document.adjustments);
+  const [open, credited] = [BigInt(invoice.open), BigInt(invoice.credited)];
+  const isVoid = invoice.state === 'VOID';
+  const messages: string[] = [];
+  const expect = (what: string, found: bigint, wanted: bigint): void => {
+    if (found !== wanted) messages.push(`${what}: the ledger has ${found}, and it should be ${wanted}.`);
+  };
+  expect('Allowance and discounts', posted.reductions, reductionNano);
+  // What was open when an invoice was made void is never posted.
+  if (!isVoid || posted.minimum !== 0n) expect('Minimum charge', -posted.minimum, minimumNano - open);
+  expect('Credit notes', posted.credited, credited);
+  const taken = document.totalNano - minimumNano - posted.minimum;
+  expect('What the void invoice gives back', posted.void, isVoid ? taken - credited : 0n);
+  if (credited > document.totalNano) messages.push('Credit notes give back more than the invoice is about.');
+  if (isVoid && open > 0n) messages.push('The invoice is void and a charge of it is open.');
+  return messages;
+}
+
+/** More pieces than any amount within the ledger's bounds is posted in. */
+const PIECES_MAX = 20;
+
+/** Sums of the customer's postings, found by their keys; positive ones were given to the customer. */
+async function readPosted(client: PoolClient, invoice: StoredInvoice): Promise<Posted> {
+  const { label } = periodOf(invoice.period_start);
+  const { rows } = await client.query<{ readonly what: string; readonly amount: string }>(
+    `WITH wanted AS (
+       SELECT b.what, b.key || CASE n WHEN 1 THEN '' ELSE ':' || n END AS key
+       FROM unnest($2::text[], $3::text[]) AS b(what, key) CROSS JOIN generate_series(1, ${PIECES_MAX}) n
+       UNION ALL
+       SELECT 'credited', 'credit_note:' || c.id FROM credit_note c WHERE c.invoice_id = $4
+     )
+     SELECT w.what, sum(p.amount)::text AS amount
+     FROM wanted w
+     CROSS JOIN LATERAL (
+       SELECT t.id FROM ledger_transfer t
+       WHERE md5(t.tenant_id::text || t.business_key)::uuid = md5($1::uuid::text || w.key)::uuid
+         AND t.business_key = w.key AND t.tenant_id = $1 AND t.business_key IS NOT NULL LIMIT 1) t
+     JOIN ledger_posting p ON p.transfer_id = t.id
+     JOIN ledger_account a ON a.id = p.account_id AND a.kind = 'CUSTOMER'
+     GROUP BY w.what`,
+    [
+      invoice.tenant_id,
+      ['reductions', 'minimum', 'void'],
+      [`invoice.reductions:${label}`, `invoice.minimum:${label}`, `invoice.void:${invoice.id}`],
+      invoice.id,
+    ],
+  );
+  const amountOf = (what: keyof Posted): bigint => BigInt(rows.find((row) => row.what === what)?.amount ?? 0);
+  return {
+    reductions: amountOf('reductions'),
+    minimum: amountOf('minimum'),
+    void: amountOf('void'),
+    credited: amountOf('credited'),
+  };
+}
