@@ -42,6 +42,13 @@ const config: CodegenConfig = {
           SplitDecision: '../../pricing/splits.ts#SplitDecision as SplitDecisionModel',
           SplitProposal: '../../pricing/splits.ts#SplitProposal as SplitProposalModel',
           Quote: '../../pricing/quote.ts#Quote as QuoteModel',
+          EarningsBalance: '../../payouts/types.ts#EarningsBalance as EarningsBalanceModel',
+          EarningsStatement: '../../payouts/types.ts#EarningsStatement as EarningsStatementModel',
+          StatementLine: '../../payouts/types.ts#StatementLine as StatementLineModel',
+          PayoutDestination: '../../payouts/types.ts#PayoutDestination as PayoutDestinationModel',
+          Payout: '../../payouts/types.ts#Payout as PayoutModel',
+          PayoutBatch: '../../payouts/types.ts#PayoutBatch as PayoutBatchModel',
+          PayoutImport: '../../payouts/types.ts#PayoutImport as PayoutImportModel',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

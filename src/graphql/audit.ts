@@ -31,6 +31,13 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   setAdapterVisibility: 'adapter.setVisibility',
   retireAdapterVersion: 'adapterVersion.retire',
   generate: 'inference.generate',
+  setPayoutDestination: 'payoutDestination.set',
+  createPayoutBatch: 'payoutBatch.create',
+  approvePayoutBatch: 'payoutBatch.approve',
+  cancelPayoutBatch: 'payoutBatch.cancel',
+  submitPayoutBatch: 'payoutBatch.submit',
+  importPayoutResults: 'payout.import',
+  resolveUnknownPayout: 'payout.resolve',
 };
 
 /** Reads of an operator that show no tenant. */
@@ -48,7 +55,7 @@ const TARGET_TYPES = {
 } as const;
 
 /** Names of arguments that may say what an operation is about, the most telling first. */
-const NAMING = ['id', 'version', 'adapter', 'upload', 'member', 'tenant', 'name'] as const;
+const NAMING = ['id', 'version', 'adapter', 'upload', 'member', 'batch', 'payout', 'tenant', 'name'] as const;
 const TEXT_CHARS_MAX = 300;
 
 const payload = z.looseObject({ userErrors: z.array(z.looseObject({ code: z.string() })) });

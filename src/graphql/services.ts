@@ -8,6 +8,7 @@ import type { PromptEncoder } from '../inference/ports.ts';
 import type { InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { MemoryReport } from '../kernel/memory.ts';
+import type { PayoutServices } from '../payouts/open.ts';
 import type { PriceResolver } from '../pricing/resolver.ts';
 import type { PricingService } from '../pricing/service.ts';
 import type { SplitService } from '../pricing/splits.ts';
@@ -41,6 +42,7 @@ export interface GraphqlServices {
   readonly usage: Face<UsageAccess>;
   readonly engine: Face<EngineAccess>;
   readonly pricing: Face<PricingAccess>;
+  readonly payouts: PayoutServices;
   readonly health: Health;
 }
 
@@ -68,6 +70,7 @@ interface GraphqlServicesDependencies {
   readonly pricing: PricingService;
   readonly splits: SplitService;
   readonly prices: PriceResolver;
+  readonly payouts: PayoutServices;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -97,6 +100,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     usage: new UsageAccess(dependencies),
     engine: new EngineAccess(dependencies),
     pricing: new PricingAccess(dependencies),
+    payouts: dependencies.payouts,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -13,6 +13,16 @@ import { EngineStatus, engineQueries } from './engine.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import {
+  EarningsStatement,
+  Payout,
+  PayoutBatch,
+  PayoutDestination,
+  PayoutImport,
+  payoutMutations,
+  payoutQueries,
+  StatementLine,
+} from './payout.ts';
+import {
   PriceTerms,
   PriceVersion,
   pricingMutations,
@@ -37,6 +47,7 @@ export const resolvers = {
     ...usageQueries,
     ...engineQueries,
     ...pricingQueries,
+    ...payoutQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -44,6 +55,7 @@ export const resolvers = {
     ...adapterMutations,
     ...inferenceMutations,
     ...pricingMutations,
+    ...payoutMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
   Tenant,
@@ -69,4 +81,10 @@ export const resolvers = {
   SplitDecision,
   SplitProposal,
   Quote,
+  EarningsStatement,
+  StatementLine,
+  PayoutDestination,
+  Payout,
+  PayoutBatch,
+  PayoutImport,
 } satisfies Resolvers;
