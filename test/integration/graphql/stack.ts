@@ -1,4 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { pino } from 'pino';
 import { parseAdapterRef } from '../../../src/adapter/resolve.ts';
 import { AccountBook } from '../../../src/billing/account-book.ts';
@@ -11,6 +14,9 @@ import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/ser
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
+import { openPayouts } from '../../../src/payouts/open.ts';
+import { PAYOUT_DEFAULTS } from '../../../src/payouts/types.ts';
 import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
@@ -89,6 +95,12 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       randomBytes,
     },
   );
+  const payoutFolder = await mkdtemp(join(tmpdir(), 'patchbay-stack-'));
+  // Without a holdback window, so that what a test earns it can pay at once.
+  const payouts = openPayouts(
+    { ...PAYOUT_DEFAULTS, holdbackMs: 0 },
+    { database, clock, rail: new FilePayoutRail({ folder: payoutFolder }) },
+  );
   const revocations = new Set<(keyId: string) => void>();
   const server = await createHttpServer(
     { host: '127.0.0.1', port: 0 },
@@ -115,6 +127,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         pricing: new PricingService({ database, clock }),
         splits: new SplitService({ database, clock }),
         prices,
+        payouts,
         encoder,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
@@ -133,6 +146,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     inference,
     server,
     graphqlUrl,
+    payouts,
 
     /** A tenant with a key of the usual scopes. */
     async tenant(slug: string) {
@@ -159,6 +173,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       await metering.stop();
       await tenancy.authenticator.close();
       await registry.close();
+      await rm(payoutFolder, { recursive: true, force: true });
     },
   };
 }

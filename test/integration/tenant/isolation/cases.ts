@@ -93,6 +93,24 @@ export const CASES: Readonly<Record<string, Case>> = {
     { after: cursor(`${ids.request}/${ids.version}`) },
   ],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
+  'Query.earnings': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
+  'Query.earningsStatement': (ids) => [
+    { tenant: globalIds(ids).tenant, period: '2026-11', currency: 'USD' },
+    { period: '2026-11', currency: 'USD' },
+  ],
+  'Query.payoutDestinations': (ids) => [
+    { tenant: globalIds(ids).tenant },
+    { after: cursor(ids.payoutDestination) },
+    {},
+  ],
+  'Query.payouts': (ids) => [
+    { tenant: globalIds(ids).tenant },
+    { batch: ids.payoutBatch },
+    { after: cursor(ids.payout) },
+    {},
+  ],
+  'Query.payoutBatches': (ids) => [{ after: cursor(ids.payoutBatch) }],
+  'Query.payoutBatch': (ids) => [{ id: ids.payoutBatch }],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
   'Mutation.setTenantQuotas': (ids) =>
@@ -123,6 +141,15 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Mutation.setAdapterVisibility': (ids) => input({ adapter: globalIds(ids).adapter, visibility: 'PUBLIC' }),
   'Mutation.retireAdapterVersion': (ids) => input({ version: globalIds(ids).version }),
   'Mutation.generate': infers,
+  // It names nothing of anybody's; what is malformed changes nothing of the caller's own either.
+  'Mutation.setPayoutDestination': () =>
+    input({ idempotencyKey: once(), accountName: 'x', accountReference: 'x' }),
+  'Mutation.createPayoutBatch': () => input({ idempotencyKey: once(), currency: 'USD' }),
+  'Mutation.approvePayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
+  'Mutation.cancelPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
+  'Mutation.submitPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
+  'Mutation.importPayoutResults': () => input({ content: 'key,state,amount,reference' }),
+  'Mutation.resolveUnknownPayout': (ids) => input({ payout: ids.payout, outcome: 'FAILED' }),
 
   'Subscription.infer': infers,
   'Subscription.adapterVersionState': (ids) => [
@@ -145,6 +172,9 @@ const UNRELATED: Ids = {
   openUpload: '',
   request: '',
   runningRequest: '',
+  payout: '',
+  payoutBatch: '',
+  payoutDestination: '',
 };
 
 function cursor(key: string): string {

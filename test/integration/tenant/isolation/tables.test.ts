@@ -13,6 +13,9 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   instance: 'Processes belong to no tenant; only the system role sees them.',
   ledger_batch:
     'The chain runs over all tenants; only the system role and the ledger’s own functions see it.',
+  payout_batch: 'A batch concerns many tenants and belongs to none; only the system role sees it.',
+  payout_import: 'What a bank said of the payouts of many tenants; only the system role sees it.',
+  payout_result: 'A line of such a file; only the system role sees it.',
   ledger_unsealed: 'What no batch holds yet, ids alone; seen as the batches are.',
 };
 
