@@ -333,11 +333,11 @@ BEGIN
   THEN
     RAISE EXCEPTION 'payout: what is paid is immutable' USING ERRCODE = '42501';
   END IF;
-  IF NOT CASE OLD.state || '>' || NEW.state
+  IF NOT (CASE OLD.state || '>' || NEW.state
     WHEN 'PENDING>SENDING' THEN batch.state = 'SUBMITTING'
     WHEN 'PENDING>CANCELLED' THEN batch.state = 'CANCELLED'
     ELSE OLD.state IN ('SENDING', 'UNKNOWN') AND NEW.state IN ('PAID', 'FAILED', 'UNKNOWN') AND OLD.state <> NEW.state
-         AND batch.state IN ('SUBMITTING', 'SUBMITTED') END
+         AND batch.state IN ('SUBMITTING', 'SUBMITTED') END)
   THEN
     RAISE EXCEPTION 'payout: % cannot become % in a batch that is %', OLD.state, NEW.state, batch.state
       USING ERRCODE = '42501';
@@ -368,13 +368,13 @@ BEGIN
     RAISE EXCEPTION 'payout %: its amount is not what is held for it', payout.id
       USING ERRCODE = '23514', CONSTRAINT = 'payout_is_held';
   END IF;
-  IF NOT CASE
+  IF NOT (CASE
     WHEN payout.state IN ('PENDING', 'SENDING', 'UNKNOWN') THEN resolved.id IS NULL
     WHEN payout.state = 'PAID' THEN
       coalesce(resolved.kind = 'POST' AND resolved.amount = payout.amount_nano, false)
       AND EXISTS (SELECT FROM public.ledger_posting l JOIN public.ledger_account a ON a.id = l.account_id
                   WHERE l.transfer_id = resolved.id AND a.kind = 'CASH' AND l.amount = payout.amount_nano)
-    ELSE coalesce(resolved.kind = 'VOID', false) END
+    ELSE coalesce(resolved.kind = 'VOID', false) END)
   THEN
     RAISE EXCEPTION 'payout %: the ledger does not say that it is %', payout.id, payout.state
       USING ERRCODE = '23514', CONSTRAINT = 'payout_fits_ledger';

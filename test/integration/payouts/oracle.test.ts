@@ -68,7 +68,7 @@ const operation = fc.oneof(
   },
   {
     weight: 4,
-    arbitrary: fc.record({ kind: fc.constant('wait' as const), ms: fc.constantFrom(1, 400, 1_001) }),
+    arbitrary: fc.record({ kind: fc.constant('wait' as const), ms: fc.constantFrom(1, 400, 1_001, 1_001) }),
   },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('draft' as const) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('approve' as const), pick }) },
@@ -217,7 +217,7 @@ class Comparison {
   }
 
   private async approve(index: number): Promise<void> {
-    const picked = this.picked(index);
+    const picked = this.picked(index, ['DRAFT']);
     if (picked === null) return;
     const [expected, { id }] = picked;
     const code = await codeOf(kit.payouts.batches.approve(kit.approver, id));
@@ -226,7 +226,7 @@ class Comparison {
   }
 
   private async submit(index: number, where: typeof crash): Promise<void> {
-    const picked = this.picked(index);
+    const picked = this.picked(index, ['APPROVED', 'SUBMITTING']);
     if (picked === null) return;
     const [expected, { id }] = picked;
     const reaches = ['APPROVED', 'SUBMITTING'].includes(expected.state);
@@ -239,7 +239,7 @@ class Comparison {
   }
 
   private async cancel(index: number): Promise<void> {
-    const picked = this.picked(index);
+    const picked = this.picked(index, ['DRAFT', 'APPROVED']);
     if (picked === null) return;
     const [expected, { id }] = picked;
     const may = ['DRAFT', 'APPROVED'].includes(expected.state);
@@ -281,7 +281,9 @@ class Comparison {
 
   private async resolve(index: number, state: 'PAID' | 'FAILED'): Promise<void> {
     const all = [...this.payouts];
-    const [payout, known] = all[index % Math.max(1, all.length)] ?? [];
+    const unknown = all.filter(([{ state }]) => state === 'UNKNOWN');
+    const from = unknown.length > 0 && index % 4 !== 0 ? unknown : all;
+    const [payout, known] = from[index % Math.max(1, from.length)] ?? [];
     if (payout === undefined || known === undefined) return;
     this.references += 1;
     const input = { payoutId: known.id, outcome: state, bankReference: `R-${this.references}` };
@@ -291,9 +293,15 @@ class Comparison {
     this.oracle.settle();
   }
 
-  private picked(index: number): readonly [OracleBatch, PayoutBatch] | null {
+  /** A batch; mostly one in a state in which something can be done with it. */
+  private picked(
+    index: number,
+    wanted: readonly OracleBatch['state'][],
+  ): readonly [OracleBatch, PayoutBatch] | null {
     const all = [...this.batches];
-    return all[index % Math.max(1, all.length)] ?? null;
+    const fitting = all.filter(([{ state }]) => wanted.includes(state));
+    const from = fitting.length > 0 && index % 4 !== 0 ? fitting : all;
+    return from[index % Math.max(1, from.length)] ?? null;
   }
 
   private person(index: number): Beneficiary {
@@ -310,15 +318,16 @@ class Comparison {
 test(`random interleavings do what the oracle says, and pay nobody twice or more than earned (seed ${SEED})`, async () => {
   const seen = { paid: 0, failed: 0, unknown: 0 };
   await fc.assert(
-    fc.asyncProperty(fc.array(operation, { minLength: 10, maxLength: 45 }), async (operations) => {
+    fc.asyncProperty(fc.array(operation, { minLength: 30, maxLength: 60, size: 'max' }), async (operations) => {
       const run = new Comparison();
       crash = null;
       await run.begin();
       for (const [index, op] of operations.entries()) {
         await run.perform(op);
-        await run.compare();
+        if (index % 2 === 0) await run.compare();
         if (index % 8 === 0) await run.compareStates();
       }
+      await run.compare();
       await run.compareStates();
       await run.conclude();
       for (const { state } of run.oracle.batches.flatMap(({ payouts }) => payouts)) {
@@ -327,7 +336,7 @@ test(`random interleavings do what the oracle says, and pay nobody twice or more
         if (state === 'UNKNOWN') seen.unknown += 1;
       }
     }),
-    { seed: SEED, numRuns: 16 },
+    { seed: SEED, numRuns: 9 },
   );
   // The runs came to the states that they are about.
   expect(Math.min(seen.paid, seen.failed, seen.unknown)).toBeGreaterThan(0);
