@@ -55,6 +55,13 @@ const config: CodegenConfig = {
           CreditNote: '../../invoicing/rows.ts#CreditNote as CreditNoteModel',
           BillingTerms: '../../invoicing/terms.ts#BillingTerms as BillingTermsModel',
           BillingTermsVersion: '../../invoicing/terms.ts#BillingTermsVersion as BillingTermsVersionModel',
+          EarningsBalance: '../../payouts/types.ts#EarningsBalance as EarningsBalanceModel',
+          EarningsStatement: '../../payouts/types.ts#EarningsStatement as EarningsStatementModel',
+          StatementLine: '../../payouts/types.ts#StatementLine as StatementLineModel',
+          PayoutDestination: '../../payouts/types.ts#PayoutDestination as PayoutDestinationModel',
+          Payout: '../../payouts/types.ts#Payout as PayoutModel',
+          PayoutBatch: '../../payouts/types.ts#PayoutBatch as PayoutBatchModel',
+          PayoutImport: '../../payouts/types.ts#PayoutImport as PayoutImportModel',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

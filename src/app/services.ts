@@ -33,6 +33,9 @@ import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
 import { every } from '../metering/periodic.ts';
+import { FilePayoutRail } from '../payouts/file-rail.ts';
+import { openPayouts, type PayoutServices } from '../payouts/open.ts';
+import { PAYOUT_DEFAULTS } from '../payouts/types.ts';
 import { ensureDefaultPrice } from '../pricing/default-price.ts';
 import { PriceResolver } from '../pricing/resolver.ts';
 import { PricingService } from '../pricing/service.ts';
@@ -94,6 +97,7 @@ export interface Services {
   readonly budgets: BudgetService;
   readonly events: EventService;
   readonly invoicing: Invoicing;
+  readonly payouts: PayoutServices;
   readonly encoder: PromptEncoder;
 }
 
@@ -192,6 +196,7 @@ export async function startServices(
     budgets: new BudgetService(registry),
     events: new EventService({ database, feed: events }),
     invoicing,
+    payouts: startPayouts(parts, deps, lifecycle),
     encoder,
   };
 }
@@ -208,6 +213,30 @@ function startLedger(
   lifecycle.add('ledger', async () => {
     await Promise.all([seal.stop(), expire.stop()]);
   });
+}
+
+/** Goes on, every minute, with batches that a lost process was handing over. */
+function startPayouts(
+  { config, database }: ServiceParts,
+  { clock, logger }: AppDeps,
+  lifecycle: Lifecycle,
+): PayoutServices {
+  const payouts = openPayouts(
+    { ...PAYOUT_DEFAULTS, ...config.payouts },
+    { database, clock, rail: new FilePayoutRail({ folder: folders(config).payouts }) },
+  );
+  const resume = async (): Promise<void> => {
+    try {
+      for (const { id } of await payouts.batches.resume()) {
+        logger.warn({ batch: id }, 'Went on with a payout batch that was being handed over');
+      }
+    } catch (err) {
+      logger.warn({ err }, 'A payout batch could not be handed over; it will be tried again');
+    }
+  };
+  const resuming = every(SWEEP_MS, resume);
+  lifecycle.add('payouts', () => resuming.stop());
+  return payouts;
 }
 
 async function startAdapters(

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseMoney } from '../kernel/money.ts';
 
 /** One variable: what it is called, what it may be, what it is without being set, and what it is for. */
 export interface Setting<T> {
@@ -96,6 +97,30 @@ export function optionalByteSize(
 ): Setting<number | null> {
   const { schema, expected } = byteSize(basics, { ...range, default: range.min });
   return make<number | null>(basics, { schema, expected, fallback: null, defaultValue: null });
+}
+
+/** An amount of money in units of the currency, such as `12.50`, as nano-units. */
+export function money(
+  basics: Basics,
+  range: { readonly default: string; readonly min: string; readonly max: string },
+): Setting<bigint> {
+  const known = (text: string): bigint => {
+    const value = parseMoney(text);
+    if (value === null) throw new Error(`The table holds ${text}, which is no amount.`);
+    return value;
+  };
+  const min = known(range.min);
+  const max = known(range.max);
+  return make(basics, {
+    schema: z
+      .string()
+      .transform(parseMoney)
+      .pipe(z.bigint())
+      .refine((value) => value >= min && value <= max),
+    fallback: range.default,
+    defaultValue: known(range.default),
+    expected: `an amount such as 12.50, from ${range.min} to ${range.max},`,
+  });
 }
 
 function measured(

@@ -42,6 +42,13 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   markInvoicePaid: 'invoice.markPaid',
   voidInvoice: 'invoice.void',
   createCreditNote: 'creditNote.create',
+  setPayoutDestination: 'payoutDestination.set',
+  createPayoutBatch: 'payoutBatch.create',
+  approvePayoutBatch: 'payoutBatch.approve',
+  cancelPayoutBatch: 'payoutBatch.cancel',
+  submitPayoutBatch: 'payoutBatch.submit',
+  importPayoutResults: 'payout.import',
+  resolveUnknownPayout: 'payout.resolve',
 };
 
 /** Reads of an operator that show no tenant. */
@@ -68,6 +75,8 @@ const NAMING = [
   'key',
   'budget',
   'invoice',
+  'batch',
+  'payout',
   'tenant',
   'name',
 ] as const;

@@ -13,6 +13,7 @@ import type { InferenceService } from '../inference/service.ts';
 import type { Invoicing } from '../invoicing/invoicing.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { MemoryReport } from '../kernel/memory.ts';
+import type { PayoutServices } from '../payouts/open.ts';
 import type { PriceResolver } from '../pricing/resolver.ts';
 import type { PricingService } from '../pricing/service.ts';
 import type { SplitService } from '../pricing/splits.ts';
@@ -51,6 +52,7 @@ export interface GraphqlServices {
   readonly budgets: Pick<BudgetService, 'list' | 'set' | 'remove'>;
   readonly events: Pick<EventService, 'list' | 'follow'>;
   readonly invoicing: Invoicing;
+  readonly payouts: PayoutServices;
   readonly health: Health;
 }
 
@@ -83,6 +85,7 @@ interface GraphqlServicesDependencies {
   readonly budgets: BudgetService;
   readonly events: EventService;
   readonly invoicing: Invoicing;
+  readonly payouts: PayoutServices;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -117,6 +120,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     budgets: dependencies.budgets,
     events: dependencies.events,
     invoicing: dependencies.invoicing,
+    payouts: dependencies.payouts,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

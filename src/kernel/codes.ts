@@ -343,6 +343,29 @@ export const ERROR_CODES = {
     meaning: 'Terms of billing begin at that time already, or would change a closed period.',
     fix: 'Let them begin later.',
   },
+  PAYOUT_STATE: {
+    status: 409,
+    meaning:
+      'The payout or batch is not in a state that allows this, or a result contradicts what is known of it.',
+    fix: 'Read the payout or batch first.',
+  },
+  PAYOUT_NOTHING_DUE: {
+    status: 409,
+    meaning:
+      'No beneficiary has enough past the holdback window, free of other payouts, and a destination in effect.',
+    fix: 'Wait for the holdback window, or ask the beneficiaries for their destinations.',
+  },
+  PAYOUT_FILE: {
+    status: 400,
+    meaning:
+      'The file of results is malformed, its control totals are wrong, or it names payments or amounts that are not ours.',
+    fix: 'Correct the line that is named, or ask the bank for another file, and import the whole file again.',
+  },
+  PAYOUT_RAIL: {
+    status: 502,
+    meaning: 'The rail did not say that it has taken the batch; it may have.',
+    fix: 'Submit the batch again: a batch that was taken before is recognised and not paid twice.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

@@ -33,6 +33,16 @@ import {
   invoiceQueries,
 } from './invoice.ts';
 import {
+  EarningsStatement,
+  Payout,
+  PayoutBatch,
+  PayoutDestination,
+  PayoutImport,
+  payoutMutations,
+  payoutQueries,
+  StatementLine,
+} from './payout.ts';
+import {
   PriceTerms,
   PriceVersion,
   pricingMutations,
@@ -60,6 +70,7 @@ export const resolvers = {
     ...billingQueries,
     ...eventQueries,
     ...invoiceQueries,
+    ...payoutQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -69,6 +80,7 @@ export const resolvers = {
     ...pricingMutations,
     ...billingMutations,
     ...invoiceMutations,
+    ...payoutMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions, ...eventSubscriptions },
   Tenant,
@@ -106,4 +118,10 @@ export const resolvers = {
   CreditNote,
   BillingTerms,
   BillingTermsVersion,
+  EarningsStatement,
+  StatementLine,
+  PayoutDestination,
+  Payout,
+  PayoutBatch,
+  PayoutImport,
 } satisfies Resolvers;

@@ -1,4 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { pino } from 'pino';
 import { parseAdapterRef } from '../../../src/adapter/resolve.ts';
 import { AccountBook } from '../../../src/billing/account-book.ts';
@@ -17,6 +20,9 @@ import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
+import { openPayouts } from '../../../src/payouts/open.ts';
+import { PAYOUT_DEFAULTS } from '../../../src/payouts/types.ts';
 import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
@@ -98,6 +104,12 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
   const funds = new FundsService({ database, clock });
   const budgets = new BudgetService({ database, clock });
   const events = new EventFeed({ ...EVENT_FEED_DEFAULTS, pollMs: 20 }, { database });
+  const payoutFolder = await mkdtemp(join(tmpdir(), 'patchbay-stack-'));
+  // Without a holdback window, so that what a test earns it can pay at once.
+  const payouts = openPayouts(
+    { ...PAYOUT_DEFAULTS, holdbackMs: 0 },
+    { database, clock, rail: new FilePayoutRail({ folder: payoutFolder }) },
+  );
   const revocations = new Set<(keyId: string) => void>();
   const server = await createHttpServer(
     { host: '127.0.0.1', port: 0 },
@@ -129,6 +141,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         budgets,
         events: new EventService({ database, feed: events }),
         invoicing: createInvoicing({ database, clock }),
+        payouts,
         encoder,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
@@ -150,6 +163,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     inference,
     server,
     graphqlUrl,
+    payouts,
 
     /** A tenant with a key of the usual scopes. */
     async tenant(slug: string) {
@@ -177,6 +191,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       await metering.stop();
       await tenancy.authenticator.close();
       await registry.close();
+      await rm(payoutFolder, { recursive: true, force: true });
     },
   };
 }

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { loadConfig } from '../../../src/config/config.ts';
 import { parseBytes, parseDurationMs } from '../../../src/config/setting.ts';
 
 test.each([
@@ -46,4 +47,18 @@ test('whatever text comes, a size is null or a safe whole number that is not neg
       },
     ),
   );
+});
+
+test('amounts of money are exact, within bounds, and nothing else is one', () => {
+  const minimum = (text: string): bigint =>
+    loadConfig({ PATCHBAY_PAYOUT_MINIMUM: text }).config.payouts.minimumNano;
+  expect(['0', '12.50', '0.000000001', '1000000000'].map(minimum)).toEqual([
+    0n,
+    12_500_000_000n,
+    1n,
+    10n ** 18n,
+  ]);
+  for (const wrong of ['-1', '1e3', '0.0000000001', '1000000000.01', '1,5', 'ten']) {
+    expect(() => minimum(wrong), wrong).toThrow(/PAYOUT_MINIMUM .* an amount such as 12.50/);
+  }
 });

@@ -303,6 +303,20 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       terms: { set: missing, list: empty },
       reader: { list: empty, get: async () => null },
     },
+    payouts: {
+      earnings: { balances: async () => [], statement: missing },
+      destinations: { set: missing, list: empty },
+      batches: {
+        create: missing,
+        approve: missing,
+        cancel: missing,
+        submit: missing,
+        resume: async () => [],
+        list: empty,
+        get: async () => null,
+      },
+      outcomes: { importResults: missing, resolveUnknown: missing, list: empty },
+    },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },
   } satisfies GraphqlServices;

@@ -105,6 +105,24 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
   'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],
   'Query.billingTerms': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
+  'Query.earningsBalances': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
+  'Query.earningsStatement': (ids) => [
+    { tenant: globalIds(ids).tenant, period: '2026-11', currency: 'USD' },
+    { period: '2026-11', currency: 'USD' },
+  ],
+  'Query.payoutDestinations': (ids) => [
+    { tenant: globalIds(ids).tenant },
+    { after: cursor(ids.payoutDestination) },
+    {},
+  ],
+  'Query.payouts': (ids) => [
+    { tenant: globalIds(ids).tenant },
+    { batch: ids.payoutBatch },
+    { after: cursor(ids.payout) },
+    {},
+  ],
+  'Query.payoutBatches': (ids) => [{ after: cursor(ids.payoutBatch) }],
+  'Query.payoutBatch': (ids) => [{ id: ids.payoutBatch }],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
   'Mutation.setTenantQuotas': (ids) =>
@@ -168,6 +186,15 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Mutation.voidInvoice': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
   'Mutation.createCreditNote': (ids) =>
     input({ idempotencyKey: once(), invoice: ids.invoice, amount: '1', reason: 'x' }),
+  // It names nothing of anybody's; what is malformed changes nothing of the caller's own either.
+  'Mutation.setPayoutDestination': () =>
+    input({ idempotencyKey: once(), accountName: 'x', accountReference: 'x' }),
+  'Mutation.createPayoutBatch': () => input({ idempotencyKey: once(), currency: 'USD' }),
+  'Mutation.approvePayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
+  'Mutation.cancelPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
+  'Mutation.submitPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
+  'Mutation.importPayoutResults': () => input({ content: 'key,state,amount,reference' }),
+  'Mutation.resolveUnknownPayout': (ids) => input({ payout: ids.payout, outcome: 'FAILED' }),
 
   'Subscription.infer': infers,
   'Subscription.adapterVersionState': (ids) => [
@@ -196,6 +223,9 @@ const UNRELATED: Ids = {
   transfer: '',
   invoice: '',
   creditNote: '',
+  payout: '',
+  payoutBatch: '',
+  payoutDestination: '',
 };
 
 function cursor(key: string): string {

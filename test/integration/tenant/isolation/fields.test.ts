@@ -138,6 +138,7 @@ test('the owner does find all of it: the questions are the right ones', async ()
       ...['Query.me', 'Query.node', 'Query.tenant', 'Query.apiKeys', 'Query.members', 'Query.auditLog'],
       ...['Query.adapters', 'Query.adapter', 'Query.adapterVersion', 'Query.upload', 'Query.usageRecords'],
       ...['Query.ownedUsage', 'Query.request', 'Query.ledgerEntries', 'Query.budgets', 'Query.events'],
+      ...['Query.ownedUsage', 'Query.request', 'Query.payouts', 'Query.payoutDestinations'],
     ]),
   );
   // `node` finds every kind that has a global id but none twice.

@@ -14,6 +14,9 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   ledger_batch:
     'The chain runs over all tenants; only the system role and the ledger’s own functions see it.',
   number_series: 'How many bills the installation has numbered; only the system role sees it.',
+  payout_batch: 'A batch concerns many tenants and belongs to none; only the system role sees it.',
+  payout_import: 'What a bank said of the payouts of many tenants; only the system role sees it.',
+  payout_result: 'A line of such a file; only the system role sees it.',
   ledger_unsealed: 'What no batch holds yet, ids alone; seen as the batches are.',
 };
 

@@ -1,12 +1,20 @@
 import { randomUUID } from 'node:crypto';
-import { SCOPES, SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
+import { type Principal, SCOPES, SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
+import { PLATFORM_TENANT_ID } from '../../../../src/db/platform.ts';
 import { toGlobalId } from '../../../../src/graphql/ids.ts';
 import { systemClock } from '../../../../src/kernel/clock.ts';
 import { newId } from '../../../../src/kernel/ids.ts';
+import { NANO } from '../../../../src/kernel/money.ts';
+import { LEDGER_DEFAULTS, LedgerService } from '../../../../src/ledger/service.ts';
+import type { Payout } from '../../../../src/payouts/types.ts';
+import { waitFor } from '../../../kit/wait.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
 import { giveMoney, sealLedger } from './money.ts';
 import { billVictim } from './victim-bills.ts';
+
+/** The account that the victim is paid to. */
+const SECRET_ACCOUNT = 'GB29NWBK60161331926819';
 
 /** Raw ids of one object of every kind. */
 export interface Ids {
@@ -28,6 +36,9 @@ export interface Ids {
   readonly transfer: string;
   readonly invoice: string;
   readonly creditNote: string;
+  readonly payout: string;
+  readonly payoutBatch: string;
+  readonly payoutDestination: string;
 }
 
 /**
@@ -55,6 +66,9 @@ export function missingIds(like?: Ids): Ids {
     transfer: id('transfer'),
     invoice: id('invoice'),
     creditNote: id('creditNote'),
+    payout: id('payout'),
+    payoutBatch: id('payoutBatch'),
+    payoutDestination: id('payoutDestination'),
   };
 }
 
@@ -130,7 +144,10 @@ export async function openScene(): Promise<Scene> {
   const bills = await billVictim(stack, { tenantId: tenant, adapterId: version.adapterId });
   await sealLedger(stack);
 
+  const payout = await payVictim(stack, tenant, principal);
+
   const ids: Ids = {
+    ...payout,
     tenant,
     slug,
     key: principal.keyId,
@@ -156,9 +173,67 @@ export async function openScene(): Promise<Scene> {
     secrets: [
       ...Object.values(ids),
       ...Object.values(globalIds(ids)),
-      ...[member.email, member.name, 'Vera paid', 'secret-pending', 'secret-reason', version.digest ?? ''],
+      ...[member.email, member.name, 'Vera paid', 'secret-pending', 'secret-reason', SECRET_ACCOUNT],
+      version.digest ?? '',
     ],
   };
+}
+
+/** Gives the tenant something that can be paid. */
+export async function earn({ registry, payouts }: Stack, tenant: string): Promise<void> {
+  const ledger = new LedgerService(LEDGER_DEFAULTS, { database: registry.db.database, clock: systemClock });
+  const [earnings, adjustment] = [
+    await ledger.openAccount(tenant, 'EARNINGS', 'USD'),
+    await ledger.openAccount(PLATFORM_TENANT_ID, 'ADJUSTMENT', 'USD'),
+  ];
+  const amount = 50n * NANO;
+  await ledger.post({
+    ...{ id: newId(systemClock), tenantId: tenant, asset: 'USD', key: randomUUID() },
+    ...{ referenceType: 'correction', referenceId: null },
+    lines: [
+      { accountId: earnings, amount, subjectId: null },
+      { accountId: adjustment, amount: -amount, subjectId: null },
+    ],
+  });
+  // What was posted in this millisecond is still held back.
+  await waitFor(async () => {
+    const balances = await payouts.earnings.balances(SYSTEM_ACTOR, tenant);
+    return balances.some(({ payable }) => payable > 0n);
+  });
+}
+
+/** A draft by the operator of a payout to the tenant. */
+export async function draftPayout(stack: Stack, tenant: string, operator: Principal): Promise<Payout> {
+  await earn(stack, tenant);
+  const { batches, outcomes } = stack.payouts;
+  const input = { idempotencyKey: randomUUID(), currency: 'USD', earnedBefore: null };
+  const { id: batchId } = await batches.create(operator, input);
+  const { items } = await outcomes.list(operator, { tenantId: tenant, batchId }, { first: 1, after: null });
+  const [payout] = items;
+  if (payout === undefined) throw new Error('The batch pays the tenant.');
+  return payout;
+}
+
+/** A payout to the tenant that was handed over. */
+export async function sendPayout(stack: Stack, tenant: string, operator: Principal): Promise<Payout> {
+  const payout = await draftPayout(stack, tenant, operator);
+  await stack.payouts.batches.approve(operator, payout.batchId);
+  await stack.payouts.batches.submit(operator, payout.batchId);
+  return payout;
+}
+
+/** Gives the victim earnings, a destination and a payout that was handed over. */
+async function payVictim(
+  stack: Stack,
+  tenant: string,
+  principal: Principal,
+): Promise<Pick<Ids, 'payout' | 'payoutBatch' | 'payoutDestination'>> {
+  const destination = await stack.payouts.destinations.set(principal, {
+    ...{ idempotencyKey: randomUUID(), accountName: 'Vera Victim', accountReference: SECRET_ACCOUNT },
+  });
+  const operator = await stack.tenancy.createOperatorKey();
+  const payout = await sendPayout(stack, tenant, operator.principal);
+  return { payout: payout.id, payoutBatch: payout.batchId, payoutDestination: destination.id };
 }
 
 /** Every table of tenants that is not a partition. */
