@@ -42,6 +42,7 @@ const config: CodegenConfig = {
           SplitDecision: '../../pricing/splits.ts#SplitDecision as SplitDecisionModel',
           SplitProposal: '../../pricing/splits.ts#SplitProposal as SplitProposalModel',
           Quote: '../../pricing/quote.ts#Quote as QuoteModel',
+          Export: '../../exports/rows.ts#ExportModel',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

@@ -23,9 +23,15 @@ export function folders(config: Config): {
   readonly backbones: string;
   readonly store: string;
   readonly incoming: string;
+  readonly exports: string;
 } {
   const { dir } = config.data;
-  return { backbones: join(dir, 'backbones'), store: join(dir, 'store'), incoming: join(dir, 'incoming') };
+  return {
+    backbones: join(dir, 'backbones'),
+    store: join(dir, 'store'),
+    incoming: join(dir, 'incoming'),
+    exports: join(dir, 'exports'),
+  };
 }
 
 /** The limits that uploads and loads are held to. */

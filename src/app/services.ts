@@ -16,8 +16,10 @@ import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
 import { purgeIdempotencyKeys } from '../db/idempotency.ts';
+import type { RoleUrls } from '../db/roles.ts';
 import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
+import type { ExportService } from '../exports/service.ts';
 import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -37,6 +39,7 @@ import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
 import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
+import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
 /** How often the ledger's new rows are sealed into its chain. */
@@ -62,6 +65,10 @@ export interface ServiceParts {
   readonly backbone: ImportedBackbone;
   /** Base URL of uploads; known once the server listens. */
   readonly uploadUrl: () => string;
+  /** The roles' URLs, for the threads that write exports. */
+  readonly roleUrls: RoleUrls;
+  /** Base URL of the files of exports, likewise. */
+  readonly exportUrl: () => string;
 }
 
 /** The domain services of one process. */
@@ -81,6 +88,7 @@ export interface Services {
   readonly splits: SplitService;
   readonly prices: PriceResolver;
   readonly encoder: PromptEncoder;
+  readonly exports: ExportService;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -164,6 +172,7 @@ export async function startServices(
     splits: new SplitService(registry),
     prices,
     encoder,
+    exports: startExports(parts, deps, lifecycle),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Read } from './read.ts';
+import { exportTable } from './table-exports.ts';
 import { processTable } from './table-process.ts';
 import { quotaTable } from './table-quota.ts';
 import { serviceTable } from './table-service.ts';
@@ -8,5 +9,5 @@ import { serviceTable } from './table-service.ts';
  * and so do `patchbay config` and docs/reference/configuration.md.
  */
 export function layout(read: Read) {
-  return { ...processTable(read), ...serviceTable(read), ...quotaTable(read) };
+  return { ...processTable(read), ...serviceTable(read), ...quotaTable(read), ...exportTable(read) };
 }

@@ -4,6 +4,7 @@ import type { Principal } from '../auth/principal.ts';
 import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
 import type { Engine } from '../engine/port.ts';
+import type { ExportService } from '../exports/service.ts';
 import type { PromptEncoder } from '../inference/ports.ts';
 import type { InferenceService } from '../inference/service.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -41,6 +42,7 @@ export interface GraphqlServices {
   readonly usage: Face<UsageAccess>;
   readonly engine: Face<EngineAccess>;
   readonly pricing: Face<PricingAccess>;
+  readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
   readonly health: Health;
 }
 
@@ -68,6 +70,7 @@ interface GraphqlServicesDependencies {
   readonly pricing: PricingService;
   readonly splits: SplitService;
   readonly prices: PriceResolver;
+  readonly exports: ExportService;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -97,6 +100,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     usage: new UsageAccess(dependencies),
     engine: new EngineAccess(dependencies),
     pricing: new PricingAccess(dependencies),
+    exports: dependencies.exports,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

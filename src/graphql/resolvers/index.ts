@@ -10,6 +10,7 @@ import {
 import { Backbone, backboneQueries } from './backbone.ts';
 import { baseQueries } from './base.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
+import { Export, exportMutations, exportQueries } from './export.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import {
@@ -37,6 +38,7 @@ export const resolvers = {
     ...usageQueries,
     ...engineQueries,
     ...pricingQueries,
+    ...exportQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -44,6 +46,7 @@ export const resolvers = {
     ...adapterMutations,
     ...inferenceMutations,
     ...pricingMutations,
+    ...exportMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions },
   Tenant,
@@ -69,4 +72,5 @@ export const resolvers = {
   SplitDecision,
   SplitProposal,
   Quote,
+  Export,
 } satisfies Resolvers;

@@ -1,14 +1,23 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { pino } from 'pino';
 import { parseAdapterRef } from '../../../src/adapter/resolve.ts';
 import { AccountBook } from '../../../src/billing/account-book.ts';
 import { Pricer, recharge } from '../../../src/billing/pricer.ts';
 import type { EngineInfo, EngineStatus } from '../../../src/engine/port.ts';
+import { registerDownloadRoute } from '../../../src/exports/download.ts';
+import { DEFAULT_EXPORT_QUEUE, ExportQueue } from '../../../src/exports/queue.ts';
+import { ExportService } from '../../../src/exports/service.ts';
+import { SOURCES } from '../../../src/exports/sources.ts';
+import { writeExport } from '../../../src/exports/write.ts';
 import { createGraphqlServices } from '../../../src/graphql/services.ts';
 import { createHttpServer } from '../../../src/http/server.ts';
 import type { PromptEncoder } from '../../../src/inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/service.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
+import { newId } from '../../../src/kernel/ids.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
@@ -43,6 +52,9 @@ class StackEngine extends FakeEngine {
     };
   }
 }
+
+/** What the addresses of exports are signed with. */
+export const EXPORT_SECRET = 'test-export-secret';
 
 /** Everything real but the engine, with a price of zero unless it is to have none: database, tenancy, registry, metering, inference, usage, GraphQL. */
 export async function openStack({ priced = true }: { readonly priced?: boolean } = {}) {
@@ -89,6 +101,22 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       randomBytes,
     },
   );
+  const exportFolder = mkdtempSync(join(tmpdir(), 'patchbay-stack-'));
+  let exportUrl = '';
+  const exportQueue = new ExportQueue(
+    { ...DEFAULT_EXPORT_QUEUE, instanceId: newId(clock), folder: exportFolder, keepMs: 3_600_000 },
+    {
+      database,
+      clock,
+      run: ({ source, format, reach, from, until }, path, how) =>
+        writeExport(database, { source: SOURCES[source], reach, from, until }, { path, format, ...how }),
+    },
+  );
+  exportQueue.start();
+  const exports = new ExportService(
+    { activeMax: 100, keptMax: 100, urlTtlMs: 60_000, secret: EXPORT_SECRET, baseUrl: () => exportUrl },
+    { database, clock, onCreated: () => exportQueue.wake() },
+  );
   const revocations = new Set<(keyId: string) => void>();
   const server = await createHttpServer(
     { host: '127.0.0.1', port: 0 },
@@ -101,6 +129,16 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         return () => revocations.delete(listener);
       },
       ready: () => true,
+      routes: [
+        (app) =>
+          registerDownloadRoute(app, {
+            database,
+            clock,
+            folder: exportFolder,
+            secret: EXPORT_SECRET,
+            path: '/exports',
+          }),
+      ],
       services: createGraphqlServices({
         database,
         clock,
@@ -116,6 +154,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         splits: new SplitService({ database, clock }),
         prices,
         encoder,
+        exports,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,
@@ -124,13 +163,15 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       }),
     },
   );
-  const { graphqlUrl } = await server.listen();
+  const { graphqlUrl, url } = await server.listen();
+  exportUrl = `${url}/exports`;
 
   return {
     registry,
     tenancy,
     engine,
     inference,
+    exports,
     server,
     graphqlUrl,
 
@@ -155,6 +196,8 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
 
     async close(): Promise<void> {
       await server.close();
+      await exportQueue.close();
+      rmSync(exportFolder, { recursive: true, force: true });
       await inference.drain({ graceMs: 0 });
       await metering.stop();
       await tenancy.authenticator.close();

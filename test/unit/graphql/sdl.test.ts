@@ -72,6 +72,7 @@ describe('the schema', () => {
       'SetPriceInput',
       'SetRoyaltyInput',
       'ProposeSplitInput',
+      'CreateExportInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);
@@ -86,6 +87,7 @@ describe('the schema', () => {
       'SetMemberRoleInput',
       'RemoveMemberInput',
       'SetTenantQuotasInput',
+      'DeleteExportInput',
     ];
     const inputs = fieldsOf(schema.getMutationType() ?? expect.fail()).map(
       (field) => getNamedType(field.args[0]?.type ?? field.type).name,

@@ -92,6 +92,8 @@ const { tenancy, key, member, upload } = {
   },
 };
 
+const PERIOD = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
+
 const DONE: Readonly<Record<string, Done>> = {
   'Mutation.createTenant': {
     by: 'operator',
@@ -171,6 +173,18 @@ const DONE: Readonly<Record<string, Done>> = {
     action: 'adapterVersion.retire',
     what: 'change',
     input: () => ({ version: toGlobalId('AdapterVersion', scene.victim.version) }),
+  },
+  'Mutation.createExport': {
+    by: 'tenant',
+    action: 'export.create',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), source: 'CHARGES', format: 'JSONL', ...PERIOD }),
+  },
+  'Mutation.deleteExport': {
+    by: 'tenant',
+    action: 'export.delete',
+    what: 'change',
+    input: () => ({ id: toGlobalId('Export', scene.victim.export) }),
   },
 };
 

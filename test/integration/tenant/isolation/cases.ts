@@ -93,6 +93,8 @@ export const CASES: Readonly<Record<string, Case>> = {
     { after: cursor(`${ids.request}/${ids.version}`) },
   ],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
+  'Query.export': (ids) => [{ id: globalIds(ids).export }],
+  'Query.exports': (ids) => [{ after: cursor(ids.export) }, {}],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
   'Mutation.setTenantQuotas': (ids) =>
@@ -123,6 +125,15 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Mutation.setAdapterVisibility': (ids) => input({ adapter: globalIds(ids).adapter, visibility: 'PUBLIC' }),
   'Mutation.retireAdapterVersion': (ids) => input({ version: globalIds(ids).version }),
   'Mutation.generate': infers,
+  'Mutation.createExport': (ids) =>
+    input({
+      idempotencyKey: once(),
+      source: 'USAGE',
+      format: 'CSV',
+      ...PERIOD,
+      tenant: globalIds(ids).tenant,
+    }),
+  'Mutation.deleteExport': (ids) => input({ id: globalIds(ids).export }),
 
   'Subscription.infer': infers,
   'Subscription.adapterVersionState': (ids) => [
@@ -145,6 +156,7 @@ const UNRELATED: Ids = {
   openUpload: '',
   request: '',
   runningRequest: '',
+  export: '',
 };
 
 function cursor(key: string): string {

@@ -137,7 +137,7 @@ test('the owner does find all of it: the questions are the right ones', async ()
     expect.arrayContaining([
       ...['Query.me', 'Query.node', 'Query.tenant', 'Query.apiKeys', 'Query.members', 'Query.auditLog'],
       ...['Query.adapters', 'Query.adapter', 'Query.adapterVersion', 'Query.upload', 'Query.usageRecords'],
-      ...['Query.ownedUsage', 'Query.request'],
+      ...['Query.ownedUsage', 'Query.request', 'Query.export', 'Query.exports'],
     ]),
   );
   // `node` finds every kind that has a global id but none twice.

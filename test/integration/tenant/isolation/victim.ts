@@ -3,6 +3,7 @@ import { SCOPES, SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
 import { toGlobalId } from '../../../../src/graphql/ids.ts';
 import { systemClock } from '../../../../src/kernel/clock.ts';
 import { newId } from '../../../../src/kernel/ids.ts';
+import { waitFor } from '../../../kit/wait.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
 import { giveMoney, sealLedger } from './money.ts';
@@ -22,6 +23,7 @@ export interface Ids {
   readonly openUpload: string;
   readonly request: string;
   readonly runningRequest: string;
+  readonly export: string;
 }
 
 /**
@@ -45,6 +47,7 @@ export function missingIds(like?: Ids): Ids {
     openUpload: id('openUpload'),
     request: id('request'),
     runningRequest: id('runningRequest'),
+    export: id('export'),
   };
 }
 
@@ -59,6 +62,7 @@ export function globalIds(ids: Ids) {
     upload: toGlobalId('AdapterUpload', ids.upload),
     openUpload: toGlobalId('AdapterUpload', ids.openUpload),
     record: toGlobalId('UsageRecord', ids.request),
+    export: toGlobalId('Export', ids.export),
   };
 }
 
@@ -105,6 +109,16 @@ export async function openScene(): Promise<Scene> {
     throw new Error('The request did not start.');
   await sealLedger(stack);
 
+  const exported = await stack.exports.create(principal, {
+    idempotencyKey: randomUUID(),
+    source: 'usage',
+    format: 'csv',
+    from: new Date('2026-01-01T00:00:00Z'),
+    to: new Date('2026-01-02T00:00:00Z'),
+    tenantId: null,
+  });
+  await waitFor(async () => (await stack.exports.get(principal, exported.id))?.state === 'READY');
+
   const ids: Ids = {
     tenant,
     slug,
@@ -117,6 +131,7 @@ export async function openScene(): Promise<Scene> {
     openUpload: openUpload.id,
     request: requestId,
     runningRequest: started.value.requestId,
+    export: exported.id,
   };
   const strange = await tenancy.createTenant('stranger');
   const key = await tenancy.createKey(strange.id, [...SCOPES]);
