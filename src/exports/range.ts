@@ -17,9 +17,10 @@ export interface ClosedRange {
 
 /**
  * How much earlier than now a range ends at the latest, besides what running transactions make of it. It covers a
- * session that has begun a transaction and has not yet said so.
+ * session that has begun a transaction and has not yet said so, and clocks of servers that are behind the database's:
+ * transfers that are written one at a time (top-ups) carry the server's time.
  */
-export const SETTLE_MS = 10_000;
+export const SETTLE_MS = 30_000;
 
 /**
  * Ends a range where it is still open. A fact has the time at which the transaction that writes it began, so it can

@@ -37,8 +37,9 @@ On the operator's machine, \`npx patchbay export\` does the same with the same c
 
 - **The same range gives the same bytes**, whenever and by whomever it is exported, as long as the program's version is the
   same. Facts are never changed, and each has the time at which the transaction that wrote it began. A range therefore
-  ends at the latest where every such transaction has ended, and ten seconds before now: nothing can be added before that
-  any more. \`until\` says where it ends. What is written while an export runs lies behind its end.
+  ends at the latest where every such transaction has ended, and thirty seconds before now: nothing can be added before
+  that any more. \`until\` says where it ends. What is written while an export runs lies behind its end. Transfers that
+  are written one at a time (top-ups) carry the server's clock instead, which must not be that far behind the database's.
 - **The number of rows is the database's.** When the file is written, the database counts the rows of the range once more.
   Facts are only ever added, so equal numbers mean equal rows. A file that came to less would be written anew.
 - **A kill costs time alone.** Exports are written under a lease; when a server dies, another begins the file anew and comes

@@ -86,7 +86,7 @@ export function pageSql({ columns, parts }: Source, reach: Reach['kind']): strin
   const [only] = pages;
   if (pages.length === 1 && only !== undefined && parts[0]?.through === undefined) return only;
   const merged = pages.map((page) => `(${page})`).join('\nUNION ALL\n');
-  return `SELECT * FROM (\n${merged}\n) merged ORDER BY key_id, key_line LIMIT $6`;
+  return `SELECT * FROM (\n${merged}\n) merged ORDER BY row_id, row_line LIMIT $6`;
 }
 
 function partSql(part: Part, columns: readonly Column[], reach: Reach['kind']): string {
@@ -100,9 +100,9 @@ function partSql(part: Part, columns: readonly Column[], reach: Reach['kind']): 
   if (reach === 'TENANT') conditions.push(through === undefined ? `${tenant} = $7::uuid` : through.on);
   const joined =
     through !== undefined && reach === 'ALL' ? `${from} JOIN ${through.from} ON ${through.on}` : from;
-  const page = `SELECT ${id} AS key_id, ${line} AS key_line, ${cells.join(', ')}
+  const page = `SELECT ${id} AS row_id, ${line} AS row_line, ${cells.join(', ')}
 FROM ${joined} WHERE ${conditions.join(' AND ')}
-ORDER BY key_id, key_line LIMIT $6`;
+ORDER BY row_id, row_line LIMIT $6`;
   if (through === undefined || reach === 'ALL') return page;
   return `SELECT found.* FROM ${through.from} CROSS JOIN LATERAL (${page}) found WHERE ${through.tenant} = $7::uuid`;
 }

@@ -36,7 +36,7 @@ export const baseQueries = {
       case 'UsageRecord':
         return typed('UsageRecord', settledUsage(await services.usage.request(caller, ref.key)));
       case 'Export':
-        return typed('Export', await services.exports.get(caller, ref.key));
+        return typed('Export', await services.exports.get(caller, ref.key, context));
     }
   },
 } satisfies QueryResolvers;

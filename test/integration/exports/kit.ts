@@ -61,31 +61,31 @@ WITH request AS (
   FROM generate_series(1, $3::integer) i
 ), identified AS (
   SELECT *, (left(patchbay.uuidv7_floor(ended_at - $4::interval)::text, 14) || '7000-8000-'
-             || lpad(to_hex(i), 4, '0') || substr(md5($1::text), 1, 8))::uuid AS id
+             || lpad(to_hex(i), 4, '0') || substr(md5($1::uuid::text), 1, 8))::uuid AS id
   FROM request
 ), recorded AS (
   INSERT INTO usage_record (
     id, tenant_id, key_id, instance_id, backbone_digest, prompt_tokens, cached_prompt_tokens, completion_tokens,
     priority_class, queue_us, prefill_us, decode_us, compute_us, bytes_loaded, finish_reason, error_code, admitted_at,
     first_token_at, ended_at, settled_by, hold_id, prompt_commitment, output_commitment, amount_nano, currency)
-  SELECT id, $1, $5, $5, sha256('b'), 10 + i % 7, i % 3, i % 11, (ARRAY['INTERACTIVE', 'STANDARD', 'BATCH'])[1 + i % 3],
+  SELECT id, $1::uuid, $5::uuid, $5::uuid, sha256('b'), 10 + i % 7, i % 3, i % 11, (ARRAY['INTERACTIVE', 'STANDARD', 'BATCH'])[1 + i % 3],
          i, i * 2, i * 3, i * 4, 5000000000 + i, CASE WHEN i % 10 = 0 THEN 'error' ELSE 'stop' END,
          CASE WHEN i % 10 = 0 THEN 'ENGINE_FAILED' END, ended_at - $4::interval,
-         CASE WHEN i % 11 > 0 THEN ended_at - interval '1 second' END, ended_at, 'engine', $5, sha256('p'), sha256('o'),
+         CASE WHEN i % 11 > 0 THEN ended_at - interval '1 second' END, ended_at, 'engine', $5::uuid, sha256('p'), sha256('o'),
          amount, 'USD'
   FROM identified
 ), shared AS (
   INSERT INTO usage_share (
     request_id, adapter_version_id, adapter_id, adapter_digest, owner_tenant_id, tenant_id, weight, share_numerator,
     share_denominator, backbone_digest, priority_class, prompt_tokens, cached_prompt_tokens, completion_tokens, ended_at)
-  SELECT id, $5, $5, sha256('a'), $5, $1, 0.7, 1, 1, sha256('b'), 'STANDARD', 1, 0, 1, ended_at
+  SELECT id, $5::uuid, $5::uuid, sha256('a'), $5::uuid, $1::uuid, 0.7, 1, 1, sha256('b'), 'STANDARD', 1, 0, 1, ended_at
   FROM identified WHERE i % 2 = 1
 )
 INSERT INTO usage_charge (
   request_id, part, tenant_id, key_id, backbone_digest, priority_class, share_numerator, share_denominator, price_version,
   currency, input_tokens, cached_tokens, output_tokens, input_nano, cached_nano, output_nano, rank_nano, royalty_nano,
   fee_nano, total_nano, ended_at)
-SELECT id, part, $1, $5, sha256('b'), 'STANDARD', 1, 2, $5, 'USD', 10, 0, 1, amount - part, 0, part, 0, 0, 0, amount,
+SELECT id, part, $1::uuid, $5::uuid, sha256('b'), 'STANDARD', 1, 2, $5::uuid, 'USD', 10, 0, 1, amount - part, 0, part, 0, 0, 0, amount,
        ended_at
 FROM identified CROSS JOIN generate_series(0, 1) part`;
 
