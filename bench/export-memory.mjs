@@ -1,5 +1,6 @@
 // Whether an export takes the same memory whatever its rows: writes usage rows into an embedded Postgres of its own, exports
-// a tenth of them and then all, in every format, each in a process of its own, and prints rows per second and peak memory.
+// a tenth of them and then all, in every format, each in a process of its own with a heap of 256 MB, and prints rows per
+// second and peak memory.
 // Run: npm run build && node bench/export-memory.mjs [rows, 1000000]
 import { fork } from 'node:child_process';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
@@ -74,9 +75,11 @@ async function parent(rows) {
 
 function run(task) {
   return new Promise((resolve, reject) => {
-    const process_ = fork(new URL(import.meta.url), ['child', JSON.stringify(task)]);
-    process_.once('message', resolve);
-    process_.once('exit', (code) => reject(new Error(`the export ended with ${code}`)));
+    // As much as the server gives the thread of an export (src/exports/thread.ts).
+    const execArgv = ['--max-old-space-size=256'];
+    const exporting = fork(new URL(import.meta.url), ['child', JSON.stringify(task)], { execArgv });
+    exporting.once('message', resolve);
+    exporting.once('exit', (code) => reject(new Error(`the export ended with ${code}`)));
   });
 }
 

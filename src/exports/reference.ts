@@ -46,7 +46,8 @@ On the operator's machine, \`npx patchbay export\` does the same with the same c
   to the same bytes. A file gets its name when it is complete and on the disk.
 - **Memory does not grow with the rows.** They are read in pages of 5,000, each in a short transaction of its own, as
   the tenant behind row-level security. Parquet is written in row groups of 20,000 rows, and what its end says of the
-  groups is all that grows: about 2 MB for a million rows.
+  groups is all that grows: about 2 MB for a million rows. A server writes one export at a time, in a thread of its own
+  that may take 256 MB, so that streams do not wait for it.
 - Rows are in the order of the key that each source names.
 
 ## Formats

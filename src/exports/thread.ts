@@ -23,7 +23,7 @@ export type ExportWorkerMessage =
 export const STOP = 'stop';
 
 /** Most that a thread may hold: several times what it needs, and far from what ten million rows would take. */
-const HEAP_MB = 512;
+const HEAP_MB = 256;
 
 /** Writes each export in a thread of its own, with connections of its own, so that nothing of the API waits for it. */
 export function threadRunner(urls: RoleUrls): RunExport {
