@@ -62,6 +62,7 @@ const config: CodegenConfig = {
           Payout: '../../payouts/types.ts#Payout as PayoutModel',
           PayoutBatch: '../../payouts/types.ts#PayoutBatch as PayoutBatchModel',
           PayoutImport: '../../payouts/types.ts#PayoutImport as PayoutImportModel',
+          Export: '../../exports/rows.ts#ExportModel',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { registerUploadRoutes } from './adapter/upload-http.ts';
 import { IncomingDataStore } from './adapter/upload-store.ts';
 import { openAppDatabase } from './app/database.ts';
-import { openBackbone, startEngine } from './app/engine.ts';
+import { folders, openBackbone, startEngine } from './app/engine.ts';
 import { ensureFirstKeys } from './app/keys.ts';
 import { Lifecycle } from './app/lifecycle.ts';
 import { memoryReport, planFor } from './app/memory.ts';
@@ -14,6 +14,7 @@ import { type Config, resolveSecret } from './config/index.ts';
 import type { Database } from './db/client.ts';
 import { listen } from './db/listen.ts';
 import type { Engine } from './engine/port.ts';
+import { registerDownloadRoute } from './exports/download.ts';
 import { createGraphqlServices, type GraphqlServices } from './graphql/services.ts';
 import { createHttpServer, type HttpServer, requireFreePort } from './http/server.ts';
 import { PatchbayError } from './kernel/errors.ts';
@@ -21,6 +22,7 @@ import type { MemoryReport } from './kernel/memory.ts';
 import { KEY_REVOKED_CHANNEL } from './tenant/api-keys.ts';
 
 const UPLOAD_PATH = '/uploads';
+const EXPORT_PATH = '/exports';
 
 /** The composition root: the only place that chooses drivers. */
 export function createApp(config: Config, deps: AppDeps): App {
@@ -78,8 +80,9 @@ class PatchbayApp implements App {
     this.#proceed();
     let baseUrl = config.server.publicUrl?.replace(/\/+$/, '') ?? null;
     const uploadUrl = (): string => `${baseUrl ?? ''}${UPLOAD_PATH}`;
+    const exportUrl = (): string => `${baseUrl ?? ''}${EXPORT_PATH}`;
     const { systemUrl } = roleUrls;
-    const parts = { config, secret, database, systemUrl, engine, backbone, uploadUrl };
+    const parts = { config, secret, database, systemUrl, roleUrls, engine, backbone, uploadUrl, exportUrl };
     const services = await startServices(parts, this.#deps, this.#lifecycle);
     this.#proceed();
     const keys = await ensureFirstKeys(dir, services);
@@ -149,6 +152,14 @@ class PatchbayApp implements App {
               secret,
               path: UPLOAD_PATH,
               onError: (err) => logger.warn({ err }, 'An upload failed'),
+            }),
+          (app) =>
+            registerDownloadRoute(app, {
+              database,
+              clock,
+              folder: folders(config).exports,
+              secret,
+              path: EXPORT_PATH,
             }),
         ],
       },

@@ -24,6 +24,7 @@ export function folders(config: Config): {
   readonly store: string;
   readonly incoming: string;
   readonly payouts: string;
+  readonly exports: string;
 } {
   const { dir } = config.data;
   return {
@@ -31,6 +32,7 @@ export function folders(config: Config): {
     store: join(dir, 'store'),
     incoming: join(dir, 'incoming'),
     payouts: join(dir, 'payouts'),
+    exports: join(dir, 'exports'),
   };
 }
 

@@ -19,15 +19,17 @@ import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
 import { purgeIdempotencyKeys } from '../db/idempotency.ts';
+import type { RoleUrls } from '../db/roles.ts';
 import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
 import { EVENT_FEED_DEFAULTS, EventFeed } from '../events/feed.ts';
 import { purgeEvents } from '../events/purge.ts';
 import { EventService } from '../events/service.ts';
+import type { ExportService } from '../exports/service.ts';
 import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
-import type { Clock } from '../kernel/clock.ts';
 import { createInvoicing, type Invoicing } from '../invoicing/invoicing.ts';
+import type { Clock } from '../kernel/clock.ts';
 import { newId } from '../kernel/ids.ts';
 import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
@@ -47,6 +49,7 @@ import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
 import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
+import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
 /** How often the ledger's new rows are sealed into its chain. */
@@ -74,6 +77,10 @@ export interface ServiceParts {
   readonly backbone: ImportedBackbone;
   /** Base URL of uploads; known once the server listens. */
   readonly uploadUrl: () => string;
+  /** The roles' URLs, for the threads that write exports. */
+  readonly roleUrls: RoleUrls;
+  /** Base URL of the files of exports, likewise. */
+  readonly exportUrl: () => string;
 }
 
 /** The domain services of one process. */
@@ -99,6 +106,7 @@ export interface Services {
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
   readonly encoder: PromptEncoder;
+  readonly exports: ExportService;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -198,6 +206,7 @@ export async function startServices(
     invoicing,
     payouts: startPayouts(parts, deps, lifecycle),
     encoder,
+    exports: startExports(parts, deps, lifecycle),
   };
 }
 

@@ -41,6 +41,8 @@ const SPECIAL: Partial<Record<ErrorCode, number>> = {
   FORBIDDEN: EXIT.access,
   ENGINE_FULL: EXIT.busy,
   UPLOAD_LIMIT: EXIT.busy,
+  EXPORT_LIMIT: EXIT.busy,
+  EXPORT_UNSETTLED: EXIT.busy,
   SHUTTING_DOWN: EXIT.busy,
 };
 

@@ -1,3 +1,5 @@
+import type { FormatName } from '../exports/format.ts';
+import type { SourceName } from '../exports/sources.ts';
 import type { Progress, ProgressStep } from '../observability/progress.ts';
 
 /** `runBatch` of src/batch/run-batch.ts: everything in `--input` through the engine, with no server and no database. */
@@ -107,6 +109,10 @@ export interface BenchEngineReport {
   /** Of the `distinct` workload: throughput over that of `identical`, were a step nothing but reading bytes. */
   readonly byteBound: number | null;
 }
+
+/** What `export` offers; named here so that `--help` loads nothing that writes files. */
+export const EXPORT_SOURCES = ['usage', 'charges', 'ledger'] as const satisfies readonly SourceName[];
+export const EXPORT_FORMATS = ['csv', 'jsonl', 'parquet'] as const satisfies readonly FormatName[];
 
 /** Follows a byte count, as imports and uploads report it. */
 export function byteProgress(step: ProgressStep): (done: number, total: number) => void {

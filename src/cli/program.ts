@@ -1,7 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EXIT, EXIT_TABLE } from './exit-codes.ts';
 import { type CliIo, runAction } from './io.ts';
-import { WORKLOADS } from './ports.ts';
+import { EXPORT_FORMATS, EXPORT_SOURCES, WORKLOADS } from './ports.ts';
 
 /** Runs a command line and returns its exit code; never ends the process itself. */
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
@@ -45,6 +45,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addEngine(program, io, run);
   addLedger(program, io, run);
   addInvoices(program, io, run);
+  addExport(program, io, run);
   return program;
 }
 
@@ -258,6 +259,34 @@ function addInvoices(program: Command, io: CliIo, run: Run): void {
     .addOption(json())
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/invoices.ts')).invoicesVerify(io, flags)),
+    );
+}
+
+function addExport(program: Command, io: CliIo, run: Run): void {
+  program
+    .command('export')
+    .description('write usage, charges or the ledger to a file, with its row count and SHA-256')
+    .addOption(
+      new Option('--source <name>', 'what the rows are').choices(EXPORT_SOURCES).makeOptionMandatory(),
+    )
+    .addOption(
+      new Option('--format <name>', 'how the file is written').choices(EXPORT_FORMATS).makeOptionMandatory(),
+    )
+    .requiredOption('--out <file>', 'file to write; one that is there is replaced when all is written')
+    .requiredOption('--from <time>', 'rows of this time and later: 2026-01-31 or 2026-01-31T12:00:00Z')
+    .option('--to <time>', 'rows before this time; without it, all that can change no more')
+    .option('--tenant <tenant>', "slug or uuid of the tenant; without it, all tenants' rows")
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Works on the operator's database, beside a running server and without one. Ctrl-C leaves no half file.
+
+Example:
+  npx patchbay export --source usage --format parquet --out january.parquet --from 2026-01-01 --to 2026-02-01`,
+    )
+    .action((flags) =>
+      run(flags.json, async () => (await import('./commands/export.ts')).exportCommand(io, flags)),
     );
 }
 

@@ -1,4 +1,5 @@
 import type { Read } from './read.ts';
+import { exportTable } from './table-exports.ts';
 import { payoutTable } from './table-payout.ts';
 import { processTable } from './table-process.ts';
 import { quotaTable } from './table-quota.ts';
@@ -9,5 +10,11 @@ import { serviceTable } from './table-service.ts';
  * and so do `patchbay config` and docs/reference/configuration.md.
  */
 export function layout(read: Read) {
-  return { ...processTable(read), ...serviceTable(read), ...quotaTable(read), ...payoutTable(read) };
+  return {
+    ...processTable(read),
+    ...serviceTable(read),
+    ...quotaTable(read),
+    ...payoutTable(read),
+    ...exportTable(read),
+  };
 }

@@ -30,6 +30,8 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   finalizeAdapterUpload: 'upload.finalize',
   setAdapterVisibility: 'adapter.setVisibility',
   retireAdapterVersion: 'adapterVersion.retire',
+  createExport: 'export.create',
+  deleteExport: 'export.delete',
   generate: 'inference.generate',
   topUp: 'balance.topUp',
   adjustBalance: 'balance.adjust',
@@ -63,6 +65,7 @@ const TARGET_TYPES = {
   AdapterVersion: 'adapterVersion',
   AdapterUpload: 'upload',
   UsageRecord: 'usageRecord',
+  Export: 'export',
 } as const;
 
 /** Names of arguments that may say what an operation is about, the most telling first. */

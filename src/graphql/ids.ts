@@ -11,6 +11,7 @@ export const NODE_TYPES = [
   'AdapterVersion',
   'AdapterUpload',
   'UsageRecord',
+  'Export',
 ] as const;
 type NodeType = (typeof NODE_TYPES)[number];
 

@@ -8,6 +8,7 @@ import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
 import type { Engine } from '../engine/port.ts';
 import type { EventService } from '../events/service.ts';
+import type { ExportService } from '../exports/service.ts';
 import type { PromptEncoder } from '../inference/ports.ts';
 import type { InferenceService } from '../inference/service.ts';
 import type { Invoicing } from '../invoicing/invoicing.ts';
@@ -53,6 +54,7 @@ export interface GraphqlServices {
   readonly events: Pick<EventService, 'list' | 'follow'>;
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
+  readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
   readonly health: Health;
 }
 
@@ -86,6 +88,7 @@ interface GraphqlServicesDependencies {
   readonly events: EventService;
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
+  readonly exports: ExportService;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -121,6 +124,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     events: dependencies.events,
     invoicing: dependencies.invoicing,
     payouts: dependencies.payouts,
+    exports: dependencies.exports,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -366,6 +366,22 @@ export const ERROR_CODES = {
     meaning: 'The rail did not say that it has taken the batch; it may have.',
     fix: 'Submit the batch again: a batch that was taken before is recognised and not paid twice.',
   },
+  // Exports
+  EXPORT_LIMIT: {
+    status: 429,
+    meaning: 'As many exports of the tenant run or are kept as may be.',
+    fix: 'Wait until one is ready, or delete one that is loaded already.',
+  },
+  EXPORT_NOT_FOUND: {
+    status: 404,
+    meaning: 'No such file of an export, or its address is wrong or has run out.',
+    fix: 'Query the export again for a new address; when it has expired, create it again.',
+  },
+  EXPORT_UNSETTLED: {
+    status: 503,
+    meaning: 'Rows were added to the range of an export while it was read.',
+    fix: 'Try again; end the range earlier if it persists, and tell the operator.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

@@ -35,6 +35,8 @@ export const baseQueries = {
         return typed('AdapterUpload', await services.adapters.getUpload(caller, ref.key));
       case 'UsageRecord':
         return typed('UsageRecord', settledUsage(await services.usage.request(caller, ref.key)));
+      case 'Export':
+        return typed('Export', await services.exports.get(caller, ref.key, context));
     }
   },
 } satisfies QueryResolvers;

@@ -20,6 +20,7 @@ import {
 } from './billing.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
 import { Event, eventQueries, eventSubscriptions } from './event.ts';
+import { Export, exportMutations, exportQueries } from './export.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
 import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
 import {
@@ -71,6 +72,7 @@ export const resolvers = {
     ...eventQueries,
     ...invoiceQueries,
     ...payoutQueries,
+    ...exportQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -81,6 +83,7 @@ export const resolvers = {
     ...billingMutations,
     ...invoiceMutations,
     ...payoutMutations,
+    ...exportMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions, ...eventSubscriptions },
   Tenant,
@@ -124,4 +127,5 @@ export const resolvers = {
   Payout,
   PayoutBatch,
   PayoutImport,
+  Export,
 } satisfies Resolvers;

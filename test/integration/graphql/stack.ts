@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,12 +13,18 @@ import { Pricer, recharge } from '../../../src/billing/pricer.ts';
 import type { EngineInfo, EngineStatus } from '../../../src/engine/port.ts';
 import { EVENT_FEED_DEFAULTS, EventFeed } from '../../../src/events/feed.ts';
 import { EventService } from '../../../src/events/service.ts';
+import { registerDownloadRoute } from '../../../src/exports/download.ts';
+import { DEFAULT_EXPORT_QUEUE, ExportQueue } from '../../../src/exports/queue.ts';
+import { ExportService } from '../../../src/exports/service.ts';
+import { SOURCES } from '../../../src/exports/sources.ts';
+import { writeExport } from '../../../src/exports/write.ts';
 import { createGraphqlServices } from '../../../src/graphql/services.ts';
 import { createHttpServer } from '../../../src/http/server.ts';
 import type { PromptEncoder } from '../../../src/inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/service.ts';
 import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
+import { newId } from '../../../src/kernel/ids.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
@@ -55,6 +62,9 @@ class StackEngine extends FakeEngine {
     };
   }
 }
+
+/** What the addresses of exports are signed with. */
+export const EXPORT_SECRET = 'test-export-secret';
 
 /** Everything real but the engine, with a price of zero unless it is to have none: database, tenancy, registry, metering, inference, usage, GraphQL. */
 export async function openStack({ priced = true }: { readonly priced?: boolean } = {}) {
@@ -110,6 +120,22 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     { ...PAYOUT_DEFAULTS, holdbackMs: 0 },
     { database, clock, rail: new FilePayoutRail({ folder: payoutFolder }) },
   );
+  const exportFolder = mkdtempSync(join(tmpdir(), 'patchbay-stack-'));
+  let exportUrl = '';
+  const exportQueue = new ExportQueue(
+    { ...DEFAULT_EXPORT_QUEUE, instanceId: newId(clock), folder: exportFolder, keepMs: 3_600_000 },
+    {
+      database,
+      clock,
+      run: ({ source, format, reach, from, until }, path, how) =>
+        writeExport(database, { source: SOURCES[source], reach, from, until }, { path, format, ...how }),
+    },
+  );
+  exportQueue.start();
+  const exports = new ExportService(
+    { activeMax: 100, keptMax: 100, urlTtlMs: 60_000, secret: EXPORT_SECRET, baseUrl: () => exportUrl },
+    { database, clock, onCreated: () => exportQueue.wake() },
+  );
   const revocations = new Set<(keyId: string) => void>();
   const server = await createHttpServer(
     { host: '127.0.0.1', port: 0 },
@@ -122,6 +148,16 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         return () => revocations.delete(listener);
       },
       ready: () => true,
+      routes: [
+        (app) =>
+          registerDownloadRoute(app, {
+            database,
+            clock,
+            folder: exportFolder,
+            secret: EXPORT_SECRET,
+            path: '/exports',
+          }),
+      ],
       services: createGraphqlServices({
         database,
         clock,
@@ -143,6 +179,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         invoicing: createInvoicing({ database, clock }),
         payouts,
         encoder,
+        exports,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,
@@ -151,7 +188,8 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       }),
     },
   );
-  const { graphqlUrl } = await server.listen();
+  const { graphqlUrl, url } = await server.listen();
+  exportUrl = `${url}/exports`;
 
   return {
     registry,
@@ -161,6 +199,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     funds,
     budgets,
     inference,
+    exports,
     server,
     graphqlUrl,
     payouts,
@@ -187,6 +226,8 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     async close(): Promise<void> {
       await server.close();
       await events.close();
+      await exportQueue.close();
+      rmSync(exportFolder, { recursive: true, force: true });
       await inference.drain({ graceMs: 0 });
       await metering.stop();
       await tenancy.authenticator.close();

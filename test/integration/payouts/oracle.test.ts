@@ -318,24 +318,27 @@ class Comparison {
 test(`random interleavings do what the oracle says, and pay nobody twice or more than earned (seed ${SEED})`, async () => {
   const seen = { paid: 0, failed: 0, unknown: 0 };
   await fc.assert(
-    fc.asyncProperty(fc.array(operation, { minLength: 30, maxLength: 60, size: 'max' }), async (operations) => {
-      const run = new Comparison();
-      crash = null;
-      await run.begin();
-      for (const [index, op] of operations.entries()) {
-        await run.perform(op);
-        if (index % 2 === 0) await run.compare();
-        if (index % 8 === 0) await run.compareStates();
-      }
-      await run.compare();
-      await run.compareStates();
-      await run.conclude();
-      for (const { state } of run.oracle.batches.flatMap(({ payouts }) => payouts)) {
-        if (state === 'PAID') seen.paid += 1;
-        if (state === 'FAILED') seen.failed += 1;
-        if (state === 'UNKNOWN') seen.unknown += 1;
-      }
-    }),
+    fc.asyncProperty(
+      fc.array(operation, { minLength: 30, maxLength: 60, size: 'max' }),
+      async (operations) => {
+        const run = new Comparison();
+        crash = null;
+        await run.begin();
+        for (const [index, op] of operations.entries()) {
+          await run.perform(op);
+          if (index % 2 === 0) await run.compare();
+          if (index % 8 === 0) await run.compareStates();
+        }
+        await run.compare();
+        await run.compareStates();
+        await run.conclude();
+        for (const { state } of run.oracle.batches.flatMap(({ payouts }) => payouts)) {
+          if (state === 'PAID') seen.paid += 1;
+          if (state === 'FAILED') seen.failed += 1;
+          if (state === 'UNKNOWN') seen.unknown += 1;
+        }
+      },
+    ),
     { seed: SEED, numRuns: 9 },
   );
   // The runs came to the states that they are about.

@@ -16,7 +16,14 @@ const COMMANDS = [
   ['bench', 'engine'],
   ['ledger', 'verify'],
   ['invoices', 'verify'],
+  ['export'],
 ];
+
+/** A command line of `export` that is right but for what is given. */
+function exporting(wrong: Readonly<Record<string, string>>): string[] {
+  const right = { '--source': 'usage', '--format': 'csv', '--out': 'x.csv', '--from': '2026-01-01' };
+  return ['export', ...Object.entries({ ...right, ...wrong }).flat()];
+}
 
 test('--help names every command, documents every exit code and succeeds', async () => {
   const { code, out, err } = await cli(['--help']);
@@ -64,6 +71,10 @@ test.each([
   ['an adapter together with --plain', ['infer', '--plain', '--adapter', 'a', '--prompt', 'x']],
   ['a weight that is no number', ['infer', '--adapter', 'a:heavy', '--prompt', 'x']],
   ['no prompt', ['infer', '--plain']],
+  ['a source that there is not', exporting({ '--source': 'users' })],
+  ['a format that there is not', exporting({ '--format': 'xlsx' })],
+  ['a time that is none', exporting({ '--from': 'yesterday' })],
+  ['a day that the month does not have', exporting({ '--to': '2026-02-30' })],
 ])('%s is a usage error, told on stderr', async (_, argv) => {
   const { code, out, err } = await cli(argv, { environment: { PATCHBAY_KEY: 'pb_12345678' } });
   expect(code).toBe(2);

@@ -83,6 +83,7 @@ describe('the schema', () => {
       'MarkInvoicePaidInput',
       'VoidInvoiceInput',
       'CreateCreditNoteInput',
+      'CreateExportInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);
@@ -97,6 +98,7 @@ describe('the schema', () => {
       'SetMemberRoleInput',
       'RemoveMemberInput',
       'SetTenantQuotasInput',
+      'DeleteExportInput',
     ];
     const inputs = fieldsOf(schema.getMutationType() ?? expect.fail()).map(
       (field) => getNamedType(field.args[0]?.type ?? field.type).name,

@@ -95,6 +95,8 @@ const { tenancy, key, member, upload } = {
   },
 };
 
+const PERIOD = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
+
 const OTHERS: Readonly<Record<string, Done>> = {
   'Mutation.createTenant': {
     by: 'operator',
@@ -268,6 +270,18 @@ const OTHERS: Readonly<Record<string, Done>> = {
       reason: 'x',
     }),
   },
+  'Mutation.createExport': {
+    by: 'tenant',
+    action: 'export.create',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), source: 'CHARGES', format: 'JSONL', ...PERIOD }),
+  },
+  'Mutation.deleteExport': {
+    by: 'tenant',
+    action: 'export.delete',
+    what: 'change',
+    input: () => ({ id: toGlobalId('Export', scene.victim.export) }),
+  },
 };
 
 /** An invoice of the victim for a month that nothing else closes. */
@@ -282,6 +296,7 @@ async function bill(period: string, state: 'DRAFT' | 'FINALISED'): Promise<strin
   if (state === 'FINALISED') await invoices.finalise(SYSTEM_ACTOR, { ...keyed(), invoiceId: id });
   return id;
 }
+
 /** The mutations of payouts, each on a batch of its own. */
 const PAYOUTS: Readonly<Record<string, Done>> = {
   'Mutation.setPayoutDestination': {

@@ -123,6 +123,8 @@ export const CASES: Readonly<Record<string, Case>> = {
   ],
   'Query.payoutBatches': (ids) => [{ after: cursor(ids.payoutBatch) }],
   'Query.payoutBatch': (ids) => [{ id: ids.payoutBatch }],
+  'Query.export': (ids) => [{ id: globalIds(ids).export }],
+  'Query.exports': (ids) => [{ after: cursor(ids.export) }, {}],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
   'Mutation.setTenantQuotas': (ids) =>
@@ -195,6 +197,15 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Mutation.submitPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
   'Mutation.importPayoutResults': () => input({ content: 'key,state,amount,reference' }),
   'Mutation.resolveUnknownPayout': (ids) => input({ payout: ids.payout, outcome: 'FAILED' }),
+  'Mutation.createExport': (ids) =>
+    input({
+      idempotencyKey: once(),
+      source: 'USAGE',
+      format: 'CSV',
+      ...PERIOD,
+      tenant: globalIds(ids).tenant,
+    }),
+  'Mutation.deleteExport': (ids) => input({ id: globalIds(ids).export }),
 
   'Subscription.infer': infers,
   'Subscription.adapterVersionState': (ids) => [
@@ -226,6 +237,7 @@ const UNRELATED: Ids = {
   payout: '',
   payoutBatch: '',
   payoutDestination: '',
+  export: '',
 };
 
 function cursor(key: string): string {

@@ -139,6 +139,7 @@ test('the owner does find all of it: the questions are the right ones', async ()
       ...['Query.adapters', 'Query.adapter', 'Query.adapterVersion', 'Query.upload', 'Query.usageRecords'],
       ...['Query.ownedUsage', 'Query.request', 'Query.ledgerEntries', 'Query.budgets', 'Query.events'],
       ...['Query.ownedUsage', 'Query.request', 'Query.payouts', 'Query.payoutDestinations'],
+      ...['Query.ownedUsage', 'Query.request', 'Query.export', 'Query.exports'],
     ]),
   );
   // `node` finds every kind that has a global id but none twice.

@@ -39,6 +39,7 @@ export interface Ids {
   readonly payout: string;
   readonly payoutBatch: string;
   readonly payoutDestination: string;
+  readonly export: string;
 }
 
 /**
@@ -69,6 +70,7 @@ export function missingIds(like?: Ids): Ids {
     payout: id('payout'),
     payoutBatch: id('payoutBatch'),
     payoutDestination: id('payoutDestination'),
+    export: id('export'),
   };
 }
 
@@ -83,6 +85,7 @@ export function globalIds(ids: Ids) {
     upload: toGlobalId('AdapterUpload', ids.upload),
     openUpload: toGlobalId('AdapterUpload', ids.openUpload),
     record: toGlobalId('UsageRecord', ids.request),
+    export: toGlobalId('Export', ids.export),
   };
 }
 
@@ -145,6 +148,15 @@ export async function openScene(): Promise<Scene> {
   await sealLedger(stack);
 
   const payout = await payVictim(stack, tenant, principal);
+  const exported = await stack.exports.create(principal, {
+    idempotencyKey: randomUUID(),
+    source: 'usage',
+    format: 'csv',
+    from: new Date('2026-01-01T00:00:00Z'),
+    to: new Date('2026-01-02T00:00:00Z'),
+    tenantId: null,
+  });
+  await waitFor(async () => (await stack.exports.get(principal, exported.id))?.state === 'READY');
 
   const ids: Ids = {
     ...payout,
@@ -162,6 +174,7 @@ export async function openScene(): Promise<Scene> {
     budget: budget.id,
     transfer: transferId ?? '',
     ...bills,
+    export: exported.id,
   };
   const strange = await tenancy.createTenant('stranger');
   const key = await tenancy.createKey(strange.id, [...SCOPES]);

@@ -1,0 +1,26 @@
+import { join } from 'node:path';
+import type { Uuid } from '../kernel/ids.ts';
+import { FORMAT_NAMES, type FormatName } from './format.ts';
+
+/** Which writing of which export a file is. Each has files of its own, so that a writer who lost it harms no other. */
+export interface ExportFile {
+  readonly exportId: Uuid;
+  readonly attempts: number;
+  /** `part` while it is written. */
+  readonly ending: FormatName | 'part';
+}
+
+const NAME = new RegExp(`^([0-9a-f-]{36})\\.(\\d{1,9})\\.(${[...FORMAT_NAMES, 'part'].join('|')})$`);
+
+/** The path of a file in the folder of exports. */
+export function exportPath(folder: string, { exportId, attempts, ending }: ExportFile): string {
+  return join(folder, `${exportId}.${attempts}.${ending}`);
+}
+
+/** Takes a file's name apart; null for a file of somebody else. */
+export function parseExportFile(name: string): ExportFile | null {
+  const [, exportId, attempts, ending] = NAME.exec(name) ?? [];
+  const known = [...FORMAT_NAMES, 'part' as const].find((one) => one === ending);
+  if (exportId === undefined || attempts === undefined || known === undefined) return null;
+  return { exportId, attempts: Number(attempts), ending: known };
+}

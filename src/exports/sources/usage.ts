@@ -1,0 +1,86 @@
+import { column, nullable } from '../column.ts';
+import { defineSource } from '../source.ts';
+
+/** Requests, each once. */
+export const usage = defineSource({
+  name: 'usage',
+  scope: 'usage:read',
+  description:
+    'One row for each settled request of the tenant: what it used, how long it took, how it ended and what it cost. ' +
+    'A blend is one row that names each of its adapters.',
+  timeColumn: 'ended_at',
+  orderedBy: 'request_id',
+  columns: [
+    column('request_id', 'uuid', 'The request. Its first 48 bits are the time of its admission.'),
+    column('tenant_id', 'uuid', 'The tenant that sent it.'),
+    column('key_id', 'uuid', 'The API key that it was sent with.'),
+    column('backbone_digest', 'hex', 'SHA-256 that names the backbone.'),
+    column('priority_class', 'text', '`INTERACTIVE`, `STANDARD` or `BATCH`.'),
+    column(
+      'adapters',
+      'json',
+      'A list with an object for each adapter version: `adapter_id`, `version_id`, `weight`, and `share_numerator` and `share_denominator` as text, which are exact. Empty for the plain backbone.',
+    ),
+    column('prompt_tokens', 'integer', 'Tokens of the prompt, cached ones included.', 'tokens'),
+    column('cached_prompt_tokens', 'integer', 'Of these, tokens that were not computed again.', 'tokens'),
+    column('completion_tokens', 'integer', 'Tokens that were generated and delivered.', 'tokens'),
+    nullable(
+      'queue_us',
+      'bigint',
+      'Waited before it ran; null when the process that knew is lost.',
+      'microseconds',
+    ),
+    nullable('prefill_us', 'bigint', 'From its start to the first token; null likewise.', 'microseconds'),
+    nullable('decode_us', 'bigint', 'From the first token to the last; null likewise.', 'microseconds'),
+    nullable('compute_us', 'bigint', 'Its part of the steps that it was in; null likewise.', 'microseconds'),
+    nullable('bytes_loaded', 'bigint', 'Bytes of adapters that were loaded for it; null likewise.', 'bytes'),
+    column('finish_reason', 'text', '`stop`, `length`, `cancelled` or `error`.'),
+    nullable('error_code', 'text', 'Code of the error that it ended with.'),
+    column('admitted_at', 'timestamp', 'When it was admitted.'),
+    nullable('first_token_at', 'timestamp', 'When its first token could be delivered.'),
+    column('ended_at', 'timestamp', 'When it was settled.'),
+    column('settled_by', 'text', '`engine`, or `recovery` after its process was lost.'),
+    nullable('currency', 'text', 'What it cost is in; null for requests from before there were prices.'),
+    nullable('amount_nano', 'bigint', 'What it cost: the sum of its charges.', 'nano-units of the currency'),
+    column('prompt_commitment', 'hex', 'Salted SHA-256 of the prompt’s tokens.'),
+    column('output_commitment', 'hex', 'Salted SHA-256 of the delivered tokens.'),
+  ],
+  parts: [
+    {
+      from: 'usage_record u',
+      id: 'u.id',
+      line: '0::integer',
+      time: 'u.ended_at',
+      tenant: 'u.tenant_id',
+      cells: {
+        request_id: 'u.id',
+        tenant_id: 'u.tenant_id',
+        key_id: 'u.key_id',
+        backbone_digest: 'u.backbone_digest',
+        priority_class: 'u.priority_class',
+        adapters: `SELECT coalesce(jsonb_agg(jsonb_build_object(
+          'adapter_id', s.adapter_id, 'version_id', s.adapter_version_id, 'weight', s.weight,
+          'share_numerator', s.share_numerator::text, 'share_denominator', s.share_denominator::text)
+          ORDER BY s.adapter_version_id), '[]') FROM usage_share s WHERE s.request_id = u.id`,
+        prompt_tokens: 'u.prompt_tokens',
+        cached_prompt_tokens: 'u.cached_prompt_tokens',
+        completion_tokens: 'u.completion_tokens',
+        queue_us: 'u.queue_us',
+        prefill_us: 'u.prefill_us',
+        decode_us: 'u.decode_us',
+        compute_us: 'u.compute_us',
+        bytes_loaded: 'u.bytes_loaded',
+        finish_reason: 'u.finish_reason',
+        error_code: 'u.error_code',
+        admitted_at: 'u.admitted_at',
+        first_token_at: 'u.first_token_at',
+        ended_at: 'u.ended_at',
+        settled_by: 'u.settled_by',
+        currency: 'u.currency',
+        amount_nano: 'u.amount_nano',
+        prompt_commitment: 'u.prompt_commitment',
+        output_commitment: 'u.output_commitment',
+      },
+    },
+  ],
+});
