@@ -34,7 +34,7 @@ export interface EarningPage {
 const EARNINGS_DAYS_MAX = 366;
 const DAY_MS = 86_400_000;
 /** How far the time inside of an id may be from the time of its row: ids come from processes, and their clocks differ. */
-const SLACK = "interval '1 day'";
+const SLACK = "interval '1 hour'";
 
 /** A tenant's money as its keys may read it. Everything is read as the tenant, so that its rows are all there is. */
 export class AccountService {
