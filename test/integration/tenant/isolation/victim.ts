@@ -108,7 +108,7 @@ export async function openScene(): Promise<Scene> {
   const started = await running.next();
   if (started.done === true || started.value.kind !== 'started')
     throw new Error('The request did not start.');
-  const bills = await billVictim(stack, { tenantId: tenant, adapterId: version.adapterId });
+  const bills = await billVictim(stack, tenant);
   await sealLedger(stack);
 
   const ids: Ids = {
