@@ -63,4 +63,4 @@ GRANT EXECUTE ON FUNCTION patchbay.export_horizon(interval) TO patchbay_system;
 -- tell which blocks can hold some of a range, and cost an insert next to nothing.
 CREATE INDEX usage_charge_ended_at_idx ON usage_charge USING brin (ended_at);
 CREATE INDEX ledger_transfer_created_at_idx ON ledger_transfer USING brin (created_at);
-CREATE INDEX ledger_posting_created_at_idx ON ledger_posting USING brin (created_at);
+-- That of postings is 0010's.

@@ -1,40 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import { SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
 import { createInvoicing } from '../../../../src/invoicing/invoicing.ts';
-import { systemClock } from '../../../../src/kernel/clock.ts';
 import { newId } from '../../../../src/kernel/ids.ts';
-import { PricingService } from '../../../../src/pricing/service.ts';
 import { CONTEXT } from '../../../unit/adapter/sample.ts';
 import type { Stack } from '../../graphql/stack.ts';
 
 /** Something in every table of bills: terms, a final invoice with a charge that is open, and a credit note. */
 export async function billVictim(
   { registry }: Pick<Stack, 'registry'>,
-  victim: { readonly tenantId: string; readonly adapterId: string },
+  tenantId: string,
 ): Promise<{ readonly invoice: string; readonly creditNote: string }> {
   const { database } = registry.db;
-  const { tenantId, adapterId } = victim;
-  // A price that nobody else sees decides the currency.
-  await new PricingService({ database, clock: systemClock }).setPrice(SYSTEM_ACTOR, {
-    idempotencyKey: randomUUID(),
-    subject: { kind: 'ADAPTER', adapterId },
-    terms: {
-      currency: 'USD',
-      inputPerMillion: 0n,
-      cachedInputPerMillion: 0n,
-      outputPerMillion: 0n,
-      rankPerMillion: 0n,
-      classPpm: { INTERACTIVE: 1_000_000n, STANDARD: 1_000_000n, BATCH: 1_000_000n },
-      platformFeePpm: 0n,
-    },
-    effectiveFrom: null,
-  });
   await registry.db.admin(`UPDATE tenant SET created_at = '2025-01-01T00:00:00Z' WHERE id = $1`, [tenantId]);
   // Terms are never backdated, so all of this happens by a clock of its own.
   let nowMs = Date.UTC(2025, 0, 1);
   const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs };
   const { terms, periods, invoices } = createInvoicing({ database, clock });
-  const minimum = { currency: 'USD', freeNano: 0n, minimumNano: 100n, tiers: [] };
+  // More than anybody has.
+  const minimum = { currency: 'USD', freeNano: 0n, minimumNano: 10n ** 18n, tiers: [] };
   const setTerms = (wanted: typeof minimum | null) =>
     terms.set(SYSTEM_ACTOR, {
       idempotencyKey: randomUUID(),

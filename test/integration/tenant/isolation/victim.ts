@@ -144,7 +144,7 @@ export async function openScene(): Promise<Scene> {
     limit: 1_000n,
     alertsPpm: null,
   });
-  const bills = await billVictim(stack, { tenantId: tenant, adapterId: version.adapterId });
+  const bills = await billVictim(stack, tenant);
   await sealLedger(stack);
 
   const payout = await payVictim(stack, tenant, principal);
