@@ -46,6 +46,13 @@ const run: RunExport = ({ source, format, reach, from, until }, path, how) =>
     { path, format, signal: how.signal, onProgress: how.onProgress },
   );
 
+/** Comes to no end of its own. It may be told to stop before it has begun. */
+const untilAborted: RunExport = (_spec, _path, { signal }) =>
+  new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason));
+  });
+
 const errors: unknown[] = [];
 function startQueue(options: Partial<ExportQueueOptions> = {}, how: RunExport = run): ExportQueue {
   const queue = new ExportQueue(
@@ -143,11 +150,7 @@ test('a process that is killed in the middle costs nothing but time: another com
 
 test('a server that stops gives its export back, and no attempt is lost', async () => {
   await clear();
-  const stuck: RunExport = (_spec, _path, { signal }) =>
-    new Promise((_, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason));
-    });
-  const first = startQueue({}, stuck);
+  const first = startQueue({}, untilAborted);
   const { id } = await service.create(actorOf(tenantId), input());
   await waitFor(async () => (await reload(id)).state === 'RUNNING');
   await first.close();
@@ -199,12 +202,9 @@ describe('an export that is not wanted any more', () => {
   test('is ended while it is written', async () => {
     await clear();
     let aborted = false;
-    const stuck: RunExport = (_spec, _path, { signal }) =>
-      new Promise((_, reject) => {
-        signal.addEventListener('abort', () => {
-          aborted = true;
-          reject(signal.reason);
-        });
+    const stuck: RunExport = (spec, path, how) =>
+      untilAborted(spec, path, how).finally(() => {
+        aborted = true;
       });
     const queue = startQueue({ leaseMs: 150 }, stuck);
     const { id } = await service.create(actorOf(tenantId), input());
