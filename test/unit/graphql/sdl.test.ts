@@ -72,6 +72,8 @@ describe('the schema', () => {
       'SetPriceInput',
       'SetRoyaltyInput',
       'ProposeSplitInput',
+      'SetPayoutDestinationInput',
+      'CreatePayoutBatchInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);
@@ -86,6 +88,9 @@ describe('the schema', () => {
       'SetMemberRoleInput',
       'RemoveMemberInput',
       'SetTenantQuotasInput',
+      'PayoutBatchInput',
+      'ImportPayoutResultsInput',
+      'ResolveUnknownPayoutInput',
     ];
     const inputs = fieldsOf(schema.getMutationType() ?? expect.fail()).map(
       (field) => getNamedType(field.args[0]?.type ?? field.type).name,
