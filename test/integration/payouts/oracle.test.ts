@@ -114,10 +114,7 @@ const operation = fc.oneof(
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
 /** How often something happened. */
-type Seen = Record<
-  'PAID' | 'FAILED' | 'UNKNOWN' | 'crash' | 'resume' | 'resolve' | 'again',
-  number
->;
+type Seen = Record<'PAID' | 'FAILED' | 'UNKNOWN' | 'crash' | 'resume' | 'resolve' | 'again', number>;
 
 /** One run: some beneficiaries of a currency of its own, in the database and in the oracle. */
 class Comparison {
