@@ -48,7 +48,18 @@ afterAll(() => kit.dispose());
 const who = fc.nat(BENEFICIARIES - 1);
 const pick = fc.nat(20);
 const outcome = fc.constantFrom('PAID' as const, 'FAILED' as const, 'UNKNOWN' as const);
+const crashes = fc.constantFrom(null, null, 'before' as const, 'after' as const);
 const operation = fc.oneof(
+  // What rarely comes about by chance: somebody earns enough, and a batch of it is handed over.
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('pay' as const),
+      who,
+      parts: fc.integer({ min: 20, max: 99 }),
+      crash: crashes,
+    }),
+  },
   {
     weight: 4,
     arbitrary: fc.record({
@@ -77,11 +88,11 @@ const operation = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant('submit' as const),
       pick,
-      crash: fc.constantFrom(null, null, 'before' as const, 'after' as const),
+      crash: crashes,
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('cancel' as const), pick }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('resume' as const) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('resume' as const) }) },
   {
     weight: 4,
     arbitrary: fc.record({
@@ -89,7 +100,7 @@ const operation = fc.oneof(
       outcomes: fc.array(outcome, { minLength: 1, maxLength: 4 }),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('again' as const) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('again' as const) }) },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -103,10 +114,7 @@ const operation = fc.oneof(
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
 /** How often something happened. */
-type Seen = Record<
-  'PAID' | 'FAILED' | 'UNKNOWN' | 'crash' | 'resume' | 'resolve' | 'cancel' | 'again',
-  number
->;
+type Seen = Record<'PAID' | 'FAILED' | 'UNKNOWN' | 'crash' | 'resume' | 'resolve' | 'again', number>;
 
 /** One run: some beneficiaries of a currency of its own, in the database and in the oracle. */
 class Comparison {
@@ -130,7 +138,13 @@ class Comparison {
 
   async perform(op: Operation): Promise<void> {
     const { clock } = kit;
-    if (op.kind === 'earn') {
+    if (op.kind === 'pay') {
+      await this.perform({ kind: 'earn', who: op.who, parts: op.parts, rest: 7 });
+      clock.advance(HOLDBACK_MS + 1);
+      await this.draft();
+      await this.approve(1);
+      await this.submit(1, op.crash);
+    } else if (op.kind === 'earn') {
       const amount = (BigInt(op.parts) * UNIT) / 4n + BigInt(op.rest);
       await kit.earn(this.person(op.who), this.currency, amount);
       this.oracle.post(op.who, clock.nowMs(), amount);
@@ -275,9 +289,7 @@ class Comparison {
     const may = ['DRAFT', 'APPROVED'].includes(expected.state);
     const code = await codeOf(kit.payouts.batches.cancel(kit.drafter, id));
     expect(code).toBe(may || expected.state === 'CANCELLED' ? null : 'PAYOUT_STATE');
-    if (!may) return;
-    this.oracle.cancel(expected);
-    this.seen.cancel += 1;
+    if (may) this.oracle.cancel(expected);
   }
 
   private async resume(): Promise<void> {
@@ -358,11 +370,11 @@ class Comparison {
 test(`random interleavings do what the oracle says, and pay nobody twice or more than earned (seed ${SEED})`, async () => {
   const seen: Seen = {
     ...{ PAID: 0, FAILED: 0, UNKNOWN: 0 },
-    ...{ crash: 0, resume: 0, resolve: 0, cancel: 0, again: 0 },
+    ...{ crash: 0, resume: 0, resolve: 0, again: 0 },
   };
   await fc.assert(
     fc.asyncProperty(
-      fc.array(operation, { minLength: 30, maxLength: 60, size: 'max' }),
+      fc.array(operation, { minLength: 20, maxLength: 40, size: 'max' }),
       async (operations) => {
         const run = new Comparison(seen);
         crash = null;

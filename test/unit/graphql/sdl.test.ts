@@ -84,6 +84,8 @@ describe('the schema', () => {
       'VoidInvoiceInput',
       'CreateCreditNoteInput',
       'CreateExportInput',
+      'SetPayoutDestinationInput',
+      'CreatePayoutBatchInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);
@@ -99,6 +101,9 @@ describe('the schema', () => {
       'RemoveMemberInput',
       'SetTenantQuotasInput',
       'DeleteExportInput',
+      'PayoutBatchInput',
+      'ImportPayoutResultsInput',
+      'ResolveUnknownPayoutInput',
     ];
     const inputs = fieldsOf(schema.getMutationType() ?? expect.fail()).map(
       (field) => getNamedType(field.args[0]?.type ?? field.type).name,
