@@ -123,7 +123,14 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
   const exportFolder = mkdtempSync(join(tmpdir(), 'patchbay-stack-'));
   let exportUrl = '';
   const exportQueue = new ExportQueue(
-    { ...DEFAULT_EXPORT_QUEUE, instanceId: newId(clock), folder: exportFolder, keepMs: 3_600_000 },
+    // It is woken when there is something, and never gets among the statements that tests count.
+    {
+      ...DEFAULT_EXPORT_QUEUE,
+      pollMs: 600_000,
+      instanceId: newId(clock),
+      folder: exportFolder,
+      keepMs: 3_600_000,
+    },
     {
       database,
       clock,
