@@ -45,6 +45,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addEngine(program, io, run);
   addLedger(program, io, run);
   addInvoices(program, io, run);
+  addReconcile(program, io, run);
   addExport(program, io, run);
   return program;
 }
@@ -259,6 +260,18 @@ function addInvoices(program: Command, io: CliIo, run: Run): void {
     .addOption(json())
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/invoices.ts')).invoicesVerify(io, flags)),
+    );
+}
+
+function addReconcile(program: Command, io: CliIo, run: Run): void {
+  program
+    .command('reconcile')
+    .description('compare usage, charges and the ledger request by request; exits with 1 when they differ')
+    .requiredOption('--from <day>', 'first day (UTC), such as 2026-01-01')
+    .requiredOption('--to <day>', 'day after the last one')
+    .addOption(json())
+    .action((flags) =>
+      run(flags.json, async () => (await import('./commands/reconcile.ts')).reconcileCommand(io, flags)),
     );
 }
 

@@ -5,6 +5,7 @@ import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { PRICE_LEAD_MS } from '../../../src/pricing/resolver.ts';
 import { findRollupDifferences } from '../../../src/usage/consistency.ts';
+import { cli } from '../../unit/cli/fake-io.ts';
 import { plays } from '../inference/fake-engine.ts';
 import {
   collect,
@@ -347,6 +348,11 @@ describe('a budget', () => {
 
 describe('reconciliation', () => {
   const period = { from: new Date(0), to: new Date(4e12) };
+  /** `patchbay reconcile` on this database. */
+  const run = (...flags: string[]) =>
+    cli(['reconcile', ...flags], {
+      environment: { DATABASE_URL: kit.db.adminUrl, PATCHBAY_SECRET: kit.db.secret },
+    });
 
   it('finds nothing wrong with all of the above', async () => {
     const rows = await kit.db.admin<{ n: string }>(
@@ -356,6 +362,13 @@ describe('reconciliation', () => {
     expect(await reconcile(kit.db.database, period)).toEqual([]);
     const [from, to] = [new Date('2020-01-01T00:00:00Z'), new Date('2040-01-01T00:00:00Z')];
     expect(await findRollupDifferences(kit.db.database, { from, to })).toEqual([]);
+    const { code, out } = await run('--from', '2020-01-01', '--to', '2040-01-01');
+    expect([code, out]).toEqual([0, 'Usage records, charges and the ledger agree.\n']);
+  });
+
+  it('is refused for a period that is none', async () => {
+    expect((await run('--from', '2026-02-30', '--to', '2026-03-01')).code).toBe(2);
+    expect((await run('--from', '2026-03-01', '--to', '2026-03-01')).code).toBe(2);
   });
 
   it('shows each thing that does not agree', async () => {
@@ -377,6 +390,9 @@ describe('reconciliation', () => {
       ['RECORD_CAPTURE', amount],
       ...[charge, tokens].toSorted().map((id) => ['RECORD_CHARGES', id]),
     ]);
+    const { code, out } = await run('--from', '2020-01-01', '--to', '2040-01-01');
+    expect(code).toBe(1);
+    expect(out).toMatch(new RegExp(`^CAPTURE_RECORD +${missing} +- +`, 'm'));
   });
 });
 
