@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { exportPath } from '../../../src/exports/files.ts';
 import { ExportQueue, type ExportQueueOptions, type RunExport } from '../../../src/exports/queue.ts';
@@ -122,8 +123,8 @@ test('a process that is killed in the middle costs nothing but time: another com
   await clear();
   const expected = await kit.write('usage', 'parquet', of(tenantId));
   const { id } = await service.create(actorOf(tenantId), input({ format: 'parquet' }));
-  const script = new URL('../../kit/run-ts.mjs', import.meta.url).pathname;
-  const writer = new URL('./writer-process.ts', import.meta.url).pathname;
+  const script = fileURLToPath(new URL('../../kit/run-ts.mjs', import.meta.url));
+  const writer = fileURLToPath(new URL('./writer-process.ts', import.meta.url));
   const child = spawn(process.execPath, [script, writer, kit.db.appUrl, kit.db.systemUrl, kit.folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
