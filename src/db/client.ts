@@ -139,7 +139,10 @@ export class Database {
 
   constructor(options: DatabaseOptions, dependencies: DatabaseDependencies = {}) {
     const settings = { ...DEFAULTS, ...options };
-    const onError = dependencies.onConnectionError ?? (() => {});
+    const onError = (error: Error): void => {
+      // Connections that are being closed may learn from a server that stops that it does; that is no news.
+      if (this.closing === undefined) dependencies.onConnectionError?.(error);
+    };
     const config = (name: string, connectionString: string, max: number): pg.PoolConfig => ({
       connectionString,
       max,
