@@ -45,6 +45,17 @@ function open(over: Partial<typeof EVENT_FEED_DEFAULTS> = {}) {
   return { feed, counts, fails, errors };
 }
 
+/** Waits until no transaction on the server can come before what the tenant has; others' tests run there as well. */
+async function decided(tenantId: Uuid): Promise<void> {
+  await waitFor(async () => {
+    const [row] = await db.admin<{ decided: boolean }>(
+      'SELECT bool_and(transaction < patchbay.outbox_horizon()) AS decided FROM outbox_event WHERE tenant_id = $1',
+      [tenantId],
+    );
+    return row?.decided === true;
+  });
+}
+
 /** Follows the tenant from now on. */
 async function follow(feed: EventFeed, tenantId: Uuid) {
   return feed.watch(tenantId, ALL, await startingPlace(db.database, tenantId, null));
@@ -65,6 +76,7 @@ describe('a feed', () => {
     const { feed } = open();
     const [one, two] = [tenant(), tenant()];
     await emit(one, 0);
+    await decided(one);
     const first = await follow(feed, one);
     const again = await follow(feed, one);
     const second = await follow(feed, two);

@@ -115,14 +115,17 @@ describe('three processes on one database', () => {
     const tenantId = await limited({ concurrent_streams: 30 });
     const order = { tenantIds: [tenantId], attempts: 11, promptTokens: 1, maxTokens: 1 };
     expect((await everywhere(processes, { ...order, attempts: 25 })).admitted).toBe(30);
-    const [lost, ...others] = processes;
-    if (lost === undefined) throw new Error('There are processes.');
-    const [held] = await db.admin<{ count: string }>(
-      'SELECT count(*) FROM inference_request WHERE tenant_id = $1 AND instance_id = $2',
-      [tenantId, lost.instanceId],
+    // On a busy machine one of them may have come too late for any.
+    const [held] = await db.admin<{ count: string; instance_id: string }>(
+      `SELECT instance_id, count(*) FROM inference_request WHERE tenant_id = $1
+       GROUP BY instance_id ORDER BY count(*) DESC LIMIT 1`,
+      [tenantId],
     );
     const freed = Number(held?.count);
     expect(freed).toBeGreaterThan(0);
+    const lost = processes.find(({ instanceId }) => instanceId === held?.instance_id);
+    if (lost === undefined) throw new Error('There are processes.');
+    const others = processes.filter((one) => one !== lost);
     lost.child.kill('SIGKILL');
     await lost.exited;
     processes = others;
