@@ -2,8 +2,8 @@ import { type Config, resolveSecret } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 
-/** undefined_table, and undefined_object: a role. */
-const NOT_MIGRATED = new Set(['42P01', '42704']);
+/** undefined_table, undefined_function, invalid_schema_name, and undefined_object: a role. */
+const NOT_MIGRATED = new Set(['42P01', '42883', '3F000', '42704']);
 
 /**
  * Runs work on the installation's database, beside a running server or without one. A database that has not got the
@@ -22,7 +22,7 @@ export async function withOfflineDatabase<T>(
   const { adminUrl, release } = await reachDatabase(data);
   try {
     const urls = await ensureRoles({ adminUrl, secret });
-    const database = new Database({ ...urls, applicationName: 'patchbay-verify' });
+    const database = new Database({ ...urls, applicationName: 'patchbay-cli' });
     try {
       return await work(database);
     } finally {

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { type Config, resolveSecret } from '../../config/index.ts';
 import type { Database } from '../../db/client.ts';
 import type { FormatName } from '../../exports/format.ts';
 import type { Reach } from '../../exports/source.ts';
@@ -12,6 +11,7 @@ import { isUuid, type Uuid } from '../../kernel/ids.ts';
 import { formatBytes, type ProgressStep } from '../../observability/progress.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type CliIo, interruptible, progressFor, UsageError } from '../io.ts';
+import { withOfflineDatabase } from '../offline-database.ts';
 
 /** What the command line says. */
 export interface ExportFlags {
@@ -46,7 +46,7 @@ export async function exportCommand(io: CliIo, flags: ExportFlags): Promise<numb
   return interruptible(io, async (signal) => {
     const step = progress.start(`Exporting ${flags.source}`);
     try {
-      const report = await onDatabase(config.data, (database) =>
+      const report = await withOfflineDatabase(config.data, 'exports', (database) =>
         run(database, flags, range, file, { signal, step }),
       );
       step.done(`${report.rows} rows, ${formatBytes(Number(report.bytes))}`);
@@ -104,35 +104,6 @@ async function run(
   }
   return { ...written, ...range, file, tenantId };
 }
-
-async function onDatabase<T>(data: Config['data'], work: (database: Database) => Promise<T>): Promise<T> {
-  const { reachDatabase } = await import('../../db/reach.ts');
-  const { Database: Connected } = await import('../../db/client.ts');
-  const { ensureRoles } = await import('../../db/roles.ts');
-  const { sqlState } = await import('../../db/errors.ts');
-  const secret = await resolveSecret(data);
-  const { adminUrl, release } = await reachDatabase(data);
-  try {
-    const urls = await ensureRoles({ adminUrl, secret });
-    const database = new Connected({ ...urls, applicationName: 'patchbay-export' });
-    try {
-      return await work(database);
-    } finally {
-      await database.close();
-    }
-  } catch (error) {
-    if (!NOT_MIGRATED.has(sqlState(error) ?? '')) throw error;
-    throw new PatchbayError('DATABASE_MIGRATION', 'The database has nothing to export yet.', {
-      fix: 'Start the server once: it brings the database up to date.',
-      cause: error,
-    });
-  } finally {
-    await release();
-  }
-}
-
-/** undefined_table, undefined_function, invalid_schema_name, and undefined_object: a role. */
-const NOT_MIGRATED = new Set(['42P01', '42883', '3F000', '42704']);
 
 async function findTenant(database: Database, text: string): Promise<Uuid> {
   const where = isUuid(text) ? { id: text } : { slug: text };
