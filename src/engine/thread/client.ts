@@ -32,9 +32,16 @@ export async function createThreadEngine(
   const thread: EngineThread = {
     port: worker,
     onDeath: (listener) => {
-      worker.once('error', listener);
+      // An error overtakes the messages that the thread had posted before it; they are read by the time of the exit.
+      // Answers and tokens that were sent therefore count, however the thread ends.
+      let thrown: unknown;
+      worker.once('error', (error) => {
+        thrown = error;
+      });
       worker.once('messageerror', listener);
-      worker.once('exit', (code) => listener(new Error(`the engine's thread exited with code ${code}`)));
+      worker.once('exit', (code) =>
+        listener(thrown ?? new Error(`the engine's thread exited with code ${code}`)),
+      );
     },
     terminate: async () => {
       await worker.terminate();
