@@ -120,11 +120,14 @@ export async function startServices(
   const warn = (what: string) => (err: unknown) => logger.warn({ err }, what);
   const registry = { database, clock };
   await registerBackbone(registry, backbone.manifest);
-  if (
-    config.pricing.defaultPrice === 'zero' &&
-    (await ensureDefaultPrice(registry, backbone.manifest.digest))
-  ) {
-    logger.info({ backbone: backbone.manifest.digest }, 'The backbone had no price and has got one of zero');
+  const { digest: backboneDigest } = backbone.manifest;
+  if (config.pricing.defaultPrice === 'zero') {
+    const { currency } = config.pricing;
+    const price = await ensureDefaultPrice(registry, { backboneDigest, currency });
+    if (price === 'ZERO')
+      logger.info({ backbone: backboneDigest }, 'The backbone had no price and has got one of zero');
+    if (price === 'MISSING')
+      logger.warn({ backbone: backboneDigest }, 'The backbone has no price: its requests are refused');
   }
 
   const authenticator = new Authenticator(

@@ -1,3 +1,5 @@
+import { z } from 'zod';
+import { CURRENCY, DEFAULT_CURRENCY } from '../kernel/money.ts';
 import type { Read } from './read.ts';
 import {
   byteSize,
@@ -8,6 +10,7 @@ import {
   list,
   optionalByteSize,
   optionalInteger,
+  text,
 } from './setting.ts';
 
 const EXECUTION_PROVIDERS = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'] as const;
@@ -254,10 +257,24 @@ export function serviceTable(read: Read) {
         choice(
           {
             env: 'PATCHBAY_DEFAULT_PRICE',
-            doc: 'What a backbone that never had a price gets at the start: `zero`, an explicit version with all prices zero; or `none`, and requests are refused with PRICE_MISSING until an operator sets a price.',
+            doc: 'What a backbone that never had a price gets at the start: `zero`, an explicit version with all prices zero, as long as nothing else costs anything; or `none`. Without a price, requests are refused with PRICE_MISSING until an operator sets one.',
           },
           ['zero', 'none'],
           'zero',
+        ),
+      ),
+      currency: read(
+        'Pricing',
+        text(
+          {
+            env: 'PATCHBAY_CURRENCY',
+            doc: 'The currency of the price of zero that a new installation begins with. The first price decides the currency of an installation for good; afterwards this says nothing.',
+          },
+          {
+            default: DEFAULT_CURRENCY,
+            expected: '3 to 8 capital letters, such as USD',
+            schema: z.string().regex(CURRENCY),
+          },
         ),
       ),
     },

@@ -13,6 +13,12 @@ export interface Fraction {
 /** One, as a fraction. */
 export const ONE: Fraction = { numerator: 1n, denominator: 1n };
 
+/** The currency of an installation whose operator has not chosen one. */
+export const DEFAULT_CURRENCY = 'USD';
+
+/** The form of a currency's code. */
+export const CURRENCY = /^[A-Z]{3,8}$/;
+
 /** Parts per million: the unit of rates. */
 export const MILLION = 1_000_000n;
 

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { Json } from '../db/idempotency.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import { DEFAULT_CURRENCY, type PriceTerms, type RoyaltyTerms } from './terms.ts';
+import { DEFAULT_CURRENCY } from '../kernel/money.ts';
+import type { PriceTerms, RoyaltyTerms } from './terms.ts';
 import type { EffectiveVersion } from './versions.ts';
 
 /** A version of a backbone's or an adapter's prices. */

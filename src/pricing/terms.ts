@@ -1,10 +1,7 @@
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import { type Fraction, MILLION } from '../kernel/money.ts';
+import { CURRENCY, type Fraction, MILLION } from '../kernel/money.ts';
 import { PRIORITY_CLASSES, type PriorityClass } from '../kernel/priority.ts';
-
-/** The currency of an installation whose operator has not chosen one by setting the first price. */
-export const DEFAULT_CURRENCY = 'USD';
 
 /** What an operator asks: nano-units of the currency for a million tokens, and rates in parts per million. */
 export interface PriceTerms {
@@ -82,8 +79,6 @@ export const PRICE_LIMITS = {
   beneficiariesMax: 64,
   partsMax: 10n ** 15n,
 } as const;
-
-const CURRENCY = /^[A-Z]{3,8}$/;
 
 /** Throws BAD_INPUT, naming the field, unless the terms are within the bounds. */
 export function requirePriceTerms(terms: PriceTerms, field: string): void {

@@ -3,9 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toGlobalId } from '../../../src/graphql/ids.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId } from '../../../src/kernel/ids.ts';
-import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import type { TestKey } from '../../kit/tenancy.ts';
-import { CONTEXT } from '../../unit/adapter/sample.ts';
 import { sampleFiles } from '../adapter/kit.ts';
 import { chargeStatement } from '../billing/charge.ts';
 import { openStack, type Stack } from './stack.ts';
@@ -36,10 +34,6 @@ let operator: TestKey;
 beforeAll(async () => {
   stack = await openStack();
   operator = await stack.tenancy.createOperatorKey();
-  await ensureDefaultPrice(
-    { database: stack.registry.db.database, clock: systemClock },
-    CONTEXT.backboneDigest,
-  );
 });
 afterAll(() => stack.close());
 

@@ -25,6 +25,7 @@ import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/ser
 import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId } from '../../../src/kernel/ids.ts';
+import { DEFAULT_CURRENCY } from '../../../src/kernel/money.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
@@ -75,7 +76,10 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
   const prices = new PriceResolver({ database, clock });
   const ledger = new LedgerService(LEDGER_DEFAULTS, { database, clock });
   const pricer = new Pricer({ resolver: prices, accounts: new AccountBook(ledger), clock });
-  if (priced) await ensureDefaultPrice({ database, clock }, CONTEXT.backboneDigest);
+  if (priced) {
+    const { backboneDigest } = CONTEXT;
+    await ensureDefaultPrice({ database, clock }, { backboneDigest, currency: DEFAULT_CURRENCY });
+  }
   const metering = new Metering(
     // So long that no sweep of its own gets among the statements that tests count.
     { ...METERING_DEFAULTS, leaseMs: 600_000 },

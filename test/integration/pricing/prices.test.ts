@@ -348,12 +348,33 @@ describe('the resolver', () => {
   });
 });
 
-test('a fresh backbone gets one explicit price of zero, however many processes start', async () => {
-  const deps = { database: kit.db.database, clock: kit.clock };
-  const made = await Promise.all([1, 2, 3, 4].map(() => ensureDefaultPrice(deps, backbone)));
-  expect(made.filter(Boolean)).toHaveLength(1);
-  expect((await kit.pricing.prices(actorOf(tenant), ofBackbone(backbone), page)).items).toMatchObject([
-    { terms: ZERO_PRICE, effectiveUntil: null },
-  ]);
-  expect(await ensureDefaultPrice(deps, backbone)).toBe(false);
+describe('the price of a backbone that never had one', () => {
+  let fresh: PricingKit;
+  beforeAll(async () => {
+    fresh = await openPricing();
+  });
+  afterAll(() => fresh.db.dispose());
+  const ensure = (backboneDigest: string) =>
+    ensureDefaultPrice(
+      { database: fresh.db.database, clock: fresh.clock },
+      { backboneDigest, currency: 'EUR' },
+    );
+
+  test('is one explicit zero in the chosen currency, however many processes start', async () => {
+    const digest = await fresh.backbone();
+    const made = await Promise.all([1, 2, 3, 4].map(() => ensure(digest)));
+    expect(made.sort()).toEqual(['PRICED', 'PRICED', 'PRICED', 'ZERO']);
+    const actor = actorOf(await fresh.tenant());
+    expect((await fresh.pricing.prices(actor, ofBackbone(digest), page)).items).toMatchObject([
+      { terms: { ...ZERO_PRICE, currency: 'EUR' }, effectiveUntil: null },
+    ]);
+    expect(await ensure(await fresh.backbone())).toBe('ZERO');
+  });
+
+  test('is missing once anything costs something, and its requests are refused', async () => {
+    await fresh.setPrice(ofBackbone(await fresh.backbone()), { currency: 'EUR', rankPerMillion: 1n });
+    const digest = await fresh.backbone();
+    expect(await ensure(digest)).toBe('MISSING');
+    await expect(fresh.pin(await fresh.tenant(), digest)).rejects.toMatchObject({ code: 'PRICE_MISSING' });
+  });
 });
