@@ -5,7 +5,7 @@ export async function waitFor(
   condition: () => boolean | Promise<boolean>,
   options: { readonly timeoutMs?: number; readonly what?: string } = {},
 ): Promise<void> {
-  const deadline = performance.now() + (options.timeoutMs ?? 10_000);
+  const deadline = performance.now() + (options.timeoutMs ?? 30_000);
   while (!(await condition())) {
     if (performance.now() > deadline)
       throw new Error(`Waited in vain for ${options.what ?? 'the condition'}.`);

@@ -238,7 +238,8 @@ describe('watchVersion', () => {
     const began = performance.now();
     await states.return?.();
     expect((await pending).done).toBe(true);
-    expect(performance.now() - began).toBeLessThan(1_000);
+    // Before a watcher that is left alone would look again by itself.
+    expect(performance.now() - began).toBeLessThan(4_500);
   });
 
   it("does not show another tenant's version", async () => {

