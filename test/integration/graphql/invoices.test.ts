@@ -1,6 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
+import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { toGlobalId } from '../../../src/graphql/ids.ts';
+import { systemClock } from '../../../src/kernel/clock.ts';
+import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import { writeSettled } from '../../kit/settled.ts';
 import type { TestKey } from '../../kit/tenancy.ts';
 import { CONTEXT } from '../../unit/adapter/sample.ts';
 import { openStack, type Stack } from './stack.ts';
@@ -70,17 +75,23 @@ beforeAll(async () => {
     },
   );
   price = String(at(set.data, 'setPrice', 'price', 'uuid'));
-  for (const [endedAt, priority, nano] of [
-    ['2025-02-10T00:00:00Z', 'STANDARD', '9007199254740993'],
-    ['2025-02-28T23:59:59.999Z', 'BATCH', '7'],
+  const deps = { database: stack.registry.db.database, clock: systemClock };
+  const ledger = new LedgerService(LEDGER_DEFAULTS, deps);
+  const [accountId, platform] = [
+    await ledger.openAccount(id, 'CUSTOMER', 'USD'),
+    await ledger.openAccount(PLATFORM_TENANT_ID, 'PLATFORM_BASE', 'USD'),
+  ];
+  for (const { endedAt, priority, inputNano } of [
+    { endedAt: '2025-02-10T00:00:00Z', priority: 'STANDARD', inputNano: 9_007_199_254_740_993n },
+    { endedAt: '2025-02-28T23:59:59.999Z', priority: 'BATCH', inputNano: 7n },
   ]) {
-    await stack.registry.db.admin(
-      `INSERT INTO usage_charge (request_id, part, tenant_id, key_id, backbone_digest, priority_class, share_numerator,
-         share_denominator, price_version, currency, input_tokens, cached_tokens, output_tokens, input_nano, cached_nano,
-         output_nano, rank_nano, royalty_nano, fee_nano, total_nano, ended_at)
-       VALUES (gen_random_uuid(), 0, $1, $1, decode($2, 'hex'), $3, 1, 1, $4, 'USD', 3, 2, 1, $5, 0, 0, 0, 0, 0, $5, $6)`,
-      [id, CONTEXT.backboneDigest, priority, price, nano, endedAt],
-    );
+    await stack.funds.move(SYSTEM_ACTOR, {
+      ...{ idempotencyKey: randomUUID(), tenantId: id, kind: 'TOP_UP', amount: inputNano, reason: 'Paid in' },
+    });
+    await writeSettled(deps, {
+      ...{ tenantId: id, accountId, platform, backbone: CONTEXT.backboneDigest, priceVersion: price },
+      ...{ endedAt, priority, inputNano, inputTokens: 3, cachedTokens: 2, outputTokens: 1 },
+    });
   }
 });
 afterAll(() => stack.close());
