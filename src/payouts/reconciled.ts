@@ -19,15 +19,16 @@ const RULES: readonly ReconciliationRule[] = [
 const OVERLAP_MS = 3_600_000;
 
 /**
- * Throws RECONCILIATION_FAILED when the earnings that a draft pays do not agree with the usage records: what was posted since
- * the batch before it, which was looked at then, up to its own time. Of a batch that is no draft nothing is asked.
+ * Throws RECONCILIATION_FAILED when the earnings that a draft pays do not agree with the usage records, or its own money does
+ * not: everything from the batch before it, with which the rest was looked at, up to its making. Of a batch that is no draft
+ * nothing is asked.
  */
 export async function requireEarningsAgree(
   database: Pick<Database, 'querySystem' | 'withSystemPg'>,
   batchId: Uuid,
 ): Promise<void> {
-  const [row] = await database.querySystem<{ readonly since: Date | null; readonly until: Date }>(
-    `SELECT b.earned_before AS until,
+  const [row] = await database.querySystem<{ readonly since: Date | null; readonly made: Date }>(
+    `SELECT b.created_at AS made,
             (SELECT max(o.earned_before) FROM payout_batch o
              WHERE o.currency = b.currency AND o.approved_at IS NOT NULL AND o.earned_before < b.earned_before) AS since
      FROM payout_batch b WHERE b.id = $1 AND b.state = 'DRAFT'`,
@@ -36,7 +37,7 @@ export async function requireEarningsAgree(
   if (row === undefined) return;
   const scope = {
     from: new Date(Math.max(0, (row.since?.getTime() ?? 0) - OVERLAP_MS)),
-    to: row.until,
+    to: new Date(row.made.getTime() + 1),
     tenantId: null,
   };
   requireReconciled(await reconcile(database, scope, RULES), 'batch');

@@ -5,6 +5,7 @@ import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { toGlobalId } from '../../../src/graphql/ids.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import { RECONCILIATION_RULES } from '../../../src/reconciliation/types.ts';
 import { writeSettled } from '../../kit/settled.ts';
 import type { TestKey } from '../../kit/tenancy.ts';
 import { CONTEXT } from '../../unit/adapter/sample.ts';
@@ -289,4 +290,73 @@ test('tenants change nothing, and read nothing without the scope', async () => {
   ]) {
     expect((await stack.query(weak.header, query)).errors?.[0]?.extensions.code, query).toBe('FORBIDDEN');
   }
+});
+
+const RECONCILE = `query ($tenant: ID, $first: Int, $after: String) {
+  reconciliation(from: "2025-01-01T00:00:00Z", to: "2025-12-01T00:00:00Z", tenant: $tenant) {
+    tenant agrees requests uncounted counts { rule differences }
+    differences(first: $first, after: $after) {
+      edges { cursor node { rule subject subjectId tenant detail expected actual } } pageInfo { hasNextPage hasPreviousPage }
+    }
+  }
+}`;
+
+test('an operator reconciles a period, and a month that differs is not closed', async () => {
+  const { db } = stack.registry;
+  const reconciled = async (variables: object) =>
+    at((await stack.query(operator.header, RECONCILE, variables)).data, 'reconciliation');
+  expect(await reconciled({})).toMatchObject({
+    ...{ tenant: null, agrees: true, requests: 2, uncounted: 0 },
+    counts: RECONCILIATION_RULES.map((rule) => ({ rule, differences: 0 })),
+    differences: { edges: [] },
+  });
+  const { id: tenantId } = await stack.tenancy.createTenant('differs');
+  await db.admin(`UPDATE tenant SET created_at = '2025-01-01T00:00:00Z' WHERE id = $1`, [tenantId]);
+  const ledger = new LedgerService(LEDGER_DEFAULTS, { database: db.database, clock: systemClock });
+  const accountId = await ledger.openAccount(tenantId, 'CUSTOMER', 'USD');
+  const request = {
+    ...{ tenantId, accountId, platform: accountId, backbone: CONTEXT.backboneDigest, priceVersion: price },
+    endedAt: '2025-09-10T00:00:00Z',
+  };
+  const ids: string[] = [];
+  for (let i = 0; i < 3; i += 1) {
+    ids.push(await writeSettled({ database: db.database, clock: systemClock }, request));
+  }
+  await db.admin(`BEGIN; SET LOCAL session_replication_role = replica;
+    UPDATE usage_record SET engine_completion_tokens = 6 WHERE tenant_id = '${tenantId}'; COMMIT`);
+  const tenant = toGlobalId('Tenant', tenantId);
+  const first = await reconciled({ tenant, first: 2 });
+  const node = (subjectId: string | undefined) => ({
+    node: {
+      ...{ rule: 'ENGINE_COMPLETION', subject: 'REQUEST', subjectId, tenant, detail: null },
+      ...{ expected: '6', actual: '5' },
+    },
+  });
+  ids.sort();
+  expect(first).toMatchObject({
+    ...{ tenant, agrees: false, requests: 3 },
+    differences: {
+      edges: [node(ids[0]), node(ids[1])],
+      pageInfo: { hasNextPage: true, hasPreviousPage: false },
+    },
+  });
+  expect(at(first, 'counts', 1)).toEqual({ rule: 'ENGINE_COMPLETION', differences: 3 });
+  const after = at(first, 'differences', 'edges', 1, 'cursor');
+  expect(await reconciled({ tenant, first: 2, after })).toMatchObject({
+    differences: { edges: [node(ids[2])], pageInfo: { hasNextPage: false, hasPreviousPage: true } },
+  });
+  const refused = await run(operator, CLOSE, { tenant, period: '2025-09' });
+  expect(at(refused.data, 'closePeriod')).toMatchObject({
+    invoice: null,
+    userErrors: [
+      { code: 'RECONCILIATION_FAILED', field: 'input.period', meta: { differences: 3, tenant: tenantId } },
+    ],
+  });
+  // A month of the same tenant that agrees is closed.
+  const closed = await run(operator, CLOSE, { tenant, period: '2025-08' });
+  expect(at(closed.data, 'closePeriod', 'userErrors')).toEqual([]);
+  const denied = await stack.query(customer.key.header, RECONCILE, {
+    tenant: toGlobalId('Tenant', customer.tenantId),
+  });
+  expect(denied.errors?.[0]?.extensions.code).toBe('FORBIDDEN');
 });
