@@ -427,6 +427,10 @@ describe('a request without a price', () => {
       { amount_nano: '0', hold_id: null },
     ]);
     expect(await free.db.admin('SELECT FROM ledger_transfer')).toEqual([]);
+    const ever = { from: new Date(0), to: new Date(4e12), tenantId: null };
+    expect(await reconcile(free.db.database, ever)).toMatchObject({
+      ...{ requests: 1, uncounted: 0, differences: [] },
+    });
     await free.close();
   });
 });
