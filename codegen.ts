@@ -62,6 +62,8 @@ const config: CodegenConfig = {
           Payout: '../../payouts/types.ts#Payout as PayoutModel',
           PayoutBatch: '../../payouts/types.ts#PayoutBatch as PayoutBatchModel',
           PayoutImport: '../../payouts/types.ts#PayoutImport as PayoutImportModel',
+          Reconciliation: '../../reconciliation/types.ts#ReconciliationReport',
+          ReconciliationDifference: '../resolvers/reconciliation.ts#PlacedDifference',
           Export: '../../exports/rows.ts#ExportModel',
           Viewer: '../../auth/principal.ts#Principal',
         },

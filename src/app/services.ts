@@ -42,6 +42,7 @@ import { ensureDefaultPrice } from '../pricing/default-price.ts';
 import { PriceResolver } from '../pricing/resolver.ts';
 import { PricingService } from '../pricing/service.ts';
 import { SplitService } from '../pricing/splits.ts';
+import { ReconciliationService } from '../reconciliation/service.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
 import { AuditService } from '../tenant/audit-log.ts';
 import { MemberService } from '../tenant/members.ts';
@@ -105,6 +106,7 @@ export interface Services {
   readonly events: EventService;
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
+  readonly reconciliation: ReconciliationService;
   readonly encoder: PromptEncoder;
   readonly exports: ExportService;
 }
@@ -208,6 +210,7 @@ export async function startServices(
     events: new EventService({ database, feed: events }),
     invoicing,
     payouts: startPayouts(parts, deps, lifecycle),
+    reconciliation: new ReconciliationService({ database }),
     encoder,
     exports: startExports(parts, deps, lifecycle),
   };

@@ -266,9 +266,10 @@ function addInvoices(program: Command, io: CliIo, run: Run): void {
 function addReconcile(program: Command, io: CliIo, run: Run): void {
   program
     .command('reconcile')
-    .description('compare usage, charges and the ledger request by request; exits with 1 when they differ')
+    .description('compare all that was counted, charged and paid, row by row; exits with 1 when it differs')
     .requiredOption('--from <day>', 'first day (UTC), such as 2026-01-01')
     .requiredOption('--to <day>', 'day after the last one')
+    .option('--tenant <tenant>', 'slug or uuid of the tenant; without it, everybody')
     .addOption(json())
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/reconcile.ts')).reconcileCommand(io, flags)),

@@ -18,6 +18,7 @@ import type { PayoutServices } from '../payouts/open.ts';
 import type { PriceResolver } from '../pricing/resolver.ts';
 import type { PricingService } from '../pricing/service.ts';
 import type { SplitService } from '../pricing/splits.ts';
+import type { ReconciliationService } from '../reconciliation/service.ts';
 import type { ApiKeyService } from '../tenant/api-keys.ts';
 import type { AuditService } from '../tenant/audit-log.ts';
 import type { MemberService } from '../tenant/members.ts';
@@ -54,6 +55,7 @@ export interface GraphqlServices {
   readonly events: Pick<EventService, 'list' | 'follow'>;
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
+  readonly reconciliation: Pick<ReconciliationService, 'report'>;
   readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
   readonly health: Health;
 }
@@ -88,6 +90,7 @@ interface GraphqlServicesDependencies {
   readonly events: EventService;
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
+  readonly reconciliation: ReconciliationService;
   readonly exports: ExportService;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
@@ -124,6 +127,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     events: dependencies.events,
     invoicing: dependencies.invoicing,
     payouts: dependencies.payouts,
+    reconciliation: dependencies.reconciliation,
     exports: dependencies.exports,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };

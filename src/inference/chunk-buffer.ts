@@ -29,12 +29,8 @@ export class ChunkBuffer {
   /** Everything that waits, as one chunk. */
   take(): Chunk {
     const chunk = { tokens: this.tokens, text: this.text };
-    this.clear();
-    return chunk;
-  }
-
-  clear(): void {
     this.tokens = [];
     this.text = '';
+    return chunk;
   }
 }

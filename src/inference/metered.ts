@@ -19,6 +19,8 @@ export interface EndFacts {
   readonly admittedPromptTokens: number;
   /** Completion tokens whose delivery was committed, and the commitment to them. */
   readonly completionTokens: number;
+  /** Tokens that came from the engine and were never to be delivered. */
+  readonly droppedTokens: number;
   readonly outputCommitment: Buffer;
   readonly ending: Ending;
   /** The engine's measurements; null when it never reported an end. */
@@ -36,7 +38,8 @@ export interface EndFacts {
 export function meteredUsage(facts: EndFacts): InferenceUsage {
   const { engine, completionTokens } = facts;
   const failedEmpty = facts.ending.reason === 'error' && completionTokens === 0;
-  const processed = completionTokens > 0 || (engine !== null && engine.prefillMs > 0);
+  // By the time as it is recorded, so that whoever reads the record comes to the same.
+  const processed = completionTokens > 0 || microseconds(engine?.prefillMs) > 0;
   const promptTokens = processed && !failedEmpty ? facts.admittedPromptTokens : 0;
   const cachedPromptTokens = Math.min(promptTokens, engine?.cachedPromptTokens ?? 0);
   return { promptTokens, cachedPromptTokens, completionTokens };
@@ -60,6 +63,11 @@ export function settlementOf(facts: EndFacts, price: RequestPrice, captureId: Uu
     finishReason: facts.ending.reason,
     errorCode: facts.ending.error?.code ?? null,
     settledBy: 'engine',
+    engineCount: engine && {
+      promptTokens: engine.promptTokens,
+      completionTokens: engine.completionTokens,
+      droppedTokens: facts.droppedTokens,
+    },
     charge: price.settle(usage),
     capture: hold === null ? null : { id: captureId, hold },
   };

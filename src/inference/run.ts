@@ -92,6 +92,8 @@ export class InferenceRun {
   private offeredAtMs = 0;
   private seq = 0;
   private completionTokens = 0;
+  /** Counted where tokens are let go, so that these and the metered ones are all that ever came. */
+  private droppedTokens = 0;
   private outputCommitment: Buffer;
   private text = '';
   private output: GeneratedToken[] = [];
@@ -117,9 +119,12 @@ export class InferenceRun {
 
   /** Takes what the engine reports; never blocks it. */
   onEngineEvent(event: SequenceEvent): void {
+    const tokens = event.kind === 'tokens' ? event.tokens : [];
     if (this.interruption === null) {
-      this.buffer.append(event.kind === 'tokens' ? event.tokens : [], event.text);
+      this.buffer.append(tokens, event.text);
       if (!this.isWhole && this.buffer.size > this.options.pendingTokensMax) this.interrupt(this.overflow());
+    } else {
+      this.droppedTokens += tokens.length;
     }
     if (event.kind === 'end') {
       this.engineEnd = { ending: engineEnding(event), usage: event.usage };
@@ -132,7 +137,7 @@ export class InferenceRun {
   interrupt(ending: Ending): void {
     if (this.interruption !== null) return;
     this.interruption = ending;
-    if (!this.isWhole) this.buffer.clear();
+    if (!this.isWhole) this.drop(this.buffer.take());
     this.deps.engine.cancel(this.facts.request.id);
     this.events.interrupt();
     this.notify();
@@ -182,6 +187,7 @@ export class InferenceRun {
       try {
         await this.commit(chunk);
       } catch (error) {
+        this.drop(chunk);
         this.interrupt({ reason: 'error', error: toPatchbayError(error).toPublic() });
         return;
       }
@@ -194,6 +200,8 @@ export class InferenceRun {
     if (this.engineEnd === null) await this.deps.pause(this.options.engineEndMs, this.ended.signal);
     const ending = this.interruption ?? this.engineEnd?.ending ?? CANCELLED;
     const last = this.lastChunk(ending);
+    // What is left now is of an answer that failed as a whole.
+    this.drop(this.buffer.take());
     if (last !== NOTHING)
       this.count(last, this.facts.commitment.append(last.tokens.map((token) => token.id)));
     // Whoever fenced this process settles its requests; writing is neither allowed nor needed.
@@ -252,6 +260,10 @@ export class InferenceRun {
     }
   }
 
+  private drop({ tokens }: Chunk): void {
+    this.droppedTokens += tokens.length;
+  }
+
   private offer(event: InferenceEvent): Promise<unknown> {
     this.offeredAtMs = this.deps.clock.monotonicMs();
     const delivery = this.events.offer(event);
@@ -285,6 +297,7 @@ export class InferenceRun {
       instanceId: this.facts.instanceId,
       admittedPromptTokens: this.facts.request.promptIds.length,
       completionTokens: this.completionTokens,
+      droppedTokens: this.droppedTokens,
       outputCommitment: this.outputCommitment,
       ending,
       engine: this.engineEnd?.usage ?? null,

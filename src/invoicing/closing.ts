@@ -5,6 +5,8 @@ import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
+import { reconcileIn } from '../reconciliation/reconcile.ts';
+import { requireReconciled } from '../reconciliation/require.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
@@ -73,7 +75,7 @@ export class PeriodCloser {
   }
 
   /**
-   * Reads the period in a snapshot in which nothing of it is unsettled. A request that is admitted later ends later too,
+   * Reads the period in a snapshot in which nothing of it is unsettled and everything agrees. A request that is admitted later ends later too,
    * so no charge can be added to the period afterwards, and the sums need not be made while anything is locked.
    */
   #read(tenantId: Uuid, period: Period): Promise<Reading> {
@@ -82,19 +84,29 @@ export class PeriodCloser {
       await client.query('SET LOCAL statement_timeout = 0');
       const customerName = await readCustomer(client, tenantId, period);
       // Requests end by the database's clock, so it is the database that must agree that the period is over.
-      const { rows } = await client.query<{ readonly unsettled: number; readonly over: boolean }>(
+      const { rows } = await client.query<{
+        readonly unsettled: number;
+        readonly over: boolean;
+        readonly closed: boolean;
+      }>(
         `SELECT (SELECT count(*)::integer FROM inference_request WHERE tenant_id = $1 AND admitted_at < $2) AS unsettled,
-                now() >= $2 AS over`,
+                now() >= $2 AS over,
+                EXISTS (SELECT FROM invoice WHERE tenant_id = $1 AND period_end = $2) AS closed`,
         [tenantId, period.end.toISOString()],
       );
-      const unsettled = rows[0]?.unsettled ?? 0;
-      if (rows[0]?.over !== true) throw notOver(period);
+      const { unsettled = 0, over = false, closed = false } = rows[0] ?? {};
+      if (!over) throw notOver(period);
       if (unsettled > 0) {
         throw new PatchbayError('PERIOD_OPEN', `The period ${period.label} has unsettled requests.`, {
           field: 'period',
           fix: 'Wait until they have ended; those of a lost server are settled when its lease has run out.',
           meta: { unsettled },
         });
+      }
+      // Of a period that is closed this is answered by the invoice, as it was then.
+      if (!closed) {
+        const scope = { from: period.start, to: period.end, tenantId };
+        requireReconciled(await reconcileIn(client, scope), 'period');
       }
       const document = await readDocument(client, tenantId, period);
       return { document, customerName, names: await readNames(client, document) };

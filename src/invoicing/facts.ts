@@ -6,6 +6,18 @@ import type { PriorityClass } from '../kernel/priority.ts';
 import { composeDocument, type InvoiceDocument, type InvoiceLine, type PinnedTerms } from './document.ts';
 import type { Period } from './period.ts';
 
+/** A charge in another currency than the installation's: nothing writes one, so somebody has changed it. */
+export class ForeignCharge extends Error {
+  readonly found: string;
+  readonly wanted: string;
+
+  constructor(found: string, wanted: string) {
+    super(`A charge is in ${found}, not in ${wanted}.`);
+    this.found = found;
+    this.wanted = wanted;
+  }
+}
+
 /**
  * Makes an invoice's document from what is written of its period: the charges of requests that ended in it, and the terms
  * in effect at its end. The client is in a transaction of the system role; one snapshot makes the parts fit.
@@ -72,7 +84,7 @@ async function readLines(
     [tenantId, period.start.toISOString(), period.end.toISOString()],
   );
   return rows.map((row) => {
-    if (row.currency !== currency) throw new Error(`A charge is in ${row.currency}, not in ${currency}.`);
+    if (row.currency !== currency) throw new ForeignCharge(row.currency, currency);
     return {
       adapterVersionId: row.adapter_version_id,
       adapterId: row.adapter_id,

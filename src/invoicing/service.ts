@@ -2,6 +2,8 @@ import type { Actor } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
+import { reconcile } from '../reconciliation/reconcile.ts';
+import { requireReconciled } from '../reconciliation/require.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { collectOpenCharge } from './open-charge.ts';
 import { type Done, type InvoicingDeps, type Operation, operate, requireOperatorOf } from './operation.ts';
@@ -48,9 +50,11 @@ export class InvoiceService {
     this.#deps = dependencies;
   }
 
-  /** Gives a draft its number. From then on it never changes. */
+  /** Gives a draft its number, if the books of its period agree. From then on it never changes. */
   async finalise(actor: Actor, input: InvoiceInput, context: RequestContext = {}): Promise<Invoice> {
     const operation = operationOf(actor, context, input, 'finaliseInvoice', 'invoice.finalise', {});
+    await requireOperatorOf(this.#deps, operation);
+    await requireDraftAgrees(this.#deps.database, input.invoiceId);
     return this.#change(operation, input.invoiceId, 'DRAFT', async (tx, now) => {
       await tx.invoice.update({
         where: { id: input.invoiceId },
@@ -194,6 +198,20 @@ export class InvoiceService {
     };
     return operate(this.#deps, operation, work, readInvoice);
   }
+}
+
+/** Throws RECONCILIATION_FAILED when a draft's period does not agree, the draft with it. Of others nothing is asked. */
+async function requireDraftAgrees(database: InvoicingDeps['database'], invoiceId: Uuid): Promise<void> {
+  const [draft] = await database.querySystem<{
+    readonly tenant_id: Uuid;
+    readonly period_start: Date;
+    readonly period_end: Date;
+  }>(`SELECT tenant_id, period_start, period_end FROM invoice WHERE id = $1 AND state = 'DRAFT'`, [
+    invoiceId,
+  ]);
+  if (draft === undefined) return;
+  const scope = { from: draft.period_start, to: draft.period_end, tenantId: draft.tenant_id };
+  requireReconciled(await reconcile(database, scope), 'invoice');
 }
 
 function operationOf(

@@ -7,19 +7,26 @@ import type { StoredInvoice } from './verify-types.ts';
 /** What the ledger has for an invoice, by what it is for. */
 type Posted = Readonly<Record<'reductions' | 'minimum' | 'void' | 'credited', bigint>>;
 
+/** Something about an invoice that has another amount than its document, its state and its credit notes say. */
+export interface PostingMismatch {
+  readonly what: string;
+  readonly expected: bigint;
+  readonly actual: bigint;
+}
+
 /** Compares what was posted for an invoice with what its document, its state and its credit notes say. */
 export async function checkPostings(
   client: PoolClient,
   invoice: StoredInvoice,
   document: InvoiceDocument,
-): Promise<readonly string[]> {
+): Promise<readonly PostingMismatch[]> {
   const posted = await readPosted(client, invoice);
   const { reductionNano, minimumNano } = sums(document.adjustments);
   const [open, credited] = [BigInt(invoice.open), BigInt(invoice.credited)];
   const isVoid = invoice.state === 'VOID';
-  const messages: string[] = [];
-  const expect = (what: string, found: bigint, wanted: bigint): void => {
-    if (found !== wanted) messages.push(`${what}: the ledger has ${found}, and it should be ${wanted}.`);
+  const mismatches: PostingMismatch[] = [];
+  const expect = (what: string, actual: bigint, expected: bigint): void => {
+    if (actual !== expected) mismatches.push({ what, expected, actual });
   };
   expect('Allowance and discounts', posted.reductions, reductionNano);
   // What was open when an invoice was made void is never posted.
@@ -27,9 +34,15 @@ export async function checkPostings(
   expect('Credit notes', posted.credited, credited);
   const taken = document.totalNano - minimumNano - posted.minimum;
   expect('What the void invoice gives back', posted.void, isVoid ? taken - credited : 0n);
-  if (credited > document.totalNano) messages.push('Credit notes give back more than the invoice is about.');
-  if (isVoid && open > 0n) messages.push('The invoice is void and a charge of it is open.');
-  return messages;
+  if (credited > document.totalNano) {
+    mismatches.push({
+      what: 'Most that credit notes give back',
+      expected: document.totalNano,
+      actual: credited,
+    });
+  }
+  if (isVoid) expect('Open charge of a void invoice', open, 0n);
+  return mismatches;
 }
 
 /** More pieces than any amount within the ledger's bounds is posted in. */

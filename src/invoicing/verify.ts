@@ -1,10 +1,10 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
-import type { Uuid } from '../kernel/ids.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
 import { readDocument } from './facts.ts';
 import { periodOf } from './period.ts';
+import { EVERY_INVOICE, storedInvoices } from './stored.ts';
 import { findWrongNumbers } from './verify-numbers.ts';
 import { checkPostings } from './verify-postings.ts';
 import type { InvoiceProblem, StoredInvoice } from './verify-types.ts';
@@ -26,8 +26,6 @@ export interface VerifyInvoicesOptions {
 }
 
 const PROBLEMS_MAX = 100;
-/** So many documents are in memory at once. */
-const PAGE = 50;
 
 /**
  * Makes every invoice anew from the usage records and the terms, in one snapshot, and compares it with what is stored,
@@ -45,7 +43,7 @@ export async function verifyInvoices(
     const [total, creditNotes] = await counts(client);
     const problems: InvoiceProblem[] = [];
     let invoices = 0;
-    for await (const invoice of readAll(client)) {
+    for await (const invoice of storedInvoices(client, EVERY_INVOICE)) {
       if (problems.length >= max) break;
       const bill = invoice.number ?? `draft of ${invoice.tenant_id}, ${periodOf(invoice.period_start).label}`;
       const messages = await check(client, invoice);
@@ -60,7 +58,13 @@ export async function verifyInvoices(
 
 async function check(client: PoolClient, invoice: StoredInvoice): Promise<readonly string[]> {
   const document = await readDocument(client, invoice.tenant_id, periodOf(invoice.period_start));
-  return [...compareContent(invoice, document), ...(await checkPostings(client, invoice, document))];
+  const mismatches = await checkPostings(client, invoice, document);
+  return [
+    ...compareContent(invoice, document),
+    ...mismatches.map(
+      ({ what, expected, actual }) => `${what}: the ledger has ${actual}, and it should be ${expected}.`,
+    ),
+  ];
 }
 
 function compareContent(invoice: StoredInvoice, document: InvoiceDocument): readonly string[] {
@@ -90,28 +94,6 @@ export function firstDifference(a: string, b: string): number {
   const shorter = Math.min(left.length, right.length);
   for (let i = 0; i < shorter; i += 1) if (left[i] !== right[i]) return i;
   return shorter;
-}
-
-async function* readAll(client: PoolClient): AsyncGenerator<StoredInvoice> {
-  let after: Uuid | null = null;
-  for (;;) {
-    const rows: readonly StoredInvoice[] = await readPage(client, after);
-    yield* rows;
-    after = rows.at(-1)?.id ?? null;
-    if (rows.length < PAGE) return;
-  }
-}
-
-async function readPage(client: PoolClient, after: Uuid | null): Promise<readonly StoredInvoice[]> {
-  const { rows } = await client.query<StoredInvoice>(
-    `SELECT i.id, i.tenant_id, i.period_start, i.currency, i.state, i.number, i.content,
-            encode(i.content_sha256, 'hex') AS sha256, i.charges_nano::text AS charges, i.total_nano::text AS total,
-            coalesce((SELECT sum(o.amount_nano) FROM invoice_open_charge o WHERE o.invoice_id = i.id), 0)::text AS open,
-            coalesce((SELECT sum(c.amount_nano) FROM credit_note c WHERE c.invoice_id = i.id), 0)::text AS credited
-     FROM invoice i WHERE $1::uuid IS NULL OR i.id > $1 ORDER BY i.id LIMIT ${PAGE}`,
-    [after],
-  );
-  return rows;
 }
 
 async function counts(client: PoolClient): Promise<readonly [number, number]> {

@@ -328,6 +328,12 @@ export const ERROR_CODES = {
     meaning: 'The period is not over, or requests of it are not settled.',
     fix: 'Wait, and close it again.',
   },
+  RECONCILIATION_FAILED: {
+    status: 409,
+    meaning:
+      'What the engine counted, usage records, charges, the ledger, invoices and payouts of the period do not agree.',
+    fix: 'Run `patchbay reconcile` for the period, and find out of each difference which side is wrong; nothing was closed or approved.',
+  },
   INVOICE_STATE: {
     status: 409,
     meaning: 'The invoice does not stand where this needs it, or the period has one already.',

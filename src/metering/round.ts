@@ -247,6 +247,9 @@ function settlementRow(settlement: Settlement) {
     finish_reason: settlement.finishReason,
     error_code: settlement.errorCode,
     settled_by: settlement.settledBy,
+    engine_prompt_tokens: settlement.engineCount?.promptTokens ?? null,
+    engine_completion_tokens: settlement.engineCount?.completionTokens ?? null,
+    dropped_completion_tokens: settlement.engineCount?.droppedTokens ?? null,
     charge: settlement.charge === null ? null : chargeRow(settlement.charge),
   };
 }

@@ -107,7 +107,8 @@ WITH input AS (
   SELECT * FROM jsonb_to_recordset($1::jsonb) AS i(
     id uuid, instance_id uuid, prompt_tokens integer, cached_prompt_tokens integer, completion_tokens integer,
     output_commitment text, queue_us bigint, prefill_us bigint, decode_us bigint, compute_us bigint,
-    bytes_loaded bigint, finish_reason text, error_code text, settled_by text, charge jsonb)
+    bytes_loaded bigint, finish_reason text, error_code text, settled_by text, charge jsonb,
+    engine_prompt_tokens integer, engine_completion_tokens integer, dropped_completion_tokens integer)
 ), gone AS (
   DELETE FROM inference_request q USING input i WHERE q.id = i.id AND q.instance_id = i.instance_id RETURNING q.*
 ), stopped AS (
@@ -117,7 +118,8 @@ WITH input AS (
          g.priority_class, g.salt, g.prompt_commitment, g.admitted_at, g.hold_id, nullif(i.charge, 'null') AS charge,
          i.prompt_tokens, i.cached_prompt_tokens, i.completion_tokens,
          decode(i.output_commitment, 'hex') AS output_commitment, i.queue_us, i.prefill_us, i.decode_us,
-         i.compute_us, i.bytes_loaded, i.finish_reason, i.error_code, i.settled_by,
+         i.compute_us, i.bytes_loaded, i.finish_reason, i.error_code, i.settled_by, i.engine_prompt_tokens,
+         i.engine_completion_tokens, i.dropped_completion_tokens,
          coalesce(s.first_token_at, CASE WHEN i.completion_tokens > 0 THEN now() END) AS first_token_at,
          g.prompt_tokens AS reserved_prompt_tokens, g.max_tokens AS reserved_completion_tokens
   FROM gone g JOIN input i ON i.id = g.id LEFT JOIN stopped s ON s.request_id = g.id
@@ -126,11 +128,12 @@ WITH input AS (
     id, tenant_id, key_id, backbone_digest, prompt_tokens, cached_prompt_tokens, completion_tokens, priority_class,
     queue_us, prefill_us, decode_us, compute_us, bytes_loaded, finish_reason, error_code, admitted_at,
     first_token_at, ended_at, settled_by, instance_id, hold_id, prompt_commitment, output_commitment, amount_nano,
-    currency)
+    currency, engine_prompt_tokens, engine_completion_tokens, dropped_completion_tokens)
   SELECT id, tenant_id, key_id, backbone_digest, prompt_tokens, cached_prompt_tokens, completion_tokens,
          priority_class, queue_us, prefill_us, decode_us, compute_us, bytes_loaded, finish_reason, error_code,
          admitted_at, first_token_at, now(), settled_by, instance_id, hold_id, prompt_commitment, output_commitment,
-         (charge ->> 'amount')::bigint, charge ->> 'currency'
+         (charge ->> 'amount')::bigint, charge ->> 'currency', engine_prompt_tokens, engine_completion_tokens,
+         dropped_completion_tokens
   FROM final
 ), salted AS (
   INSERT INTO usage_salt (request_id, tenant_id, salt) SELECT id, tenant_id, salt FROM final

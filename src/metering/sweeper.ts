@@ -194,6 +194,7 @@ export class Sweeper {
       finishReason: 'error',
       errorCode: 'SERVER_LOST',
       settledBy: 'recovery',
+      engineCount: null,
       charge,
       capture:
         row.hold_id === null || customer === null

@@ -137,6 +137,17 @@ export interface Progress {
 }
 
 /**
+ * What the engine counted of a request, apart from what was metered. Every token of it was metered or dropped, so that
+ * completion tokens and dropped ones add up to the engine's.
+ */
+export interface EngineCount {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  /** Tokens that came from the engine and were never to be delivered. */
+  readonly droppedTokens: number;
+}
+
+/**
  * The final numbers of a request. Durations are microseconds, and null where only a process that was lost measured
  * them.
  */
@@ -155,6 +166,8 @@ export interface Settlement {
   readonly finishReason: FinishReason;
   readonly errorCode: ErrorCode | null;
   readonly settledBy: 'engine' | 'recovery';
+  /** Null where the engine did not tell. */
+  readonly engineCount: EngineCount | null;
   /** Null for a request that was admitted before there were prices. */
   readonly charge: Charge | null;
   /** What the charge is captured from, and the id that the capture gets; null when nothing was held. */

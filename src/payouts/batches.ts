@@ -10,6 +10,7 @@ import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from 
 import { draftPayouts, leastPayable, readCandidates } from './draft.ts';
 import { holdPayouts, resolvePayouts } from './money.ts';
 import { operatorKey, wrongState } from './operator.ts';
+import { requireEarningsAgree } from './reconciled.ts';
 import { bytes, toBatch } from './rows.ts';
 import { lockBatches, settleBatches } from './settle.ts';
 import { finishSubmission, readOrder } from './submission.ts';
@@ -80,6 +81,7 @@ export class PayoutBatchService {
     const key = operatorKey(actor);
     const isDrafter = await database.withSystem((tx) => this.#isDrafterOfLarge(tx, batchId, key));
     await auditDenied(this.#deps, action, () => requireSecondPerson(isDrafter));
+    await requireEarningsAgree(database, batchId);
     return database.withSystem(async (tx) => {
       const batch = await this.#lock(tx, batchId);
       if (batch.state === 'DRAFT') {

@@ -7,9 +7,10 @@ import type { Reach } from '../../exports/source.ts';
 import type { SourceName } from '../../exports/sources.ts';
 import type { ExportProgress, WrittenExport } from '../../exports/write.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
-import { isUuid, type Uuid } from '../../kernel/ids.ts';
+import type { Uuid } from '../../kernel/ids.ts';
 import { formatBytes, type ProgressStep } from '../../observability/progress.ts';
 import { EXIT } from '../exit-codes.ts';
+import { findTenant } from '../find-tenant.ts';
 import { type CliIo, interruptible, progressFor, UsageError } from '../io.ts';
 import { withOfflineDatabase } from '../offline-database.ts';
 
@@ -103,16 +104,6 @@ async function run(
     throw new PatchbayError('BAD_INPUT', `${file} cannot be written.`, { field: 'out', cause });
   }
   return { ...written, ...range, file, tenantId };
-}
-
-async function findTenant(database: Database, text: string): Promise<Uuid> {
-  const where = isUuid(text) ? { id: text } : { slug: text };
-  const found = await database.withSystem((tx) => tx.tenant.findFirst({ where, select: { id: true } }));
-  if (found !== null) return found.id;
-  throw new PatchbayError('NOT_FOUND', `There is no tenant ${JSON.stringify(text)}.`, {
-    field: 'tenant',
-    fix: 'Give the slug or the uuid of a tenant; the `tenants` query lists them.',
-  });
 }
 
 /** Refuses at once what would otherwise fail after a long export. */

@@ -1,6 +1,7 @@
-import type { ReconciliationDifference } from '../../billing/reconcile.ts';
 import { withProgress } from '../../observability/progress.ts';
+import type { ReconciliationReport } from '../../reconciliation/types.ts';
 import { EXIT } from '../exit-codes.ts';
+import { findTenant } from '../find-tenant.ts';
 import { type CliIo, progressFor, UsageError } from '../io.ts';
 import { withOfflineDatabase } from '../offline-database.ts';
 import { table } from '../table.ts';
@@ -9,20 +10,26 @@ import { table } from '../table.ts';
 export interface ReconcileFlags {
   readonly from: string;
   readonly to: string;
+  /** Slug or id; left out: everybody. */
+  readonly tenant?: string;
   readonly json: boolean;
 }
 
-/** Compares usage records, charges and the ledger of a period, with or without a running server. */
+/** Compares everything that was counted, charged and paid in a period, with or without a running server. */
 export async function reconcileCommand(io: CliIo, flags: ReconcileFlags): Promise<number> {
   const period = { from: day(flags.from, '--from'), to: day(flags.to, '--to') };
   if (period.to <= period.from) throw new UsageError('The period is empty.', 'Let --to be after --from.');
   const { config } = io.loadConfig();
-  const { reconcile } = await import('../../billing/reconcile.ts');
-  const differences = await withProgress(progressFor(io, flags.json), 'Reconciling', () =>
-    withOfflineDatabase(config.data, 'charges', (database) => reconcile(database, period)),
+  const { differencesOf, reconcile } = await import('../../reconciliation/reconcile.ts');
+  const report = await withProgress(progressFor(io, flags.json), 'Reconciling', () =>
+    withOfflineDatabase(config.data, 'charges', async (database) => {
+      const tenantId = flags.tenant === undefined ? null : await findTenant(database, flags.tenant);
+      return reconcile(database, { ...period, tenantId });
+    }),
   );
-  io.out(flags.json ? `${JSON.stringify({ differences })}\n` : describe(differences));
-  return differences.length === 0 ? EXIT.ok : EXIT.failed;
+  const count = differencesOf(report);
+  io.out(flags.json ? `${JSON.stringify(report)}\n` : describe(report, count));
+  return count === 0 ? EXIT.ok : EXIT.failed;
 }
 
 /** Midnight (UTC) of a day. */
@@ -35,13 +42,18 @@ function day(text: string, flag: string): Date {
   return at;
 }
 
-function describe(differences: readonly ReconciliationDifference[]): string {
-  if (differences.length === 0) return 'Usage records, charges and the ledger agree.\n';
-  const rows = differences.map(({ rule, requestId, expected, actual }) => [
+function describe({ counts, differences, requests, uncounted }: ReconciliationReport, count: number): string {
+  const told = `${requests} requests; the engine told no counts of ${uncounted}.\n`;
+  if (count === 0) return `Everything that was counted, charged and paid agrees. ${told}`;
+  const rules = counts.filter((one) => one.differences > 0).map((one) => [one.rule, String(one.differences)]);
+  const rows = differences.map(({ rule, subject, subjectId, tenantId, detail, expected, actual }) => [
     rule,
-    requestId,
+    `${subject} ${subjectId}`,
+    tenantId ?? '-',
+    detail ?? '-',
     expected ?? '-',
     actual ?? '-',
   ]);
-  return `They do not agree.\n\n${table(['RULE', 'REQUEST', 'EXPECTED', 'ACTUAL'], rows)}`;
+  const header = ['RULE', 'SUBJECT', 'TENANT', 'DETAIL', 'EXPECTED', 'ACTUAL'];
+  return `It does not agree. ${told}\n${table(['RULE', 'DIFFERENCES'], rules)}\n${table(header, rows)}`;
 }

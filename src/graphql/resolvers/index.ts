@@ -54,6 +54,7 @@ import {
   SplitProposal,
   SplitVersion,
 } from './pricing.ts';
+import { Reconciliation, ReconciliationDifference, reconciliationQueries } from './reconciliation.ts';
 import { ApiKey, Tenant, tenantMutations, tenantQueries, Viewer } from './tenant.ts';
 import { InferenceRequest, UsageRecord, UsageRow, UsageTotals, usageQueries } from './usage.ts';
 
@@ -72,6 +73,7 @@ export const resolvers = {
     ...eventQueries,
     ...invoiceQueries,
     ...payoutQueries,
+    ...reconciliationQueries,
     ...exportQueries,
   },
   Mutation: {
@@ -127,5 +129,7 @@ export const resolvers = {
   Payout,
   PayoutBatch,
   PayoutImport,
+  Reconciliation,
+  ReconciliationDifference,
   Export,
 } satisfies Resolvers;

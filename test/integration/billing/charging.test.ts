@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { reconcile } from '../../../src/billing/reconcile.ts';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { PRICE_LEAD_MS } from '../../../src/pricing/resolver.ts';
+import { reconcile } from '../../../src/reconciliation/reconcile.ts';
 import { findRollupDifferences } from '../../../src/usage/consistency.ts';
 import { cli } from '../../unit/cli/fake-io.ts';
 import { plays } from '../inference/fake-engine.ts';
@@ -347,7 +347,7 @@ describe('a budget', () => {
 });
 
 describe('reconciliation', () => {
-  const period = { from: new Date(0), to: new Date(4e12) };
+  const period = { from: new Date(0), to: new Date(4e12), tenantId: null };
   /** `patchbay reconcile` on this database. */
   const run = (...flags: string[]) =>
     cli(['reconcile', ...flags], {
@@ -359,11 +359,18 @@ describe('reconciliation', () => {
       'SELECT count(*) AS n FROM usage_record WHERE amount_nano > 0',
     );
     expect(Number(rows[0]?.n)).toBeGreaterThan(8);
-    expect(await reconcile(kit.db.database, period)).toEqual([]);
+    const lost = await kit.db.admin(`SELECT FROM usage_record WHERE settled_by = 'recovery'`);
+    expect(await reconcile(kit.db.database, period)).toMatchObject({
+      uncounted: lost.length,
+      differences: [],
+    });
     const [from, to] = [new Date('2020-01-01T00:00:00Z'), new Date('2040-01-01T00:00:00Z')];
     expect(await findRollupDifferences(kit.db.database, { from, to })).toEqual([]);
     const { code, out } = await run('--from', '2020-01-01', '--to', '2040-01-01');
-    expect([code, out]).toEqual([0, 'Usage records, charges and the ledger agree.\n']);
+    expect(code).toBe(0);
+    expect(out).toMatch(
+      /^Everything that was counted, charged and paid agrees\. \d+ requests; .* of \d+\.\n$/,
+    );
   });
 
   it('is refused for a period that is none', async () => {
@@ -383,16 +390,17 @@ describe('reconciliation', () => {
       UPDATE ledger_transfer SET amount = amount + 1 WHERE reference_id = '${amount}' AND kind = 'POST';
       DELETE FROM usage_record WHERE id = '${missing}';
       SET session_replication_role = origin`);
-    const found = await reconcile(kit.db.database, period);
-    expect(found.map(({ rule, requestId }) => [rule, requestId])).toEqual([
+    const { differences } = await reconcile(kit.db.database, period);
+    expect(differences.map(({ rule, subjectId }) => [rule, subjectId])).toEqual([
+      ...[charge, tokens].toSorted().map((id) => ['RECORD_CHARGES', id]),
+      ['CHARGE_RECORD', missing],
+      ['RECORD_CAPTURE', amount],
       ['CAPTURE_RECORD', missing],
       ['PLATFORM', charge],
-      ['RECORD_CAPTURE', amount],
-      ...[charge, tokens].toSorted().map((id) => ['RECORD_CHARGES', id]),
     ]);
     const { code, out } = await run('--from', '2020-01-01', '--to', '2040-01-01');
     expect(code).toBe(1);
-    expect(out).toMatch(new RegExp(`^CAPTURE_RECORD +${missing} +- +`, 'm'));
+    expect(out).toMatch(new RegExp(`^CAPTURE_RECORD +REQUEST ${missing} +${tenantId} +- +- +`, 'm'));
   });
 });
 
@@ -419,6 +427,10 @@ describe('a request without a price', () => {
       { amount_nano: '0', hold_id: null },
     ]);
     expect(await free.db.admin('SELECT FROM ledger_transfer')).toEqual([]);
+    const ever = { from: new Date(0), to: new Date(4e12), tenantId: null };
+    expect(await reconcile(free.db.database, ever)).toMatchObject({
+      ...{ requests: 1, uncounted: 0, differences: [] },
+    });
     await free.close();
   });
 });

@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
+import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { toGlobalId } from '../../../src/graphql/ids.ts';
+import { systemClock } from '../../../src/kernel/clock.ts';
+import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import { RECONCILIATION_RULES } from '../../../src/reconciliation/types.ts';
+import { writeSettled } from '../../kit/settled.ts';
 import type { TestKey } from '../../kit/tenancy.ts';
 import { CONTEXT } from '../../unit/adapter/sample.ts';
 import { openStack, type Stack } from './stack.ts';
@@ -70,17 +76,23 @@ beforeAll(async () => {
     },
   );
   price = String(at(set.data, 'setPrice', 'price', 'uuid'));
-  for (const [endedAt, priority, nano] of [
-    ['2025-02-10T00:00:00Z', 'STANDARD', '9007199254740993'],
-    ['2025-02-28T23:59:59.999Z', 'BATCH', '7'],
+  const deps = { database: stack.registry.db.database, clock: systemClock };
+  const ledger = new LedgerService(LEDGER_DEFAULTS, deps);
+  const [accountId, platform] = [
+    await ledger.openAccount(id, 'CUSTOMER', 'USD'),
+    await ledger.openAccount(PLATFORM_TENANT_ID, 'PLATFORM_BASE', 'USD'),
+  ];
+  for (const { endedAt, priority, inputNano } of [
+    { endedAt: '2025-02-10T00:00:00Z', priority: 'STANDARD', inputNano: 9_007_199_254_740_993n },
+    { endedAt: '2025-02-28T23:59:59.999Z', priority: 'BATCH', inputNano: 7n },
   ]) {
-    await stack.registry.db.admin(
-      `INSERT INTO usage_charge (request_id, part, tenant_id, key_id, backbone_digest, priority_class, share_numerator,
-         share_denominator, price_version, currency, input_tokens, cached_tokens, output_tokens, input_nano, cached_nano,
-         output_nano, rank_nano, royalty_nano, fee_nano, total_nano, ended_at)
-       VALUES (gen_random_uuid(), 0, $1, $1, decode($2, 'hex'), $3, 1, 1, $4, 'USD', 3, 2, 1, $5, 0, 0, 0, 0, 0, $5, $6)`,
-      [id, CONTEXT.backboneDigest, priority, price, nano, endedAt],
-    );
+    await stack.funds.move(SYSTEM_ACTOR, {
+      ...{ idempotencyKey: randomUUID(), tenantId: id, kind: 'TOP_UP', amount: inputNano, reason: 'Paid in' },
+    });
+    await writeSettled(deps, {
+      ...{ tenantId: id, accountId, platform, backbone: CONTEXT.backboneDigest, priceVersion: price },
+      ...{ endedAt, priority, inputNano, inputTokens: 3, cachedTokens: 2, outputTokens: 1 },
+    });
   }
 });
 afterAll(() => stack.close());
@@ -278,4 +290,73 @@ test('tenants change nothing, and read nothing without the scope', async () => {
   ]) {
     expect((await stack.query(weak.header, query)).errors?.[0]?.extensions.code, query).toBe('FORBIDDEN');
   }
+});
+
+const RECONCILE = `query ($tenant: ID, $first: Int, $after: String) {
+  reconciliation(from: "2025-01-01T00:00:00Z", to: "2025-12-01T00:00:00Z", tenant: $tenant) {
+    tenant agrees requests uncounted counts { rule differences }
+    differences(first: $first, after: $after) {
+      edges { cursor node { rule subject subjectId tenant detail expected actual } } pageInfo { hasNextPage hasPreviousPage }
+    }
+  }
+}`;
+
+test('an operator reconciles a period, and a month that differs is not closed', async () => {
+  const { db } = stack.registry;
+  const reconciled = async (variables: object) =>
+    at((await stack.query(operator.header, RECONCILE, variables)).data, 'reconciliation');
+  expect(await reconciled({})).toMatchObject({
+    ...{ tenant: null, agrees: true, requests: 2, uncounted: 0 },
+    counts: RECONCILIATION_RULES.map((rule) => ({ rule, differences: 0 })),
+    differences: { edges: [] },
+  });
+  const { id: tenantId } = await stack.tenancy.createTenant('differs');
+  await db.admin(`UPDATE tenant SET created_at = '2025-01-01T00:00:00Z' WHERE id = $1`, [tenantId]);
+  const ledger = new LedgerService(LEDGER_DEFAULTS, { database: db.database, clock: systemClock });
+  const accountId = await ledger.openAccount(tenantId, 'CUSTOMER', 'USD');
+  const request = {
+    ...{ tenantId, accountId, platform: accountId, backbone: CONTEXT.backboneDigest, priceVersion: price },
+    endedAt: '2025-09-10T00:00:00Z',
+  };
+  const ids: string[] = [];
+  for (let i = 0; i < 3; i += 1) {
+    ids.push(await writeSettled({ database: db.database, clock: systemClock }, request));
+  }
+  await db.admin(`BEGIN; SET LOCAL session_replication_role = replica;
+    UPDATE usage_record SET engine_completion_tokens = 6 WHERE tenant_id = '${tenantId}'; COMMIT`);
+  const tenant = toGlobalId('Tenant', tenantId);
+  const first = await reconciled({ tenant, first: 2 });
+  const node = (subjectId: string | undefined) => ({
+    node: {
+      ...{ rule: 'ENGINE_COMPLETION', subject: 'REQUEST', subjectId, tenant, detail: null },
+      ...{ expected: '6', actual: '5' },
+    },
+  });
+  ids.sort();
+  expect(first).toMatchObject({
+    ...{ tenant, agrees: false, requests: 3 },
+    differences: {
+      edges: [node(ids[0]), node(ids[1])],
+      pageInfo: { hasNextPage: true, hasPreviousPage: false },
+    },
+  });
+  expect(at(first, 'counts', 1)).toEqual({ rule: 'ENGINE_COMPLETION', differences: 3 });
+  const after = at(first, 'differences', 'edges', 1, 'cursor');
+  expect(await reconciled({ tenant, first: 2, after })).toMatchObject({
+    differences: { edges: [node(ids[2])], pageInfo: { hasNextPage: false, hasPreviousPage: true } },
+  });
+  const refused = await run(operator, CLOSE, { tenant, period: '2025-09' });
+  expect(at(refused.data, 'closePeriod')).toMatchObject({
+    invoice: null,
+    userErrors: [
+      { code: 'RECONCILIATION_FAILED', field: 'input.period', meta: { differences: 3, tenant: tenantId } },
+    ],
+  });
+  // A month of the same tenant that agrees is closed.
+  const closed = await run(operator, CLOSE, { tenant, period: '2025-08' });
+  expect(at(closed.data, 'closePeriod', 'userErrors')).toEqual([]);
+  const denied = await stack.query(customer.key.header, RECONCILE, {
+    tenant: toGlobalId('Tenant', customer.tenantId),
+  });
+  expect(denied.errors?.[0]?.extensions.code).toBe('FORBIDDEN');
 });

@@ -35,6 +35,7 @@ import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
+import { ReconciliationService } from '../../../src/reconciliation/service.ts';
 import { UsageService } from '../../../src/usage/service.ts';
 import { createTenancy } from '../../kit/tenancy.ts';
 import { CONTEXT } from '../../unit/adapter/sample.ts';
@@ -189,6 +190,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         events: new EventService({ database, feed: events }),
         invoicing: createInvoicing({ database, clock }),
         payouts,
+        reconciliation: new ReconciliationService({ database }),
         encoder,
         exports,
         engine,

@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { outputCommitment } from '../../../src/metering/commitment.ts';
+import { reconcile } from '../../../src/reconciliation/reconcile.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { waitFor } from '../../kit/wait.ts';
 import { plays } from './fake-engine.ts';
@@ -31,9 +32,23 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await api.close();
+  await expectCountsOf(api);
   expect(await db.admin('SELECT id FROM inference_request')).toEqual([]);
   expect(await db.admin('SELECT request_id FROM request_progress')).toEqual([]);
 });
+
+/** However it ended: what the engine counted was generated, and each token of it was metered or dropped. */
+async function expectCountsOf({ engine }: TestProcess): Promise<void> {
+  const rows = await db.admin<{ id: string; counted: number; metered: number; dropped: number }>(
+    `SELECT id, engine_completion_tokens AS counted, completion_tokens AS metered, dropped_completion_tokens AS dropped
+     FROM usage_record WHERE id = ANY($1) AND engine_completion_tokens IS NOT NULL`,
+    [engine.all.map(({ request }) => request.id)],
+  );
+  const generated = new Map(engine.all.map((sequence) => [sequence.request.id, sequence.generated.length]));
+  for (const { id, counted, metered, dropped } of rows) {
+    expect([counted, metered + dropped]).toEqual([generated.get(id), counted]);
+  }
+}
 
 describe('a stream that is read to its end', () => {
   it('delivers every token in order and meters exactly what it delivered', async () => {
@@ -408,4 +423,22 @@ describe('generate', () => {
       finishReason: 'stop',
     });
   });
+});
+
+test('every way of ending above left counts that agree with the engine', async () => {
+  const scope = { from: new Date(0), to: new Date(4e12), tenantId: null };
+  // Nothing has a price here.
+  const report = await reconcile(db.database, scope, ['ENGINE_PROMPT', 'ENGINE_COMPLETION']);
+  expect(report.differences).toEqual([]);
+  const rows = await db.admin<{ reason: string; dropped: string; told: string }>(
+    `SELECT finish_reason AS reason, sum(dropped_completion_tokens) AS dropped, count(engine_completion_tokens) AS told
+     FROM usage_record GROUP BY finish_reason ORDER BY finish_reason`,
+  );
+  const found = new Map(
+    rows.map(({ reason, dropped, told }) => [reason, { dropped: Number(dropped), told: Number(told) }]),
+  );
+  expect(found.get('cancelled')?.dropped).toBeGreaterThan(0);
+  expect(found.get('error')?.dropped).toBeGreaterThan(0);
+  expect(found.get('stop')).toMatchObject({ dropped: 0, told: expect.any(Number) });
+  expect(found.get('stop')?.told).toBeGreaterThan(0);
 });

@@ -6,6 +6,7 @@ import type { BillingTerms } from '../../../src/invoicing/terms.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import type { PriorityClass } from '../../../src/kernel/priority.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import { writeSettled } from '../../kit/settled.ts';
 import { OPERATOR, ofBackbone, openPricing, type SampleAdapter } from '../pricing/kit.ts';
 
 /** Past months, because the database's own clock must agree that they are over. */
@@ -91,61 +92,31 @@ export async function openInvoicing() {
       return -(balance?.posted ?? 0n);
     },
 
-    /** A settled request of one part: its charge, and the capture of what was held for it. */
+    /** A settled request of one part, as it is in the books. */
     async charge(customer: Customer, input: ChargeInput): Promise<Uuid> {
-      const requestId = newId(clock);
-      const [inputNano, outputNano, royaltyNano] = [
-        input.inputNano ?? 0n,
-        input.outputNano ?? 0n,
-        input.royaltyNano ?? 0n,
-      ];
-      const total = inputNano + outputNano + royaltyNano;
-      const { adapter } = input;
-      await db.admin(
-        `INSERT INTO usage_charge (request_id, part, tenant_id, key_id, backbone_digest, adapter_version_id, adapter_id,
-           owner_tenant_id, rank, priority_class, share_numerator, share_denominator, price_version, royalty_version,
-           currency, input_tokens, cached_tokens, output_tokens, input_nano, cached_nano, output_nano, rank_nano,
-           royalty_nano, fee_nano, total_nano, ended_at)
-         VALUES ($1, 0, $2, $1, decode($3, 'hex'), $4, $5, $6, $7, $8, 1, 1, $9, $10, 'USD', 10, 2, 5, $11, 0, $12, 0,
-           $13, 0, $14, $15)`,
-        [
-          requestId,
-          customer.tenantId,
-          backbone,
-          adapter?.versionId ?? null,
-          adapter?.adapterId ?? null,
-          adapter === undefined ? null : (input.ownerId ?? customer.tenantId),
-          adapter === undefined ? null : 16,
-          input.priority ?? 'STANDARD',
-          input.priceVersion ?? price.id,
-          input.royaltyVersion ?? null,
-          String(inputNano),
-          String(outputNano),
-          String(royaltyNano),
-          String(total),
-          input.endedAt,
-        ],
-      );
-      if (total > 0n) {
-        const hold = await ledger.hold(
-          {
-            id: newId(clock),
-            accountId: customer.accountId,
-            amount: total,
-            key: requestId,
-            referenceId: requestId,
-            expiresAt: null,
-          },
-          'inference',
-        );
-        await ledger.capture({
-          id: newId(clock),
-          holdId: hold.id,
-          amount: total,
-          credits: [{ accountId: base, amount: total, subjectId: null }],
-        });
-      }
-      return requestId;
+      const {
+        adapter,
+        ownerId: ownerTenantId = customer.tenantId,
+        endedAt,
+        priority,
+        royaltyVersion,
+      } = input;
+      const { inputNano, outputNano, royaltyNano = 0n, priceVersion = price.id } = input;
+      const earns = adapter !== undefined && royaltyNano > 0n;
+      return writeSettled(deps, {
+        ...customer,
+        backbone,
+        endedAt,
+        adapter: adapter && { ...adapter, ownerTenantId },
+        priority,
+        priceVersion,
+        royaltyVersion,
+        ...(inputNano === undefined ? {} : { inputNano }),
+        ...(outputNano === undefined ? {} : { outputNano }),
+        royaltyNano,
+        platform: base,
+        earnings: earns ? await ledger.openAccount(ownerTenantId, 'EARNINGS', 'USD') : undefined,
+      });
     },
 
     /** A request that was admitted and is not settled. */

@@ -1,9 +1,9 @@
-import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Database } from '../../../src/db/client.ts';
-import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
-import { OPERATOR } from '../pricing/kit.ts';
+import { z } from 'zod';
+import { LineProcess } from '../../kit/line-process.ts';
 import { AFTER_FEBRUARY, type InvoicingKit, openInvoicing } from './kit.ts';
+
+const report = z.object({ numbers: z.array(z.string()) });
 
 let kit: InvoicingKit;
 beforeAll(async () => {
@@ -26,24 +26,22 @@ const numbers = async (): Promise<readonly string[]> => {
 const upTo = (year: number, count: number) =>
   Array.from({ length: count }, (_, i) => `INV-${year}-${String(i + 1).padStart(6, '0')}`);
 
-test('invoices that are finalised at once, by several programs, are numbered without gaps', async () => {
-  const ids = await drafts(24);
-  // Three programs, each with connections of its own.
-  const databases = [1, 2, 3].map(
-    (n) => new Database({ ...kit.db, applicationName: `numbers-${n}`, systemConnectionsMax: 4 }),
+test('invoices that are finalised at once, by three processes, are numbered without gaps', async () => {
+  const processes = [1, 2, 3].map(
+    () => new LineProcess('test/integration/invoicing/numbers-process.ts', [kit.db.appUrl, kit.db.systemUrl]),
   );
-  const programs = databases.map((database) => createInvoicing({ database, clock: kit.clock }));
   try {
-    const done = await Promise.all(
-      ids.map((invoiceId, i) => {
-        const program = programs[i % programs.length];
-        if (program === undefined) throw new Error('There is a program.');
-        return program.invoices.finalise(OPERATOR, { idempotencyKey: randomUUID(), invoiceId });
-      }),
-    );
-    expect(done.map(({ number }) => number).toSorted()).toEqual(upTo(2024, 24));
+    const ids = await drafts(24);
+    await Promise.all(processes.map((one) => one.next(report)));
+    for (const [index, one] of processes.entries()) {
+      const invoiceIds = ids.filter((_, i) => i % processes.length === index);
+      one.send({ nowMs: kit.clock.nowMs(), invoiceIds });
+    }
+    const done = await Promise.all(processes.map((one) => one.next(report)));
+    expect(done.map((one) => one.numbers.length)).toEqual([8, 8, 8]);
+    expect(done.flatMap((one) => one.numbers).toSorted()).toEqual(upTo(2024, 24));
   } finally {
-    await Promise.all(databases.map((database) => database.close()));
+    await Promise.all(processes.map((one) => one.end()));
   }
   expect(await numbers()).toEqual(upTo(2024, 24));
 });

@@ -33,8 +33,14 @@ test('requests that were served and charged are on the bill, to the nano-unit', 
   await waitFor(async () => (await unsettled()).length === 0);
 
   // A month is closed when it is over: what was served just now is moved into one, past all guards.
+  const endedAt = '2025-02-28T23:59:59.999999Z';
   await db.admin(`BEGIN; SET LOCAL session_replication_role = replica;
-    UPDATE usage_charge SET ended_at = '2025-02-28T23:59:59.999999Z' WHERE tenant_id = '${tenant.id}';
+    UPDATE usage_charge SET ended_at = '${endedAt}' WHERE tenant_id = '${tenant.id}';
+    UPDATE usage_share SET ended_at = '${endedAt}' WHERE tenant_id = '${tenant.id}';
+    UPDATE usage_record SET ended_at = '${endedAt}' WHERE tenant_id = '${tenant.id}';
+    UPDATE ledger_posting SET created_at = '${endedAt}' WHERE transfer_id IN (
+      SELECT id FROM ledger_transfer WHERE tenant_id = '${tenant.id}' AND kind = 'POST');
+    UPDATE ledger_transfer SET created_at = '${endedAt}' WHERE tenant_id = '${tenant.id}' AND kind = 'POST';
     UPDATE tenant SET created_at = '2025-01-01T00:00:00Z' WHERE id = '${tenant.id}'; COMMIT`);
   const { periods } = createInvoicing({ database: db.database, clock: systemClock });
   const { document, names } = await periods.close(SYSTEM_ACTOR, {

@@ -64,6 +64,7 @@ function settlementOf(requestId: Uuid, instanceId: Uuid, completionTokens: numbe
     finishReason: 'stop',
     errorCode: null,
     settledBy: 'engine',
+    engineCount: null,
     charge: NO_CHARGE,
     capture: null,
   };

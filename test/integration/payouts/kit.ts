@@ -11,13 +11,13 @@ import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { NANO, parseMoney } from '../../../src/kernel/money.ts';
 import { LedgerSealer, SEALER_DEFAULTS } from '../../../src/ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
-import { captureAll, holdAll, runAlone } from '../../../src/ledger/statements.ts';
 import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
 import { openPayouts } from '../../../src/payouts/open.ts';
 import type { PayoutRail } from '../../../src/payouts/rail.ts';
 import { PAYOUT_DEFAULTS, type PayoutBatch, type PayoutOptions } from '../../../src/payouts/types.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
 import { createTestDatabase } from '../../kit/postgres.ts';
+import { writeSettled } from '../../kit/settled.ts';
 import { createTenancy } from '../../kit/tenancy.ts';
 import { resultsFile, type Said } from '../../unit/payouts/files.ts';
 
@@ -68,7 +68,6 @@ export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
   const rail = more.wrapRail?.(files) ?? files;
   const options: PayoutOptions = { ...PAYOUT_DEFAULTS, ...more.options };
   const payouts = openPayouts(options, { database, clock, rail });
-  const run = runAlone(database);
   const payer = await tenancy.createTenant();
   const payers = new Map<string, Uuid>();
 
@@ -102,28 +101,28 @@ export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
       return { tenantId, accountId, principal };
     },
 
-    /** A request's capture: the payer's money becomes earnings, as settlement writes it. */
+    /** A settled request: the payer's money becomes earnings, all of it. */
     async earn(
       who: Beneficiary,
       currency: string,
       amount: bigint,
       versionId: Uuid = newId(clock),
     ): Promise<void> {
-      const at = new Date(clock.nowMs());
-      const holdId = newId(clock);
-      const accountId = await payerAccount(currency);
-      const request = {
-        id: holdId,
-        accountId,
-        amount,
-        key: holdId,
-        referenceId: newId(clock),
-        expiresAt: null,
-      };
-      await holdAll(run, [request], 'inference', at);
-      const credits = [{ accountId: who.accountId, amount, subjectId: versionId }];
-      const [captured] = await captureAll(run, [{ id: newId(clock), holdId, amount, credits }], at);
-      if (captured?.outcome !== 'POSTED') throw new Error(`The capture is ${captured?.outcome}`);
+      await writeSettled(
+        { database, clock },
+        {
+          tenantId: payer.id,
+          accountId: await payerAccount(currency),
+          backbone: 'ab'.repeat(32),
+          currency,
+          endedAt: new Date(clock.nowMs()).toISOString(),
+          adapter: { versionId, adapterId: versionId, ownerTenantId: who.tenantId },
+          priceVersion: newId(clock),
+          royaltyNano: amount,
+          earnings: who.accountId,
+          platform: who.accountId,
+        },
+      );
     },
 
     /** A correction, with a sign. */

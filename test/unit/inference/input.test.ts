@@ -106,6 +106,7 @@ describe('what is metered', () => {
     instanceId: 'i',
     admittedPromptTokens: 10,
     completionTokens: 0,
+    droppedTokens: 0,
     outputCommitment: Buffer.alloc(32),
     engine: null,
   };

@@ -123,6 +123,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   ],
   'Query.payoutBatches': (ids) => [{ after: cursor(ids.payoutBatch) }],
   'Query.payoutBatch': (ids) => [{ id: ids.payoutBatch }],
+  'Query.reconciliation': (ids) => [{ ...PERIOD, tenant: globalIds(ids).tenant }, PERIOD],
   'Query.export': (ids) => [{ id: globalIds(ids).export }],
   'Query.exports': (ids) => [{ after: cursor(ids.export) }, {}],
 

@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
+import { PLATFORM_TENANT_ID } from '../../../../src/db/platform.ts';
 import { createInvoicing } from '../../../../src/invoicing/invoicing.ts';
 import { newId } from '../../../../src/kernel/ids.ts';
+import { LEDGER_DEFAULTS, LedgerService } from '../../../../src/ledger/service.ts';
+import { writeSettled } from '../../../kit/settled.ts';
 import { CONTEXT } from '../../../unit/adapter/sample.ts';
 import type { Stack } from '../../graphql/stack.ts';
 
@@ -26,13 +29,18 @@ export async function billVictim(
       effectiveFrom: null,
     });
   await setTerms(minimum);
-  await registry.db.admin(
-    `INSERT INTO usage_charge (request_id, part, tenant_id, key_id, backbone_digest, priority_class, share_numerator,
-       share_denominator, price_version, currency, input_tokens, cached_tokens, output_tokens, input_nano, cached_nano,
-       output_nano, rank_nano, royalty_nano, fee_nano, total_nano, ended_at)
-     VALUES ($1, 0, $2, $1, decode($3, 'hex'), 'STANDARD', 1, 1, $1, 'USD', 1, 0, 1, 50, 0, 0, 0, 0, 0, 50,
-       '2025-01-15T00:00:00Z')`,
-    [newId(clock), tenantId, CONTEXT.backboneDigest],
+  const ledger = new LedgerService(LEDGER_DEFAULTS, { database, clock });
+  await writeSettled(
+    { database, clock },
+    {
+      tenantId,
+      accountId: await ledger.openAccount(tenantId, 'CUSTOMER', 'USD'),
+      backbone: CONTEXT.backboneDigest,
+      endedAt: '2025-01-15T00:00:00Z',
+      priceVersion: newId(clock),
+      inputNano: 50n,
+      platform: await ledger.openAccount(PLATFORM_TENANT_ID, 'PLATFORM_BASE', 'USD'),
+    },
   );
   nowMs = Date.UTC(2025, 1, 2);
   const keyed = () => ({ idempotencyKey: randomUUID() });

@@ -1,0 +1,104 @@
+import type { Uuid } from '../kernel/ids.ts';
+
+/**
+ * What has to agree, in the order in which money goes.
+ *
+ * - `ENGINE_PROMPT`: a prompt is metered with what the engine counted, or not at all where nothing of it is to be paid.
+ * - `ENGINE_COMPLETION`: the completion tokens that were metered are those of the engine without the dropped ones, and none
+ *   is dropped of an answer that ended by itself.
+ * - `RECORD_CHARGES`: a usage record costs the sum of its charges, and they charge for its tokens.
+ * - `CHARGE_RECORD`: every charge belongs to a usage record of the same period.
+ * - `RECORD_SHARES`: what owners are shown of a request is what it was metered and charged with.
+ * - `RECORD_CAPTURE`: what a record costs was captured from its hold, and nothing else.
+ * - `CAPTURE_RECORD`: every capture of an inference belongs to a record of the same period.
+ * - `CUSTOMER`: the tenant paid what the record costs.
+ * - `EARNINGS`: beneficiaries were credited the royalty of each adapter version without the fee.
+ * - `PLATFORM`: the platform was credited the rest.
+ * - `OPEN_HOLD`: money is held for requests that run, and for no others.
+ * - `INVOICE_CHARGES`: an invoice charges what the usage records of its period cost.
+ * - `INVOICE_DOCUMENT`: an invoice is what the charges and the terms of its period give, byte by byte.
+ * - `INVOICE_POSTINGS`: what was posted for an invoice is what it, its state and its credit notes say.
+ * - `STATEMENT_EARNED`: a beneficiary's statement has what the records of the period earned.
+ * - `STATEMENT_PAID`: a beneficiary's statement has what was paid out to it.
+ * - `PAYOUT_MONEY`: the money of a payout is where its state says.
+ * - `PAYOUT_HOLD`: every hold for a payout belongs to a payout.
+ * - `PAYOUT_BATCH`: a batch is the sum of its payouts.
+ */
+export const RECONCILIATION_RULES = [
+  'ENGINE_PROMPT',
+  'ENGINE_COMPLETION',
+  'RECORD_CHARGES',
+  'CHARGE_RECORD',
+  'RECORD_SHARES',
+  'RECORD_CAPTURE',
+  'CAPTURE_RECORD',
+  'CUSTOMER',
+  'EARNINGS',
+  'PLATFORM',
+  'OPEN_HOLD',
+  'INVOICE_CHARGES',
+  'INVOICE_DOCUMENT',
+  'INVOICE_POSTINGS',
+  'STATEMENT_EARNED',
+  'STATEMENT_PAID',
+  'PAYOUT_MONEY',
+  'PAYOUT_HOLD',
+  'PAYOUT_BATCH',
+] as const;
+export type ReconciliationRule = (typeof RECONCILIATION_RULES)[number];
+
+/** What a difference is about; a hold that belongs to nothing is a `TRANSFER`. */
+export type ReconciliationSubject =
+  | 'REQUEST'
+  | 'INVOICE'
+  | 'BENEFICIARY'
+  | 'PAYOUT'
+  | 'PAYOUT_BATCH'
+  | 'TRANSFER';
+
+/** What is compared. */
+export interface ReconciliationScope {
+  readonly from: Date;
+  /** Exclusive. */
+  readonly to: Date;
+  /** Requests, invoices, earnings and payouts of this tenant alone; null for everybody's. */
+  readonly tenantId: Uuid | null;
+}
+
+/** One thing that does not agree. Amounts are nano-units. */
+export interface ReconciliationDifference {
+  readonly rule: ReconciliationRule;
+  readonly subject: ReconciliationSubject;
+  readonly subjectId: Uuid;
+  /** Null for what concerns no tenant, or nobody knows which. */
+  readonly tenantId: Uuid | null;
+  /** The part of the subject, such as an adapter version; null for all of it. */
+  readonly detail: string | null;
+  /** Null where nothing should be. */
+  readonly expected: string | null;
+  /** Null where nothing is. */
+  readonly actual: string | null;
+}
+
+/** What a rule found. */
+export interface RuleFindings {
+  /** How many differences there are. */
+  readonly count: number;
+  /** The first of them. */
+  readonly differences: readonly ReconciliationDifference[];
+}
+
+/** What a reconciliation found. */
+export interface ReconciliationReport extends ReconciliationScope {
+  /** Usage records of the period. */
+  readonly requests: number;
+  /** Of them those that the engine told no counts of: its process was lost, or it did not answer in time. */
+  readonly uncounted: number;
+  /** Differences by rule, in the order of the rules. */
+  readonly counts: readonly { readonly rule: ReconciliationRule; readonly differences: number }[];
+  /** In the order of the rules; of each rule the first {@link DIFFERENCES_MAX}. */
+  readonly differences: readonly ReconciliationDifference[];
+}
+
+/** Of each rule so many differences are shown; all are counted. */
+export const DIFFERENCES_MAX = 1_000;
