@@ -18,7 +18,8 @@ const INTRODUCTION = `# Exports
 <!-- Generated from src/exports by \`npm run docs:exports\`; do not edit. -->
 
 An export is a file of facts of a range of time, as CSV, JSON Lines or Parquet, with the number of its rows and its
-SHA-256: usage, charges, the ledger, invoices, credit notes or payouts. A tenant exports its own, an operator those of one tenant or of all.
+SHA-256: usage, charges, the ledger, invoices, credit notes or payouts. A tenant exports its own, an operator those of one
+tenant or of all.
 
 ## How to get one
 
@@ -46,10 +47,11 @@ On the operator's machine, \`npx patchbay export\` does the same with the same c
   Facts are only ever added, so equal numbers mean equal rows. A file that came to less would be written anew.
 - **A kill costs little time.** Exports are written under a lease. Every 100,000 rows the file is made durable, and the
   export's row takes down how far it is: the key of the last row, the bytes and their SHA-256, and for Parquet what
-  the end of the file will say of the row groups so far. When a server dies or stops, another copies that much into a file of its own, checks
-  it on the way, and goes on from there to the same bytes. It begins anew when the part is not there or not as it
-  was, when its program would make other bytes of the rows, or when the writing failed by itself. No two
-  servers ever write to one file, and a file gets its name when it is complete and on the disk.
+  the end of the file will say of the row groups so far. When a server dies or stops, another copies that much into a
+  file of its own, checks it on the way, and goes on from there to the same bytes. It begins anew when the part is not
+  there or not as it was, when its program would make other bytes of the rows, or when the writing failed by itself. No
+  two servers ever write to one file, and a file gets its name when it is complete and on the disk. The command line
+  keeps nothing of an export that was interrupted.
 - **Memory does not grow with the rows.** They are read in pages of 5,000, each in a short transaction of its own, as
   the tenant behind row-level security. Parquet is written in row groups of 20,000 rows, and what its end says of the
   groups is all that grows: about 2 MB for a million rows. A server writes one export at a time, in a thread of its own
