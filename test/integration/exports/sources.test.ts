@@ -9,7 +9,7 @@ import { capture, createLedger, credit, hold, type TestLedger } from '../ledger/
 import { type Bills, LEAP_YEAR, MARCH, writeBills } from './bills-kit.ts';
 import { ALL, DAY, type ExportKit, of, openExportKit, parseLines, sha256, type Written } from './kit.ts';
 
-const REQUESTS = 250;
+const REQUESTS = 60;
 /** The ledger's own clock stands in April. */
 const APRIL = { from: new Date('2026-04-01T00:00:00Z'), until: new Date('2026-05-01T00:00:00Z') };
 const RANGE = {
