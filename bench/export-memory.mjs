@@ -39,6 +39,8 @@ async function child({ adminUrl, dir, format, rows }) {
     path,
     format,
     signal: new AbortController().signal,
+    // As a server does, which keeps what an export is gone on with from.
+    onCheckpoint: () => {},
     onProgress: () => {
       peak = Math.max(peak, process.memoryUsage().rss);
     },

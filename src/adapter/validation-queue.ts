@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { ClaimQueue } from '../db/claim-queue.ts';
 import type { Database } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -62,96 +62,49 @@ interface ValidationDependencies extends ValidationTools {
 export class ValidationQueue {
   readonly #options: ValidationOptions;
   readonly #deps: ValidationDependencies;
-  readonly #running = new Set<Promise<void>>();
-  #timer: NodeJS.Timeout | undefined;
-  readonly #closing = new AbortController();
-  #looking = false;
-  #lookAgain = false;
+  readonly #queue: ClaimQueue<Claim>;
 
   constructor(options: ValidationOptions, dependencies: ValidationDependencies) {
     this.#options = options;
     this.#deps = dependencies;
+    const { database, context, onError } = dependencies;
+    const { concurrency, pollMs, leaseMs } = options;
+    this.#queue = new ClaimQueue(
+      { concurrency, pollMs, renewMs: leaseMs / 3 },
+      {
+        claim: () => claimVersion(database, options, context.backboneDigest),
+        renew: (claim) => renewClaim(database, claim, leaseMs),
+        run: (claim) => this.#judge(claim),
+        conclude: (claim, error) => this.#conclude(claim, error),
+        onError: (error, claim) => onError?.(error, claim?.versionId ?? null),
+      },
+    );
   }
 
   /** Begins to look for work. */
   start(): void {
-    this.#timer ??= setInterval(() => this.wake(), this.#options.pollMs);
-    this.wake();
+    this.#queue.start();
   }
 
   /** Looks for work now. */
   wake(): void {
-    if (this.#closing.signal.aborted) return;
-    if (this.#looking) {
-      this.#lookAgain = true;
-      return;
-    }
-    this.#looking = true;
-    this.#look()
-      .catch((error: unknown) => this.#deps.onError?.(error, null))
-      .finally(() => {
-        this.#looking = false;
-        if (!this.#lookAgain) return;
-        this.#lookAgain = false;
-        this.wake();
-      });
+    this.#queue.wake();
   }
 
   /** Stops claiming and waits for what is running. */
-  async close(): Promise<void> {
-    this.#closing.abort();
-    clearInterval(this.#timer);
-    await Promise.all(this.#running);
-  }
-
-  async #look(): Promise<void> {
-    while (!this.#closing.signal.aborted && this.#running.size < this.#options.concurrency) {
-      const claim = await claimVersion(this.#deps.database, this.#options, this.#deps.context.backboneDigest);
-      if (claim === null) return;
-      const work: Promise<void> = this.#validate(claim)
-        .catch((error: unknown) => this.#deps.onError?.(error, claim.versionId))
-        .finally(() => {
-          this.#running.delete(work);
-          this.wake();
-        });
-      this.#running.add(work);
-    }
-  }
-
-  async #validate(claim: Claim): Promise<void> {
-    const { database, onError } = this.#deps;
-    const renewal = setInterval(() => {
-      renewClaim(database, claim, this.#options.leaseMs).catch((error: unknown) =>
-        onError?.(error, claim.versionId),
-      );
-    }, this.#options.leaseMs / 3);
-    try {
-      await this.#judge(claim);
-    } catch (error) {
-      await this.#conclude(claim, error);
-    } finally {
-      clearInterval(renewal);
-    }
+  close(): Promise<void> {
+    return this.#queue.close();
   }
 
   /** Writes down how a claim ended that did not make its version ready. */
-  async #conclude(claim: Claim, error: unknown): Promise<void> {
+  #conclude(claim: Claim, error: unknown): () => Promise<void> {
     const { database, onError } = this.#deps;
     const { pollMs: delayMs, maxAttempts } = this.#options;
-    if (!isVerdict(error)) onError?.(error, claim.versionId);
-    for (;;) {
-      try {
-        if (isVerdict(error)) await finishRejected(database, claim, error);
-        else if (isTransient(error)) await releaseClaim(database, claim, { delayMs, counts: false });
-        else if (claim.attempts < maxAttempts) await releaseClaim(database, claim, { delayMs, counts: true });
-        else await finishRejected(database, claim, gaveUp(claim.attempts));
-        return;
-      } catch (failure) {
-        // What is not written counts as the death of this process, so it is worth waiting for the database.
-        if (!isTransient(failure) || this.#closing.signal.aborted) throw failure;
-        await delay(delayMs, undefined, { signal: this.#closing.signal }).catch(() => {});
-      }
-    }
+    if (isVerdict(error)) return () => finishRejected(database, claim, error);
+    onError?.(error, claim.versionId);
+    if (isTransient(error)) return () => releaseClaim(database, claim, { delayMs, counts: false });
+    if (claim.attempts < maxAttempts) return () => releaseClaim(database, claim, { delayMs, counts: true });
+    return () => finishRejected(database, claim, gaveUp(claim.attempts));
   }
 
   /** Throws a verdict, or another error that says nothing about the files. */

@@ -66,13 +66,14 @@ export async function claimVersion(
   };
 }
 
-/** Holds a claim for another lease, unless another process has taken it over. */
-export async function renewClaim(database: Database, claim: Claim, leaseMs: number): Promise<void> {
-  await database.querySystem(
+/** Holds a claim for another lease; false when another process has taken it over. */
+export async function renewClaim(database: Database, claim: Claim, leaseMs: number): Promise<boolean> {
+  const rows = await database.querySystem(
     `UPDATE adapter_version SET lease_until = now() + $3 * interval '1 millisecond'
-     WHERE id = $1 AND lease_owner = $2 AND attempts = $4 AND state = 'VALIDATING'`,
+     WHERE id = $1 AND lease_owner = $2 AND attempts = $4 AND state = 'VALIDATING' RETURNING id`,
     [claim.versionId, claim.instanceId, leaseMs, claim.attempts],
   );
+  return rows.length > 0;
 }
 
 /** Ends a claim, to be taken up again after the delay. One that does not count as an attempt is as if it never was. */

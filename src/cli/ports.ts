@@ -111,7 +111,14 @@ export interface BenchEngineReport {
 }
 
 /** What `export` offers; named here so that `--help` loads nothing that writes files. */
-export const EXPORT_SOURCES = ['usage', 'charges', 'ledger'] as const satisfies readonly SourceName[];
+export const EXPORT_SOURCES = [
+  'usage',
+  'charges',
+  'ledger',
+  'invoices',
+  'credit_notes',
+  'payouts',
+] as const satisfies readonly SourceName[];
 export const EXPORT_FORMATS = ['csv', 'jsonl', 'parquet'] as const satisfies readonly FormatName[];
 
 /** Follows a byte count, as imports and uploads report it. */

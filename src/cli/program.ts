@@ -279,7 +279,7 @@ function addReconcile(program: Command, io: CliIo, run: Run): void {
 function addExport(program: Command, io: CliIo, run: Run): void {
   program
     .command('export')
-    .description('write usage, charges or the ledger to a file, with its row count and SHA-256')
+    .description('write usage, the ledger, bills or payouts to a file, with its row count and SHA-256')
     .addOption(
       new Option('--source <name>', 'what the rows are').choices(EXPORT_SOURCES).makeOptionMandatory(),
     )

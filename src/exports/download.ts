@@ -36,8 +36,8 @@ export function registerDownloadRoute(fastify: FastifyInstance, deps: DownloadRo
     exposeHeadRoute: false,
     handler: async (request, reply) => {
       const found = await findGranted(deps, request);
-      const { id: exportId, attempts, format: ending } = found;
-      const handle = await openFile(exportPath(deps.folder, { exportId, attempts, ending }));
+      const { id: exportId, claims: claim, format: ending } = found;
+      const handle = await openFile(exportPath(deps.folder, { exportId, claim, ending }));
       return send(request, reply, found, handle);
     },
   });

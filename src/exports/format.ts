@@ -11,12 +11,22 @@ export interface Encoder {
   push(rows: readonly Row[]): readonly Uint8Array[];
   /** Gives the rest of the file. */
   finish(): readonly Uint8Array[];
+  /** What another encoder goes on from after the bytes that were given; null while rows are held that are in none. */
+  state(): Uint8Array | null;
+}
+
+/** How an encoder begins. */
+export interface EncoderOptions {
+  /** What {@link Encoder.state} of another gave, for the bytes that follow those; left out at the beginning. */
+  readonly from?: Uint8Array | undefined;
+  /** Rows of a row group, where a format has such. */
+  readonly groupRows?: number | undefined;
 }
 
 /** How a file is written. */
 interface Format {
   readonly mediaType: string;
-  encoder(source: Source): Encoder;
+  encoder(source: Source, options?: EncoderOptions): Encoder;
 }
 
 /** Every format, by name, which is also the ending of its files. */

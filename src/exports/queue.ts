@@ -1,19 +1,21 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
+import { ClaimLost, ClaimQueue } from '../db/claim-queue.ts';
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import { exportPath } from './files.ts';
+import type { Checkpoint, Resume } from './checkpoint.ts';
 import {
   type Claim,
   claimExport,
-  type ExportSpec,
   finishFailed,
   finishReady,
   releaseClaim,
   renewClaim,
-} from './rows.ts';
+  saveCheckpoint,
+} from './claims.ts';
+import { exportPath } from './files.ts';
+import type { ExportSpec } from './rows.ts';
 import type { ExportProgress, WrittenExport } from './write.ts';
 
 /** How exports are written. */
@@ -41,12 +43,16 @@ export const DEFAULT_EXPORT_QUEUE: Omit<ExportQueueOptions, 'instanceId' | 'fold
   pollMs: 5_000,
 };
 
+/** What a file is written with, besides what it holds and where it is. */
+export interface RunOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: ExportProgress) => void;
+  readonly onCheckpoint: (checkpoint: Checkpoint) => void;
+  readonly resume: Resume | null;
+}
+
 /** Writes one file; in the server in a thread of its own (thread.ts), because encoding would keep streams waiting. */
-export type RunExport = (
-  spec: ExportSpec,
-  path: string,
-  how: { readonly signal: AbortSignal; readonly onProgress: (progress: ExportProgress) => void },
-) => Promise<WrittenExport>;
+export type RunExport = (spec: ExportSpec, path: string, how: RunOptions) => Promise<WrittenExport>;
 
 interface ExportQueueDependencies {
   readonly database: Pick<Database, 'querySystem'>;
@@ -55,139 +61,117 @@ interface ExportQueueDependencies {
   readonly onError?: (error: unknown, exportId: Uuid | null) => void;
 }
 
-/** Why a writing was ended from outside. */
-class Ended extends Error {}
+/** A claim, and how far it is. */
+interface Writing {
+  readonly claim: Claim;
+  progress: ExportProgress | null;
+  /** What is to be saved yet. */
+  checkpoint: Checkpoint | null;
+}
 
 /**
  * Writes exports off the request path. The queue is the table: rows are claimed under a lease, and when this process dies
- * another begins the file anew. It comes to the same bytes, because the range of an export is closed.
+ * another goes on where the file is known to be on the disk. It comes to the same bytes, because the range of an export is
+ * closed.
  */
 export class ExportQueue {
   readonly #options: ExportQueueOptions;
   readonly #deps: ExportQueueDependencies;
-  readonly #running = new Set<Promise<void>>();
-  readonly #closing = new AbortController();
-  #timer: NodeJS.Timeout | undefined;
-  #looking = false;
-  #lookAgain = false;
+  readonly #queue: ClaimQueue<Writing>;
 
   constructor(options: ExportQueueOptions, dependencies: ExportQueueDependencies) {
     this.#options = options;
     this.#deps = dependencies;
+    const { concurrency, pollMs, leaseMs } = options;
+    const { database, onError } = dependencies;
+    this.#queue = new ClaimQueue(
+      { concurrency, pollMs, renewMs: Math.min(leaseMs / 3, RENEW_MS) },
+      {
+        async claim() {
+          const claim = await claimExport(database, options);
+          return claim && { claim, progress: null, checkpoint: null };
+        },
+        renew: (writing) => this.#renew(writing),
+        run: (writing, signal) => this.#publish(writing, signal),
+        conclude: (writing, error) => this.#conclude(writing, error),
+        onError: (error, writing) => onError?.(error, writing?.claim.exportId ?? null),
+      },
+    );
   }
 
   /** Begins to look for work. */
   start(): void {
-    this.#timer ??= setInterval(() => this.wake(), this.#options.pollMs);
-    this.wake();
+    this.#queue.start();
   }
 
   /** Looks for work now. */
   wake(): void {
-    if (this.#closing.signal.aborted) return;
-    if (this.#looking) {
-      this.#lookAgain = true;
-      return;
-    }
-    this.#looking = true;
-    this.#look()
-      .catch((error: unknown) => this.#deps.onError?.(error, null))
-      .finally(() => {
-        this.#looking = false;
-        if (!this.#lookAgain) return;
-        this.#lookAgain = false;
-        this.wake();
-      });
+    this.#queue.wake();
   }
 
   /** Stops claiming, gives back what is running, and waits for that. */
-  async close(): Promise<void> {
-    this.#closing.abort();
-    clearInterval(this.#timer);
-    await Promise.all(this.#running);
+  close(): Promise<void> {
+    return this.#queue.close();
   }
 
-  async #look(): Promise<void> {
-    while (!this.#closing.signal.aborted && this.#running.size < this.#options.concurrency) {
-      const claim = await claimExport(this.#deps.database, this.#options);
-      if (claim === null) return;
-      const work: Promise<void> = this.#write(claim)
-        .catch((error: unknown) => this.#deps.onError?.(error, claim.exportId))
-        .finally(() => {
-          this.#running.delete(work);
-          this.wake();
-        });
-      this.#running.add(work);
-    }
+  async #renew(writing: Writing): Promise<boolean> {
+    const { database } = this.#deps;
+    const held = await renewClaim(database, writing.claim, this.#options.leaseMs, writing.progress);
+    if (held) await this.#save(writing);
+    return held;
   }
 
-  async #write(claim: Claim): Promise<void> {
-    const { database, onError } = this.#deps;
-    const { leaseMs } = this.#options;
-    const lost = new AbortController();
-    let progress: ExportProgress | null = null;
-    const renewal = setInterval(
-      () => {
-        renewClaim(database, claim, leaseMs, progress)
-          .then((held) => {
-            if (!held) lost.abort(new Ended('the claim is lost'));
-          })
-          .catch((error: unknown) => onError?.(error, claim.exportId));
-      },
-      Math.min(leaseMs / 3, RENEW_MS),
-    );
-    const signal = AbortSignal.any([lost.signal, this.#closing.signal]);
-    try {
-      await this.#publish(claim, signal, (now) => {
-        progress = now;
-      });
-    } catch (error) {
-      await this.#conclude(claim, error);
-    } finally {
-      clearInterval(renewal);
-    }
+  async #save(writing: Writing): Promise<void> {
+    const { claim, checkpoint } = writing;
+    if (checkpoint === null) return;
+    await saveCheckpoint(this.#deps.database, claim, checkpoint);
+    if (writing.checkpoint === checkpoint) writing.checkpoint = null;
   }
 
   /** Writes the file, gives it its name, and only then says that it is there. */
-  async #publish(
-    claim: Claim,
-    signal: AbortSignal,
-    onProgress: (progress: ExportProgress) => void,
-  ): Promise<void> {
+  async #publish(writing: Writing, signal: AbortSignal): Promise<void> {
     const { folder, keepMs, maxAttempts } = this.#options;
-    const { exportId, attempts, spec } = claim;
+    const { exportId, attempts, number, spec, reached } = writing.claim;
     if (attempts > maxAttempts) throw gaveUp(maxAttempts);
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    const part = exportPath(folder, { exportId, attempts, ending: 'part' });
-    const file = exportPath(folder, { exportId, attempts, ending: spec.format });
-    const written = await this.#deps.run(spec, part, { signal, onProgress });
+    const part = exportPath(folder, { exportId, claim: number, ending: 'part' });
+    const file = exportPath(folder, { exportId, claim: number, ending: spec.format });
+    const written = await this.#deps.run(spec, part, {
+      signal,
+      onProgress: (progress) => {
+        writing.progress = progress;
+      },
+      onCheckpoint: (checkpoint) => {
+        writing.checkpoint = checkpoint;
+      },
+      resume: reached && {
+        path: exportPath(folder, { exportId, claim: reached.claim, ending: 'part' }),
+        checkpoint: reached.checkpoint,
+      },
+    });
     await rename(part, file);
     const nowMs = this.#deps.clock.nowMs();
     const times = { finishedAt: new Date(nowMs), expiresAt: new Date(nowMs + keepMs) };
-    if (await finishReady(this.#deps.database, claim, written, times)) return;
+    if (await finishReady(this.#deps.database, writing.claim, written, times)) return;
     await rm(file, { force: true });
   }
 
   /** Writes down how a claim ended that did not make its export ready. */
-  async #conclude(claim: Claim, error: unknown): Promise<void> {
+  #conclude(writing: Writing, error: unknown): () => Promise<void> {
     const { database, clock, onError } = this.#deps;
     const { pollMs: delayMs, maxAttempts } = this.#options;
-    const stopping = this.#closing.signal.aborted;
-    const transient = error instanceof PatchbayError && error.code === 'DATABASE_UNAVAILABLE';
-    if (!stopping && !(error instanceof Ended)) onError?.(error, claim.exportId);
-    for (;;) {
-      try {
-        if (stopping) await releaseClaim(database, claim, { delayMs: 0, counts: false });
-        else if (transient) await releaseClaim(database, claim, { delayMs, counts: false });
-        else if (claim.attempts < maxAttempts) await releaseClaim(database, claim, { delayMs, counts: true });
-        else await finishFailed(database, claim, reasonOf(error, maxAttempts), new Date(clock.nowMs()));
-        return;
-      } catch (failure) {
-        if (!(failure instanceof PatchbayError && failure.code === 'DATABASE_UNAVAILABLE')) throw failure;
-        if (this.#closing.signal.aborted) throw failure;
-        await delay(delayMs, undefined, { signal: this.#closing.signal }).catch(() => {});
-      }
+    const { claim } = writing;
+    const stopping = this.#queue.closing;
+    const away = error instanceof PatchbayError && error.code === 'DATABASE_UNAVAILABLE';
+    if (!stopping && !(error instanceof ClaimLost)) onError?.(error, claim.exportId);
+    if (stopping || away) {
+      return async () => {
+        await this.#save(writing);
+        await releaseClaim(database, claim, { delayMs: stopping ? 0 : delayMs, counts: false });
+      };
     }
+    if (claim.attempts < maxAttempts) return () => releaseClaim(database, claim, { delayMs, counts: true });
+    return () => finishFailed(database, claim, reasonOf(error, maxAttempts), new Date(clock.nowMs()));
   }
 }
 

@@ -23,6 +23,13 @@ export interface Extract extends ClosedRange {
 /** The database, so far as exports read it. */
 export type ExportDatabase = Pick<Database, 'withTenantPg' | 'withSystemPg'>;
 
+/** Rows that follow each other. */
+export interface Page {
+  readonly rows: readonly Row[];
+  /** The key of the last of them. */
+  readonly last: Cursor;
+}
+
 /** What a count found. */
 export interface Counted {
   readonly rows: bigint;
@@ -77,11 +84,11 @@ export class ExtractReader {
     return { rows: BigInt(row.found), ids: row.found === row.within ? expected : ALL_IDS };
   }
 
-  /** All rows in the order of their keys; no page is empty. */
-  async *pages(ids: IdRange): AsyncGenerator<readonly Row[]> {
+  /** All rows behind a row, or all, in the order of their keys; no page is empty. */
+  async *pages(ids: IdRange, after: Cursor | null): AsyncGenerator<Page> {
     const { source, reach, from, until } = this.#extract;
     const text = pageSql(source, reach.kind);
-    let cursor: Cursor = { id: ids.from, line: -1 };
+    let cursor: Cursor = after ?? { id: ids.from, line: -1 };
     for (;;) {
       const values = [cursor.id, cursor.line, from, until, ids.until, this.#pageRows, ...tenantOf(reach)];
       const rows = await this.#run(async (client) => {
@@ -92,7 +99,7 @@ export class ExtractReader {
       const last = rows.at(-1);
       if (last === undefined) return;
       cursor = { id: last[0] ?? '', line: Number(last[1]) };
-      yield rows.map((row) => row.slice(KEY_CELLS));
+      yield { rows: rows.map((row) => row.slice(KEY_CELLS)), last: cursor };
       if (rows.length < this.#pageRows) return;
     }
   }

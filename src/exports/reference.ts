@@ -17,8 +17,9 @@ const INTRODUCTION = `# Exports
 
 <!-- Generated from src/exports by \`npm run docs:exports\`; do not edit. -->
 
-An export is a file of facts of a range of time: usage, charges or the ledger, as CSV, JSON Lines or Parquet, with the
-number of its rows and its SHA-256. A tenant exports its own, an operator those of one tenant or of all.
+An export is a file of facts of a range of time, as CSV, JSON Lines or Parquet, with the number of its rows and its
+SHA-256: usage, charges, the ledger, invoices, credit notes or payouts. A tenant exports its own, an operator those of one
+tenant or of all.
 
 ## How to get one
 
@@ -26,7 +27,7 @@ Over GraphQL, \`createExport\` asks for one and \`export(id)\` follows it: \`row
 address opens the file without a key until \`urlExpiresAt\` (\`PATCHBAY_EXPORT_URL_TTL\`), so treat it like a key; every
 query gives a new one. It answers \`GET\` and \`HEAD\` with the checksum as \`ETag\`. An interrupted download goes on with
 \`Range\` and \`If-Range\`, for instance by \`curl -C - -O "$url"\`. \`usage:read\` is needed for usage, \`billing:read\` for
-charges and the ledger, both to ask and to see. A tenant has at most \`PATCHBAY_EXPORTS_ACTIVE\` that wait or run, and
+everything else, both to ask and to see. A tenant has at most \`PATCHBAY_EXPORTS_ACTIVE\` that wait or run, and
 \`PATCHBAY_EXPORTS_KEPT\` in all; more are refused with \`EXPORT_LIMIT\`. A file is removed after \`PATCHBAY_EXPORT_KEEP\`,
 or by \`deleteExport\`.
 
@@ -39,11 +40,18 @@ On the operator's machine, \`npx patchbay export\` does the same with the same c
   same. Facts are never changed, and each has the time at which the transaction that wrote it began. A range therefore
   ends at the latest where every such transaction has ended, and thirty seconds before now: nothing can be added before
   that any more. \`until\` says where it ends. What is written while an export runs lies behind its end. Transfers that
-  are written one at a time (top-ups) carry the server's clock instead, which must not be that far behind the database's.
+  are written one at a time (top-ups), invoices, credit notes and payouts carry the server's clock instead, which must not be
+  that far behind the database's. What still changes of an invoice is told as it was at the end of the range, and a
+  payout is exported when nothing of it can change any more.
 - **The number of rows is the database's.** When the file is written, the database counts the rows of the range once more.
   Facts are only ever added, so equal numbers mean equal rows. A file that came to less would be written anew.
-- **A kill costs time alone.** Exports are written under a lease; when a server dies, another begins the file anew and comes
-  to the same bytes. A file gets its name when it is complete and on the disk.
+- **A kill costs little time.** Exports are written under a lease. Every 100,000 rows the file is made durable, and the
+  export's row takes down how far it is: the key of the last row, the bytes and their SHA-256, and for Parquet what
+  the end of the file will say of the row groups so far. When a server dies or stops, another copies that much into a
+  file of its own, checks it on the way, and goes on from there to the same bytes. It begins anew when the part is not
+  there or not as it was, when its program would make other bytes of the rows, or when the writing failed by itself. No
+  two servers ever write to one file, and a file gets its name when it is complete and on the disk. The command line
+  keeps nothing of an export that was interrupted.
 - **Memory does not grow with the rows.** They are read in pages of 5,000, each in a short transaction of its own, as
   the tenant behind row-level security. Parquet is written in row groups of 20,000 rows, and what its end says of the
   groups is all that grows: about 2 MB for a million rows. A server writes one export at a time, in a thread of its own

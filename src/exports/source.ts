@@ -74,6 +74,9 @@ export const ALL_IDS: IdRange = {
   until: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
 };
 
+/** The end of the range in a cell of a page, for what is told as it was then. */
+export const RANGE_END = '$4::timestamptz';
+
 /** Columns that a page has before those of the source: the key. */
 export const KEY_CELLS = 2;
 

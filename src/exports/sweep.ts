@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import { NO_CHECKPOINT } from './claims.ts';
 import { type ExportFile, parseExportFile } from './files.ts';
 import type { ExportState } from './rows.ts';
 
@@ -25,6 +26,10 @@ export async function sweepExports({ database, clock, folder }: SweepDependencie
   await database.querySystem(
     `UPDATE data_export SET state = 'EXPIRED' WHERE state = 'READY' AND expires_at <= $1`,
     [new Date(nowMs)],
+  );
+  await database.querySystem(
+    `UPDATE data_export SET ${NO_CHECKPOINT} WHERE state = 'DELETED' AND checkpoint_claim IS NOT NULL`,
+    [],
   );
   // Files before rows: a file is made after its claim is committed, so a file that is seen has a claim that is seen.
   const names = await readdir(folder).catch((error: unknown) => {
@@ -51,7 +56,9 @@ export async function sweepExports({ database, clock, folder }: SweepDependencie
 interface Owner {
   readonly id: Uuid;
   readonly state: ExportState;
-  readonly attempts: number;
+  /** Number of the last claim, and of the one whose file is to be gone on with. */
+  readonly claims: number;
+  readonly checkpoint_claim: number | null;
 }
 
 async function ownersOf(
@@ -59,12 +66,18 @@ async function ownersOf(
   ids: readonly Uuid[],
 ): Promise<ReadonlyMap<Uuid, Owner>> {
   if (ids.length === 0) return new Map();
-  const text = 'SELECT id, state, attempts FROM data_export WHERE id = ANY($1::uuid[])';
+  const text = 'SELECT id, state, claims, checkpoint_claim FROM data_export WHERE id = ANY($1::uuid[])';
   return new Map((await database.querySystem<Owner>(text, [ids])).map((owner) => [owner.id, owner]));
 }
 
-/** A running export has its part, and just before it is ready also its file. */
-function isWanted({ attempts, ending }: ExportFile, owner: Owner | undefined): boolean {
-  if (owner?.attempts !== attempts) return false;
-  return owner.state === 'RUNNING' || (owner.state === 'READY' && ending !== 'part');
+/**
+ * A running export has its part, and just before it is ready also its file. It has the part of an earlier claim too, or
+ * while it waits that alone, until it has gone on from there.
+ */
+function isWanted({ claim, ending }: ExportFile, owner: Owner | undefined): boolean {
+  if (owner === undefined) return false;
+  const { state, claims, checkpoint_claim: reached } = owner;
+  if (state === 'RUNNING') return claim === claims || (claim === reached && ending === 'part');
+  if (state === 'QUEUED') return claim === reached && ending === 'part';
+  return state === 'READY' && claim === claims && ending !== 'part';
 }

@@ -6,7 +6,7 @@ import { type ExportWorkerData, type ExportWorkerMessage, STOP } from './thread.
 import { writeExport } from './write.ts';
 
 /** Writes one export and ends. */
-const { urls, spec, path }: ExportWorkerData = workerData;
+const { urls, spec, path, resume }: ExportWorkerData = workerData;
 const port = parentPort;
 invariant(port !== null, 'an export is written in a worker thread');
 const stopping = new AbortController();
@@ -24,7 +24,9 @@ try {
       path,
       format,
       signal: stopping.signal,
+      resume,
       onProgress: (progress) => tell({ kind: 'progress', progress }),
+      onCheckpoint: (checkpoint) => tell({ kind: 'checkpoint', checkpoint }),
     },
   );
   tell({ kind: 'written', written });

@@ -1,15 +1,25 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
+import { layoutOf } from '../../src/exports/checkpoint.ts';
+import { exportPath } from '../../src/exports/files.ts';
+import { SOURCES } from '../../src/exports/sources.ts';
+import { toGlobalId } from '../../src/graphql/ids.ts';
+import { systemClock } from '../../src/kernel/clock.ts';
+import { newId } from '../../src/kernel/ids.ts';
 import { createTestDatabase, type TestDatabase } from '../kit/postgres.ts';
 import { waitFor } from '../kit/wait.ts';
 import { graphql } from './client.ts';
 import { type RunningServer, startServer } from './server.ts';
 
-const ROWS = 30_000;
+const BACKBONE = fileURLToPath(new URL('../fixtures/golden/llama-tied', import.meta.url));
+/** More than a page. */
+const ROWS = 6_000;
 const FIELDS = 'id state rowsDone rowsExpected sha256 byteCount url';
 const CREATE = `mutation ($input: CreateExportInput!) {
   createExport(input: $input) { export { ${FIELDS} } userErrors { code } }
@@ -31,7 +41,16 @@ let database: TestDatabase;
 let dataDir: string;
 let server: RunningServer;
 const start = () =>
-  startServer({ dataDir, env: { DATABASE_URL: database.adminUrl, PATCHBAY_SECRET: database.secret } });
+  startServer({
+    dataDir,
+    env: {
+      DATABASE_URL: database.adminUrl,
+      PATCHBAY_SECRET: database.secret,
+      PATCHBAY_BACKBONE: BACKBONE,
+      PATCHBAY_MAX_BATCH: '1',
+      PATCHBAY_INTRA_OP_THREADS: '1',
+    },
+  });
 
 beforeAll(async () => {
   database = await createTestDatabase();
@@ -56,11 +75,11 @@ afterAll(async () => {
   await database.dispose();
 });
 
-async function create(): Promise<string> {
+async function create(format: string): Promise<string> {
   const input = {
     idempotencyKey: randomUUID(),
     source: 'USAGE',
-    format: 'PARQUET',
+    format,
     from: '2026-01-01T00:00:00Z',
     to: '2026-02-01T00:00:00Z',
   };
@@ -78,23 +97,66 @@ async function ready(id: string) {
   return read(id);
 }
 
+/** The file behind the address of an export. */
+async function load({ url }: { readonly url: string | null }): Promise<Buffer> {
+  return Buffer.from(await (await fetch(url ?? '')).arrayBuffer());
+}
+
+const sha256 = (content: Uint8Array): string => createHash('sha256').update(content).digest('hex');
+const exportsFolder = () => join(dataDir, 'exports');
+
 test('a server that is killed while it writes costs nothing but time, and the file is the same', async () => {
-  const id = await create();
+  const holder = new pg.Client({ connectionString: database.adminUrl });
+  await holder.connect();
+  // Whoever reads the rows waits, so that the server cannot be done before it is killed.
+  await holder.query('BEGIN; LOCK TABLE usage_record IN ACCESS EXCLUSIVE MODE');
+  const id = await create('PARQUET');
   await waitFor(async () => (await read(id)).state === 'RUNNING');
   await server.kill();
+  await holder.query('ROLLBACK');
+  await holder.end();
   const [left] = await database.admin<{ state: string }>('SELECT state FROM data_export');
   expect(left?.state).toBe('RUNNING');
   // Its lease would end by itself.
   await database.admin('UPDATE data_export SET lease_until = now()');
   server = await start();
   const first = await ready(id);
-  const second = await ready(await create());
+  const second = await ready(await create('PARQUET'));
   expect(first).toMatchObject({ rowsDone: String(ROWS), sha256: second.sha256 });
+  expect(sha256(await load(first))).toBe(first.sha256);
+  expect((await readdir(exportsFolder())).filter((name) => name.endsWith('.parquet'))).toHaveLength(2);
+}, 120_000);
 
-  const response = await fetch(first.url ?? '');
-  const content = Buffer.from(await response.arrayBuffer());
-  expect(createHash('sha256').update(content).digest('hex')).toBe(first.sha256);
-  expect((await readdir(join(dataDir, 'exports'))).filter((name) => name.endsWith('.parquet'))).toHaveLength(
-    2,
+test('a server goes on with the part that a dead one vouched for, and writes none of it again', async () => {
+  const whole = (await load(await ready(await create('CSV')))).toString();
+  const lines = whole.split('\r\n');
+  const done = 2_500;
+  const [lastId = ''] = lines[done]?.split(',') ?? [];
+  const rest = lines.slice(done + 1).join('\r\n');
+  // Not what the rows say, so that it is seen where it comes from.
+  const part = Buffer.from(
+    `${lines.slice(0, done + 1).join('\r\n')}\r\n`.replace(',STANDARD,', ',standard,'),
   );
+  const exportId = newId(systemClock);
+  await writeFile(exportPath(exportsFolder(), { exportId, claim: 1, ending: 'part' }), part);
+  const [row] = await database.admin<{ tenant_id: string; range_from: Date; range_until: Date }>(
+    `SELECT tenant_id, range_from, range_until FROM data_export WHERE format = 'csv'`,
+  );
+  if (row === undefined) throw new Error('There is an export.');
+  const { tenant_id: tenantId, range_from: from, range_until: until } = row;
+  const extract = { source: SOURCES.usage, reach: { kind: 'TENANT' as const, tenantId }, from, until };
+  await database.admin(
+    `INSERT INTO data_export (id, tenant_id, of_tenant_id, source, format, range_from, range_until, created_at, claims,
+       checkpoint_claim, checkpoint_row_id, checkpoint_row_line, checkpoint_rows, checkpoint_bytes, checkpoint_sha256,
+       checkpoint_layout, checkpoint_encoder)
+     VALUES ($1, $2, $2, 'usage', 'csv', $3, $4, now(), 1, 1, $5, 0, $6, $7, $8, $9, '')`,
+    [exportId, tenantId, from, until, lastId, done, part.byteLength, sha256(part), layoutOf(extract, 'csv')],
+  );
+  // One that is asked for wakes the server.
+  await create('JSONL');
+  const written = await ready(toGlobalId('Export', exportId));
+  expect(written.rowsDone).toBe(String(ROWS));
+  const content = await load(written);
+  expect(content.toString()).toBe(`${part.toString()}${rest}`);
+  expect(sha256(content)).toBe(written.sha256);
 }, 120_000);

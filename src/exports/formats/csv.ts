@@ -1,5 +1,5 @@
 import { type Cell, type ColumnType, type Row, timestampText } from '../column.ts';
-import type { Encoder } from '../format.ts';
+import type { Encoder, EncoderOptions } from '../format.ts';
 import type { Source } from '../source.ts';
 
 const LINE_END = '\r\n';
@@ -33,16 +33,16 @@ export function csvCell(type: ColumnType, cell: Cell): string {
 }
 
 /** CSV by RFC 4180: UTF-8 without a byte order mark, a header, CR LF at the end of every line. */
-export function csvEncoder({ columns }: Source): Encoder {
+export function csvEncoder({ columns }: Source, { from }: EncoderOptions = {}): Encoder {
   const types = columns.map(({ type }) => type);
-  let header: string | null = columns.map(({ name }) => name).join(',') + LINE_END;
+  let header = from === undefined ? columns.map(({ name }) => name).join(',') + LINE_END : '';
   const encode = (rows: readonly Row[]): readonly Uint8Array[] => {
     const lines = rows.map(
       (row) => types.map((type, i) => csvCell(type, row[i] ?? null)).join(',') + LINE_END,
     );
-    const text = (header ?? '') + lines.join('');
-    header = null;
+    const text = header + lines.join('');
+    header = '';
     return text === '' ? [] : [Buffer.from(text, 'utf8')];
   };
-  return { push: encode, finish: () => encode([]) };
+  return { push: encode, finish: () => encode([]), state: () => (header === '' ? new Uint8Array() : null) };
 }

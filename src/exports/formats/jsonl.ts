@@ -28,5 +28,6 @@ export function jsonlEncoder({ columns }: Source): Encoder {
       return [Buffer.from(lines.join(''), 'utf8')];
     },
     finish: () => [],
+    state: () => new Uint8Array(),
   };
 }

@@ -1,7 +1,9 @@
-import type { SchemaElement } from 'hyparquet';
+import { deserialize, serialize } from 'node:v8';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
+import type { RowGroup, SchemaElement } from 'hyparquet';
 import { ByteWriter, ParquetWriter } from 'hyparquet-writer';
 import type { Cell, Column, ColumnType, Row } from '../column.ts';
-import type { Encoder } from '../format.ts';
+import type { Encoder, EncoderOptions } from '../format.ts';
 import type { Source } from '../source.ts';
 
 /**
@@ -24,6 +26,13 @@ class Chunks extends ByteWriter {
     this.index = 0;
   }
 
+  /** Forgets what is ready: it is in the file already, which has so many bytes. */
+  goOnFrom(bytes: number): void {
+    this.#ready = [];
+    this.index = 0;
+    this.offset = bytes;
+  }
+
   take(): readonly Uint8Array[] {
     const taken = this.#ready;
     this.#ready = [];
@@ -31,17 +40,32 @@ class Chunks extends ByteWriter {
   }
 }
 
+/** What a file is gone on with from: its bytes, and what its end says of the row groups in them. */
+interface ParquetState {
+  readonly bytes: number;
+  readonly groups: readonly RowGroup[];
+}
+
 /**
  * Parquet, in row groups of {@link ROW_GROUP_ROWS} rows, compressed with Snappy. 64-bit integers and microseconds go
  * through as bigints, so none of their digits is lost.
  */
-export function parquetEncoder({ name, columns }: Source): Encoder {
+export function parquetEncoder(
+  { name, columns }: Source,
+  { from, groupRows = ROW_GROUP_ROWS }: EncoderOptions = {},
+): Encoder {
   const writer = new Chunks();
   const parquet = new ParquetWriter({
     writer,
     schema: [{ name: 'root', num_children: columns.length }, ...columns.map(element)],
     kvMetadata: [{ key: 'patchbay.source', value: name }],
   });
+  if (from !== undefined) {
+    const { bytes, groups }: ParquetState = deserialize(inflateRawSync(from));
+    writer.goOnFrom(bytes);
+    parquet.row_groups.push(...groups);
+    parquet.num_rows = groups.reduce((sum, { num_rows }) => sum + num_rows, 0n);
+  }
   let group: Row[] = [];
   const writeGroup = (rows: readonly Row[]): void => {
     const columnData = columns.map((column, i) => ({
@@ -55,7 +79,7 @@ export function parquetEncoder({ name, columns }: Source): Encoder {
     push(rows) {
       for (const row of rows) {
         group.push(row);
-        if (group.length < ROW_GROUP_ROWS) continue;
+        if (group.length < groupRows) continue;
         writeGroup(group);
         group = [];
       }
@@ -66,6 +90,11 @@ export function parquetEncoder({ name, columns }: Source): Encoder {
       group = [];
       parquet.finish();
       return writer.take();
+    },
+    state() {
+      if (group.length > 0) return null;
+      const state: ParquetState = { bytes: writer.offset, groups: parquet.row_groups };
+      return deflateRawSync(serialize(state), { level: 1 });
     },
   };
 }

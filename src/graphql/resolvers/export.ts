@@ -4,7 +4,14 @@ import { withUserErrors } from '../errors.ts';
 import type { ExportResolvers, MutationResolvers, QueryResolvers } from '../generated/types.ts';
 import { requireGlobalId, toGlobalId } from '../ids.ts';
 
-const SOURCE = { usage: 'USAGE', charges: 'CHARGES', ledger: 'LEDGER' } as const;
+const SOURCE = {
+  usage: 'USAGE',
+  charges: 'CHARGES',
+  ledger: 'LEDGER',
+  invoices: 'INVOICES',
+  credit_notes: 'CREDIT_NOTES',
+  payouts: 'PAYOUTS',
+} as const;
 const FORMAT = { csv: 'CSV', jsonl: 'JSONL', parquet: 'PARQUET' } as const;
 
 export const Export = {

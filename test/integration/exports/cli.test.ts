@@ -113,7 +113,7 @@ test.each([
   ['a tenant that there is not', { '--tenant': 'nobody' }, 3, 'NOT_FOUND'],
   ['a range that ends before it begins', { '--to': '2020-01-01' }, 3, 'BAD_INPUT'],
   ['a range that is still to come', { '--from': '2100-01-01', '--to': '2100-02-01' }, 3, 'BAD_INPUT'],
-  ['a source that there is not', { '--source': 'users' }, 2, 'usage, charges, ledger'],
+  ['a source that there is not', { '--source': 'users' }, 2, 'usage, charges, ledger, invoices'],
 ])('%s is refused with a fix, and leaves nothing', async (_, options, exit, said) => {
   const { code, err } = await run(options);
   expect(code).toBe(exit);

@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Checkpoint, Resume } from '../../../src/exports/checkpoint.ts';
 import type { FormatName } from '../../../src/exports/format.ts';
 import type { ExportDatabase } from '../../../src/exports/read.ts';
 import type { Reach } from '../../../src/exports/source.ts';
@@ -15,6 +16,9 @@ import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 export const DAY = { from: new Date('2026-01-10T00:00:00Z'), until: new Date('2026-01-11T00:00:00Z') };
 /** How far the time of an id is from the end of its request: most requests are short. */
 const ADMITTED_BEFORE = '30 seconds';
+
+/** Steps in which a few rows are many. */
+export const SMALL = { pageRows: 5, groupRows: 10, checkpointRows: 20 };
 
 /** Rows of usage and charges over a test's database. */
 export interface ExportKit {
@@ -38,6 +42,10 @@ interface WriteOptions {
   readonly from?: Date;
   readonly until?: Date;
   readonly pageRows?: number;
+  readonly groupRows?: number;
+  readonly checkpointRows?: number;
+  readonly onCheckpoint?: (checkpoint: Checkpoint) => void;
+  readonly resume?: Resume;
   /** Done before each transaction of the export, which are numbered from 1: a count, pages, a count. */
   readonly before?: (transaction: number) => Promise<void>;
   readonly onPage?: (rows: bigint) => void;
@@ -112,7 +120,7 @@ export async function openExportKit(): Promise<ExportKit> {
 
     async write(source, format, reach, options = {}) {
       const path = join(folder, `${randomUUID()}.${format}`);
-      const { from = DAY.from, until = DAY.until, pageRows, before, onPage, signal } = options;
+      const { from = DAY.from, until = DAY.until, before, onPage, signal, ...more } = options;
       let transactions = 0;
       const database: ExportDatabase = {
         async withTenantPg(tenantId, work) {
@@ -129,7 +137,7 @@ export async function openExportKit(): Promise<ExportKit> {
           path,
           format,
           signal: signal ?? new AbortController().signal,
-          ...(pageRows === undefined ? {} : { pageRows }),
+          ...more,
           ...(onPage === undefined ? {} : { onProgress: ({ rows }) => onPage(rows) }),
         },
       );

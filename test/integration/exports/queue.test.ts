@@ -7,16 +7,17 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { exportPath } from '../../../src/exports/files.ts';
 import { ExportQueue, type ExportQueueOptions, type RunExport } from '../../../src/exports/queue.ts';
+import type { ExportDatabase } from '../../../src/exports/read.ts';
 import type { ExportModel } from '../../../src/exports/rows.ts';
 import { ExportService } from '../../../src/exports/service.ts';
-import { SOURCES } from '../../../src/exports/sources.ts';
+import { SOURCE_NAMES, SOURCES } from '../../../src/exports/sources.ts';
 import { sweepExports } from '../../../src/exports/sweep.ts';
 import { writeExport } from '../../../src/exports/write.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { waitFor } from '../../kit/wait.ts';
 import { actorOf, ManualClock, OPERATOR } from '../pricing/kit.ts';
-import { DAY, type ExportKit, of, openExportKit, sha256 } from './kit.ts';
+import { DAY, type ExportKit, of, openExportKit, SMALL, sha256 } from './kit.ts';
 
 let kit: ExportKit;
 let tenantId: Uuid;
@@ -44,7 +45,7 @@ const run: RunExport = ({ source, format, reach, from, until }, path, how) =>
   writeExport(
     kit.db.database,
     { source: SOURCES[source], reach, from, until },
-    { path, format, signal: how.signal, onProgress: how.onProgress },
+    { path, format, ...how, ...SMALL },
   );
 
 /** Comes to no end of its own. It may be told to stop before it has begun. */
@@ -95,8 +96,8 @@ async function ended(id: Uuid): Promise<ExportModel> {
   return reload(id);
 }
 
-const pathOf = ({ id, attempts, format }: ExportModel): string =>
-  exportPath(kit.folder, { exportId: id, attempts, ending: format });
+const pathOf = ({ id, claims, format }: ExportModel): string =>
+  exportPath(kit.folder, { exportId: id, claim: claims, ending: format });
 
 /** Removes what earlier tests left, so that nothing of it counts. */
 const clear = () => kit.db.admin('DELETE FROM data_export');
@@ -119,46 +120,129 @@ test('an export is written, and says how many rows it has under which checksum',
   await queue.close();
 });
 
-test('a process that is killed in the middle costs nothing but time: another comes to the same bytes', async () => {
-  await clear();
-  const expected = await kit.write('usage', 'parquet', of(tenantId));
-  const { id } = await service.create(actorOf(tenantId), input({ format: 'parquet' }));
-  const script = fileURLToPath(new URL('../../kit/run-ts.mjs', import.meta.url));
-  const writer = fileURLToPath(new URL('./writer-process.ts', import.meta.url));
-  const child = spawn(process.execPath, [script, writer, kit.db.appUrl, kit.db.systemUrl, kit.folder], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  processes.push(child);
-  let said = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
-  });
-  await waitFor(() => /rows [1-9]\d/.test(said), { timeoutMs: 15_000 });
-  child.kill('SIGKILL');
-  await once(child, 'exit');
-  expect((await reload(id)).state).toBe('RUNNING');
-  expect(readdirSync(kit.folder)).toContain(`${id}.1.part`);
+/** How far the file of an export is known to be on the disk; null when nothing is. */
+async function reached(id: Uuid): Promise<number | null> {
+  const [row] = await kit.db.admin<{ rows: number | null }>(
+    'SELECT checkpoint_rows::integer AS rows FROM data_export WHERE id = $1',
+    [id],
+  );
+  return row?.rows ?? null;
+}
 
-  const queue = startQueue();
-  const ready = await ended(id);
-  await queue.close();
-  expect(ready).toMatchObject({ state: 'READY', attempts: 2, rowsDone: 200n, sha256: expected.sha256 });
-  expect(readFileSync(pathOf(ready)).equals(expected.content)).toBe(true);
+/** Writes, and takes down with how many rows each writing began. */
+const noting =
+  (begun: bigint[], inner: RunExport = run): RunExport =>
+  (spec, path, how) => {
+    let first = true;
+    return inner(spec, path, {
+      ...how,
+      onProgress: (progress) => {
+        if (first) begun.push(progress.rows);
+        first = false;
+        how.onProgress(progress);
+      },
+    });
+  };
+
+/** Reads a page, then waits until it is told to stop. */
+const stopsAfter =
+  (rows: bigint): RunExport =>
+  (spec, path, how) => {
+    let done = 0n;
+    const paused: ExportDatabase = {
+      withSystemPg: kit.db.database.withSystemPg.bind(kit.db.database),
+      withTenantPg: async (id, work) => {
+        if (done >= rows) await untilAborted(spec, path, how);
+        return kit.db.database.withTenantPg(id, work);
+      },
+    };
+    const { source, format, reach, from, until } = spec;
+    const onProgress: typeof how.onProgress = (progress) => {
+      done = progress.rows;
+      how.onProgress(progress);
+    };
+    const extract = { source: SOURCES[source], reach, from, until };
+    return writeExport(paused, extract, { path, format, ...how, ...SMALL, onProgress });
+  };
+
+test.each(['csv', 'parquet'] as const)(
+  'a process that is killed in the middle costs little: another goes on to the same bytes of %s',
+  async (format) => {
+    await clear();
+    const expected = await kit.write('usage', format, of(tenantId), SMALL);
+    const { id } = await service.create(actorOf(tenantId), input({ format }));
+    const script = fileURLToPath(new URL('../../kit/run-ts.mjs', import.meta.url));
+    const writer = fileURLToPath(new URL('./writer-process.ts', import.meta.url));
+    const child = spawn(process.execPath, [script, writer, kit.db.appUrl, kit.db.systemUrl, kit.folder], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    processes.push(child);
+    let said = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    await waitFor(async () => /rows [1-9]\d/.test(said) && (await reached(id)) !== null, {
+      timeoutMs: 15_000,
+    });
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    expect((await reload(id)).state).toBe('RUNNING');
+    expect(readdirSync(kit.folder)).toContain(`${id}.1.part`);
+    const kept = await reached(id);
+
+    const begun: bigint[] = [];
+    const queue = startQueue({}, noting(begun));
+    const ready = await ended(id);
+    await queue.close();
+    expect(begun).toEqual([BigInt(kept ?? -1)]);
+    expect(ready).toMatchObject({ state: 'READY', attempts: 2, rowsDone: 200n, sha256: expected.sha256 });
+    expect(readFileSync(pathOf(ready)).equals(expected.content)).toBe(true);
+    expect(await reached(id)).toBeNull();
+    await sweepExports({ database: kit.db.database, clock, folder: kit.folder });
+    const left = readdirSync(kit.folder).filter((name) => name.startsWith(id));
+    expect(left).toEqual([`${id}.2.${format}`]);
+  },
+);
+
+test('a server that stops gives its export back, and neither an attempt nor what it wrote is lost', async () => {
+  await clear();
+  const first = startQueue({}, stopsAfter(65n));
+  const { id } = await service.create(actorOf(tenantId), input());
+  await waitFor(async () => (await reload(id)).rowsDone >= 65n);
+  await first.close();
+  expect(await reload(id)).toMatchObject({ state: 'QUEUED', attempts: 0, claims: 1 });
+  expect(await reached(id)).toBe(60);
+  // What another is to go on with is swept by nobody.
   await sweepExports({ database: kit.db.database, clock, folder: kit.folder });
-  const left = readdirSync(kit.folder).filter((name) => name.startsWith(id));
-  expect(left).toEqual([`${id}.2.parquet`]);
+  const begun: bigint[] = [];
+  const second = startQueue({}, noting(begun));
+  const ready = await ended(id);
+  await second.close();
+  expect(ready).toMatchObject({ state: 'READY', attempts: 1, claims: 2 });
+  expect(begun).toEqual([60n]);
+  const expected = await kit.write('usage', 'csv', of(tenantId));
+  expect(readFileSync(pathOf(ready)).equals(expected.content)).toBe(true);
 });
 
-test('a server that stops gives its export back, and no attempt is lost', async () => {
+test('a writing that failed by itself is begun anew, because what it wrote may be why', async () => {
   await clear();
-  const first = startQueue({}, untilAborted);
+  const begun: bigint[] = [];
+  let failed = false;
+  const failsOnce: RunExport = async (spec, path, how) => {
+    if (failed) return run(spec, path, how);
+    failed = true;
+    const stop = new AbortController();
+    const onProgress: typeof how.onProgress = (progress) => {
+      how.onProgress(progress);
+      if (progress.rows >= 50n) stop.abort(new Error('a disk that is full'));
+    };
+    return run(spec, path, { ...how, onProgress, signal: stop.signal });
+  };
+  const queue = startQueue({}, noting(begun, failsOnce));
   const { id } = await service.create(actorOf(tenantId), input());
-  await waitFor(async () => (await reload(id)).state === 'RUNNING');
-  await first.close();
-  expect(await reload(id)).toMatchObject({ state: 'QUEUED', attempts: 0 });
-  const second = startQueue();
-  expect(await ended(id)).toMatchObject({ state: 'READY', attempts: 1 });
-  await second.close();
+  expect(await ended(id)).toMatchObject({ state: 'READY', attempts: 2 });
+  expect(begun).toEqual([0n, 0n]);
+  await queue.close();
 });
 
 test('a writing that never succeeds ends, and says what to do', async () => {
@@ -280,7 +364,10 @@ describe('asking for exports', () => {
   });
 
   test.each([
-    [{ source: 'users' }, { code: 'BAD_INPUT', field: 'source', fix: 'Use one of usage, charges, ledger.' }],
+    [
+      { source: 'users' },
+      { code: 'BAD_INPUT', field: 'source', fix: `Use one of ${SOURCE_NAMES.join(', ')}.` },
+    ],
     [{ format: 'xlsx' }, { code: 'BAD_INPUT', field: 'format', fix: 'Use one of csv, jsonl, parquet.' }],
     [{ to: DAY.from }, { code: 'BAD_INPUT', field: 'to' }],
     [{ tenantId: randomUUID() }, { code: 'NOT_FOUND', field: 'tenant' }],

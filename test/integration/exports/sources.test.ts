@@ -6,18 +6,32 @@ import { SOURCE_NAMES, SOURCES, type SourceName } from '../../../src/exports/sou
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { parseCsv } from '../../unit/exports/sample.ts';
 import { capture, createLedger, credit, hold, type TestLedger } from '../ledger/kit.ts';
+import { type Bills, LEAP_YEAR, MARCH, writeBills } from './bills-kit.ts';
 import { ALL, DAY, type ExportKit, of, openExportKit, parseLines, sha256, type Written } from './kit.ts';
 
-const REQUESTS = 250;
+const REQUESTS = 60;
 /** The ledger's own clock stands in April. */
 const APRIL = { from: new Date('2026-04-01T00:00:00Z'), until: new Date('2026-05-01T00:00:00Z') };
-const RANGE = { usage: DAY, charges: DAY, ledger: APRIL } as const satisfies Record<SourceName, object>;
+const RANGE = {
+  usage: DAY,
+  charges: DAY,
+  ledger: APRIL,
+  invoices: MARCH,
+  credit_notes: MARCH,
+  payouts: LEAP_YEAR,
+} as const satisfies Record<SourceName, object>;
 
 let kit: ExportKit;
 let ledger: TestLedger;
 let payer: { readonly tenantId: Uuid; readonly accountId: Uuid };
 let owner: { readonly tenantId: Uuid; readonly accountId: Uuid };
 let bystander: Uuid;
+let bills: Bills;
+/** Somebody with several rows of each source. */
+const who = (source: SourceName): Uuid => {
+  if (source === 'payouts') return bills.beneficiary;
+  return source === 'invoices' || source === 'credit_notes' ? bills.customer : payer.tenantId;
+};
 
 beforeAll(async () => {
   kit = await openExportKit();
@@ -25,6 +39,7 @@ beforeAll(async () => {
   payer = await ledger.customer(9_007_199_254_740_993n);
   owner = await ledger.beneficiary();
   bystander = await kit.tenant();
+  bills = await writeBills(kit.db);
   await kit.requests(payer.tenantId, REQUESTS);
   await kit.requests(bystander, 3);
   for (const amount of [70n, 30n, 0n]) {
@@ -35,7 +50,10 @@ beforeAll(async () => {
     await ledger.service.capture(capture(held.id, credits));
   }
 });
-afterAll(() => kit.dispose());
+afterAll(async () => {
+  await bills.dispose();
+  await kit.dispose();
+});
 
 /** Rows of a table as the tenant sees them, as the program does, and not through the export's own statements. */
 async function visible(tenantId: Uuid, table: string, columns: string, order: string) {
@@ -74,26 +92,26 @@ describe.each(SOURCE_NAMES)('%s', (source) => {
   test('has the same values in every format, as many as it says, under its checksum', async () => {
     const files = [];
     for (const format of FORMAT_NAMES) {
-      const written = await kit.write(source, format, of(payer.tenantId), RANGE[source]);
+      const written = await kit.write(source, format, of(who(source)), RANGE[source]);
       expect(written.sha256).toBe(sha256(written.content));
       expect(written.bytes).toBe(BigInt(written.content.byteLength));
       const rows = await cells(source, written);
       expect(BigInt(rows.length)).toBe(written.rows);
       files.push(compact(rows));
     }
-    expect(files[0]?.length).toBeGreaterThan(5);
+    expect(files[0]?.length).toBeGreaterThan(1);
     expect(files[1]).toEqual(files[0]);
     expect(files[2]).toEqual(files[0]);
   });
 
   test('has the same bytes however it is cut into pages, each row once and in order', async () => {
-    const whole = await kit.write(source, 'csv', of(payer.tenantId), RANGE[source]);
+    const whole = await kit.write(source, 'csv', of(who(source)), RANGE[source]);
     for (const pageRows of [1, 7, 100]) {
-      const paged = await kit.write(source, 'csv', of(payer.tenantId), { ...RANGE[source], pageRows });
+      const paged = await kit.write(source, 'csv', of(who(source)), { ...RANGE[source], pageRows });
       expect(paged.content.equals(whole.content)).toBe(true);
     }
     const keys = (await cells(source, whole)).map((row) =>
-      row.slice(0, source === 'usage' ? 1 : 2).join('/'),
+      row.slice(0, SOURCES[source].orderedBy.split(',').length).join('/'),
     );
     expect(new Set(keys).size).toBe(keys.length);
   });

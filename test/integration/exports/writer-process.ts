@@ -5,10 +5,11 @@ import { SOURCES } from '../../../src/exports/sources.ts';
 import { writeExport } from '../../../src/exports/write.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId } from '../../../src/kernel/ids.ts';
+import { SMALL } from './kit.ts';
 
 const [, , appUrl = '', systemUrl = '', folder = ''] = process.argv;
 const database = new Database({ appUrl, systemUrl, applicationName: 'export-writer' });
-const slowly: RunExport = async ({ source, format, reach, from, until }, path, { signal, onProgress }) =>
+const slowly: RunExport = async ({ source, format, reach, from, until }, path, how) =>
   writeExport(
     {
       async withTenantPg(tenantId, work) {
@@ -21,10 +22,10 @@ const slowly: RunExport = async ({ source, format, reach, from, until }, path, {
     {
       path,
       format,
-      signal,
-      pageRows: 5,
+      ...how,
+      ...SMALL,
       onProgress: (progress) => {
-        onProgress(progress);
+        how.onProgress(progress);
         process.stdout.write(`rows ${progress.rows}\n`);
       },
     },

@@ -68,6 +68,13 @@ async function exported(who: TestKey, more: object = {}): Promise<unknown> {
   return found;
 }
 
+test('bills and payouts are asked for like everything else', async () => {
+  for (const source of ['INVOICES', 'CREDIT_NOTES', 'PAYOUTS']) {
+    const found = await exported(key, { source });
+    expect(found).toMatchObject({ state: 'READY', source, rowsDone: '0', failure: null });
+  }
+});
+
 test('createExport leads by way of progress to a signed address, and the file is what it says', async () => {
   const found = await exported(key);
   expect(found).toMatchObject({

@@ -6,6 +6,7 @@ import type { BillingTerms } from '../../../src/invoicing/terms.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import type { PriorityClass } from '../../../src/kernel/priority.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import type { TestDatabase } from '../../kit/postgres.ts';
 import { writeSettled } from '../../kit/settled.ts';
 import { OPERATOR, ofBackbone, openPricing, type SampleAdapter } from '../pricing/kit.ts';
 
@@ -34,8 +35,8 @@ export interface ChargeInput {
 }
 
 /** Bills on a real database, with its ledger, and a clock that a test moves. */
-export async function openInvoicing() {
-  const pricing = await openPricing();
+export async function openInvoicing(existing?: TestDatabase) {
+  const pricing = await openPricing(existing);
   const { db, clock } = pricing;
   clock.set(Date.UTC(2024, 0, 1));
   const deps = { database: db.database, clock };

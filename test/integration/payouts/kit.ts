@@ -16,7 +16,7 @@ import { openPayouts } from '../../../src/payouts/open.ts';
 import type { PayoutRail } from '../../../src/payouts/rail.ts';
 import { PAYOUT_DEFAULTS, type PayoutBatch, type PayoutOptions } from '../../../src/payouts/types.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
-import { createTestDatabase } from '../../kit/postgres.ts';
+import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { writeSettled } from '../../kit/settled.ts';
 import { createTenancy } from '../../kit/tenancy.ts';
 import { resultsFile, type Said } from '../../unit/payouts/files.ts';
@@ -47,13 +47,15 @@ export interface Beneficiary {
 
 export interface PayoutsKitOptions {
   readonly options?: Partial<PayoutOptions>;
+  /** A database that somebody else disposes of; left out: one of its own. */
+  readonly db?: TestDatabase;
   /** Stands before the payment files. */
   readonly wrapRail?: (rail: PayoutRail) => PayoutRail;
 }
 
 /** Payouts on a real database and real files, with a clock that a test moves. */
 export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
-  const db = await createTestDatabase();
+  const db = more.db ?? (await createTestDatabase());
   const root = await mkdtemp(join(tmpdir(), 'patchbay-payouts-'));
   const folder = join(root, 'payouts');
   const clock = new ManualClock();
@@ -214,7 +216,7 @@ export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
 
     async dispose(): Promise<void> {
       await tenancy.authenticator.close();
-      await db.dispose();
+      if (more.db === undefined) await db.dispose();
       await rm(root, { recursive: true, force: true });
     },
   };

@@ -7,7 +7,7 @@ import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { type PriceSubject, PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
 import type { PriceTerms } from '../../../src/pricing/terms.ts';
-import { createTestDatabase } from '../../kit/postgres.ts';
+import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { terms } from '../../unit/pricing/sample.ts';
 
 /** A clock that stands until it is moved. */
@@ -47,8 +47,8 @@ export interface SampleAdapter {
 }
 
 /** The services of pricing on a real database and a clock that a test moves. */
-export async function openPricing() {
-  const db = await createTestDatabase();
+export async function openPricing(existing?: TestDatabase) {
+  const db = existing ?? (await createTestDatabase());
   const clock = new ManualClock();
   const deps = { database: db.database, clock };
   const kit = {

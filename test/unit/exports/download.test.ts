@@ -63,7 +63,7 @@ test('an address opens one export until its time, and no other way', () => {
 });
 
 test('a file belongs to one writing of one export; other names are nobody’s', () => {
-  const file = { exportId: ID, attempts: 3, ending: 'csv' as const };
+  const file = { exportId: ID, claim: 3, ending: 'csv' as const };
   expect(exportPath('/x', file)).toBe(`/x/${ID}.3.csv`);
   expect(parseExportFile(`${ID}.3.csv`)).toEqual(file);
   expect(parseExportFile(`${ID}.3.part`)).toMatchObject({ ending: 'part' });

@@ -73,3 +73,17 @@ test('row groups are of one size, and the bytes do not depend on how the rows ca
   expect(found.map(({ amount }) => amount)).toEqual(rows.map((row) => BigInt(row[3] ?? 0)));
   expect(found.map(({ note }) => note)).toEqual(rows.map((row) => row[1]));
 });
+
+test('an encoder goes on where another stood to the same bytes, but not while rows are held back', () => {
+  const rows = Array.from({ length: 14 }, (_, i) => ROWS[i % ROWS.length] ?? []);
+  const options = { groupRows: 4 };
+  const whole = encodeAll(parquetEncoder(SAMPLE, options), rows, 2);
+  const first = parquetEncoder(SAMPLE, options);
+  const chunks = [...first.push(rows.slice(0, 8))];
+  const from = first.state();
+  if (from === null) throw new Error('Eight rows are two groups.');
+  first.push(rows.slice(8, 9));
+  expect(first.state()).toBeNull();
+  const rest = encodeAll(parquetEncoder(SAMPLE, { ...options, from }), rows.slice(8), 3);
+  expect(Buffer.concat([...chunks, rest]).equals(whole)).toBe(true);
+});
