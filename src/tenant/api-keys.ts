@@ -2,10 +2,9 @@ import { type RandomBytes, shownPrefix } from '../auth/key-format.ts';
 import {
   type Actor,
   DEFAULT_TENANT_SCOPES,
-  isScope,
   reaches,
   requireScope,
-  SCOPES,
+  scopesOf,
 } from '../auth/principal.ts';
 import { ROLE_SCOPES, scopesWithin } from '../auth/roles.ts';
 import type { Database, Tx } from '../db/client.ts';
@@ -80,7 +79,7 @@ export class ApiKeyService {
     const action = { actor, action: 'apiKey.create', targetType: 'apiKey', context };
     await auditDenied(this.dependencies, { ...action, targetId: null }, () => {
       requireScope(actor, 'keys:write');
-      requireGrantable(actor, asked);
+      requireGrantable(actor, tenantId, asked);
     });
     if (!reaches(actor, tenantId)) throw notFound('tenant');
     requireName(input.name, 'name');
@@ -133,7 +132,7 @@ export class ApiKeyService {
     }
     const old = await this.mustGet(actor, id);
     // Otherwise a key could turn itself into a stronger one.
-    await auditDenied(this.dependencies, action, () => requireGrantable(actor, old.scopes));
+    await auditDenied(this.dependencies, action, () => requireGrantable(actor, old.tenantId, old.scopes));
     const { tenantId } = old;
     const request = { operation: 'rotateApiKey', key: input.idempotencyKey, args: { id, overlapMs } };
     try {
@@ -259,17 +258,19 @@ async function memberScopes(
 }
 
 function usualScopes(tenantId: Uuid, actor: Actor): readonly string[] {
-  const usual = tenantId === PLATFORM_TENANT_ID ? SCOPES : DEFAULT_TENANT_SCOPES;
+  const usual = tenantId === PLATFORM_TENANT_ID ? scopesOf(tenantId) : DEFAULT_TENANT_SCOPES;
   return usual.filter((scope) => actor.scopes.includes(scope));
 }
 
 /** Nobody gives away what they do not have. */
-function requireGrantable(actor: Actor, scopes: readonly string[]): void {
-  for (const scope of scopes) {
-    if (!isScope(scope)) {
-      throw new PatchbayError('BAD_INPUT', `There is no scope named ${JSON.stringify(scope)}.`, {
+function requireGrantable(actor: Actor, tenantId: Uuid, scopes: readonly string[]): void {
+  const possible = scopesOf(tenantId);
+  for (const name of scopes) {
+    const scope = possible.find((one) => one === name);
+    if (scope === undefined) {
+      throw new PatchbayError('BAD_INPUT', `Such a key has no scope named ${JSON.stringify(name)}.`, {
         field: 'scopes',
-        fix: `Use some of: ${SCOPES.join(', ')}.`,
+        fix: `Use some of: ${possible.join(', ')}.`,
       });
     }
     requireScope(actor, scope);

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Actor, reaches, requireOperator } from '../auth/principal.ts';
+import { type Actor, reaches, requireOperator, requireOperatorScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
@@ -44,7 +44,9 @@ export class TenantService {
     const { database, clock } = this.dependencies;
     const { name, slug } = input;
     const action = { actor, action: 'tenant.create', targetType: 'tenant', context };
-    await auditDenied(this.dependencies, { ...action, targetId: null }, () => requireOperator(actor));
+    await auditDenied(this.dependencies, { ...action, targetId: null }, () =>
+      requireOperatorScope(actor, 'tenants:write'),
+    );
     requireName(name, 'name');
     if (!SLUG.test(slug)) {
       throw new PatchbayError(

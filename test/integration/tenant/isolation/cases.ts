@@ -257,16 +257,19 @@ export interface RootField {
 
 /** Every field of the root types, from the schema, but for those {@link WITHOUT_CASE}. */
 export function rootFields(): readonly RootField[] {
+  return allRootFields().filter(({ name }) => !WITHOUT_CASE.includes(name));
+}
+
+/** Every field of the root types, from the schema. */
+export function allRootFields(): readonly RootField[] {
   const roots = [
     ['query', schema.getQueryType()],
     ['mutation', schema.getMutationType()],
     ['subscription', schema.getSubscriptionType()],
   ] as const;
-  return roots
-    .flatMap(([kind, type]) =>
-      type ? Object.keys(type.getFields()).map((name) => rootField(kind, type, name)) : [],
-    )
-    .filter(({ name }) => !WITHOUT_CASE.includes(name));
+  return roots.flatMap(([kind, type]) =>
+    type ? Object.keys(type.getFields()).map((name) => rootField(kind, type, name)) : [],
+  );
 }
 
 function rootField(kind: RootField['kind'], type: GraphQLObjectType, name: string): RootField {
