@@ -19,10 +19,13 @@ export const SCOPES = [
 
 /** Everything that an operator's key can be allowed to do: the same, and what concerns tenants as such. */
 export const OPERATOR_SCOPES = [...SCOPES, 'tenants:write'] as const;
+export type TenantScope = (typeof SCOPES)[number];
 export type Scope = (typeof OPERATOR_SCOPES)[number];
 
 /** What a tenant's own key may do unless said otherwise: everything but moving money. */
-export const DEFAULT_TENANT_SCOPES: readonly Scope[] = SCOPES.filter((scope) => scope !== 'payouts:write');
+export const DEFAULT_TENANT_SCOPES: readonly TenantScope[] = SCOPES.filter(
+  (scope) => scope !== 'payouts:write',
+);
 
 /** Who is calling, as established by a valid key. */
 export interface Principal {

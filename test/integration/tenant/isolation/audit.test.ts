@@ -104,6 +104,15 @@ const OTHERS: Readonly<Record<string, Done>> = {
     what: 'creation',
     input: () => ({ idempotencyKey: randomUUID(), name: 'New', slug: 'brand-new' }),
   },
+  'Mutation.setTenantState': {
+    by: 'operator',
+    action: 'tenant.setState',
+    what: 'change',
+    input: async () => ({
+      tenant: toGlobalId('Tenant', (await tenancy().createTenant()).id),
+      state: 'CLOSED',
+    }),
+  },
   'Mutation.setTenantQuotas': {
     by: 'operator',
     action: 'quota.set',

@@ -127,6 +127,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.exports': (ids) => [{ after: cursor(ids.export) }, {}],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
+  'Mutation.setTenantState': (ids) => input({ tenant: globalIds(ids).tenant, state: 'SUSPENDED' }),
   'Mutation.setTenantQuotas': (ids) =>
     input({ tenant: globalIds(ids).tenant, limits: [{ kind: 'ADAPTERS', limit: '1' }] }),
   'Mutation.createApiKey': (ids) =>
@@ -145,7 +146,8 @@ export const CASES: Readonly<Record<string, Case>> = {
       role: 'OWNER',
     }),
   'Mutation.setMemberRole': (ids) => input({ id: globalIds(ids).member, role: 'AUDITOR' }),
-  'Mutation.removeMember': (ids) => input({ id: globalIds(ids).member }),
+  'Mutation.removeMember': (ids) =>
+    input({ id: globalIds(ids).member }, { id: globalIds(ids).member, revokeCreatedKeys: true }),
   'Mutation.openAdapterUpload': () => input({ idempotencyKey: once(), name: 'a', files: [] }),
   'Mutation.finalizeAdapterUpload': (ids) =>
     input(
