@@ -140,12 +140,14 @@ describe('a draft', () => {
     expect(references).toEqual([IBAN, 'GB29NWBK60161331926819']);
   });
 
-  test('leaves out who is suspended', async () => {
+  test('leaves out who is suspended, and pays who is closed what they have earned', async () => {
     const currency = newCurrency();
     const who = await earned(currency, 20n * UNIT);
     mature();
-    await kit.db.admin(`UPDATE tenant SET state = 'SUSPENDED' WHERE id = $1`, [who.tenantId]);
+    await kit.tenancy.tenants.setState(kit.drafter, who.tenantId, 'SUSPENDED');
     expect(await codeOf(kit.create(currency))).toBe('PAYOUT_NOTHING_DUE');
+    await kit.tenancy.tenants.setState(kit.drafter, who.tenantId, 'CLOSED');
+    expect(await kit.create(currency)).toMatchObject({ payoutCount: 1, totalNano: 20n * UNIT });
   });
 });
 
