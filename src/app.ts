@@ -19,7 +19,7 @@ import { createGraphqlServices, type GraphqlServices } from './graphql/services.
 import { createHttpServer, type HttpServer, requireFreePort } from './http/server.ts';
 import { PatchbayError } from './kernel/errors.ts';
 import type { MemoryReport } from './kernel/memory.ts';
-import { KEY_REVOKED_CHANNEL } from './tenant/api-keys.ts';
+import { KEY_REVOKED_CHANNEL } from './tenant/revocation.ts';
 
 const UPLOAD_PATH = '/uploads';
 const EXPORT_PATH = '/exports';
@@ -141,7 +141,8 @@ class PatchbayApp implements App {
         log: logger,
         services: this.#graphqlServices(services, machine),
         authenticate: (authorization) => authenticator.authenticate(authorization),
-        onKeyRevoked: revocations.subscribe,
+        onKeyRevoked: revocations.onRevoked,
+        onRevocationsMissed: revocations.onMissed,
         ready: () => !this.#draining && services.metering.lease.current !== null,
         routes: [
           (app) =>
@@ -176,6 +177,7 @@ class PatchbayApp implements App {
   /** Hears of revoked keys from any process: forgets what is believed of them and ends what they run. */
   async #followRevocations(url: string, { authenticator, inference }: Services) {
     const listeners = new Set<(keyId: string) => void>();
+    const missed = new Set<() => void>();
     const listener = await listen(
       { url, channels: [KEY_REVOKED_CHANNEL] },
       {
@@ -184,15 +186,23 @@ class PatchbayApp implements App {
           inference.cancelKey(keyId);
           for (const notify of listeners) notify(keyId);
         },
-        reconnected: () => authenticator.forget(),
+        // What was told while nobody listened is lost: everything open is asked about anew.
+        reconnected: () => {
+          authenticator.forget();
+          for (const notify of missed) notify();
+        },
         failed: (err) => this.#deps.logger.warn({ err }, 'Listening for revoked keys will try again'),
       },
     );
     this.#lifecycle.add('revocation listener', () => listener.close());
     return {
-      subscribe: (notify: (keyId: string) => void) => {
+      onRevoked: (notify: (keyId: string) => void) => {
         listeners.add(notify);
         return () => listeners.delete(notify);
+      },
+      onMissed: (notify: () => void) => {
+        missed.add(notify);
+        return () => missed.delete(notify);
       },
     };
   }

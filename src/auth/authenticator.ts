@@ -19,7 +19,7 @@ export interface AuthenticatorOptions {
 
 /** What authentication needs from its surroundings. */
 export interface AuthenticatorDependencies {
-  readonly database: Database;
+  readonly database: Pick<Database, 'queryApp' | 'querySystem'>;
   readonly clock: Clock;
   /** Told when last-used times could not be written; they are tried again with the next batch. */
   readonly onError?: (error: unknown) => void;
@@ -55,6 +55,8 @@ export class Authenticator {
   /** Keys used since the last batch, with the time of their last use. */
   private used = new Map<Uuid, number>();
   private timer: NodeJS.Timeout | undefined;
+  /** How often everything was forgotten. */
+  private forgotten = 0;
 
   constructor(options: AuthenticatorOptions, dependencies: AuthenticatorDependencies) {
     this.options = { cacheTtlMs: 1_000, cacheEntriesMax: 10_000, lastUsedIntervalMs: 60_000, ...options };
@@ -68,7 +70,7 @@ export class Authenticator {
   async authenticate(header: string | undefined): Promise<Principal> {
     const parsed = parseKey(BEARER.exec(header ?? '')?.[1] ?? '');
     if (parsed === null) throw unauthenticated();
-    const found = await this.find(hashKey(this.options.pepper, parsed.text));
+    const found = await this.findNow(hashKey(this.options.pepper, parsed.text));
     const nowMs = this.dependencies.clock.nowMs();
     if (found === null || !isUsable(found, nowMs)) throw unauthenticated();
     this.noteUse(found.key_id, nowMs);
@@ -77,6 +79,7 @@ export class Authenticator {
 
   /** Forgets what is believed of every key, so that the next use asks the database. */
   forget(): void {
+    this.forgotten += 1;
     this.cache.clear();
   }
 
@@ -103,6 +106,15 @@ export class Authenticator {
   async close(): Promise<void> {
     await this.flush();
     clearTimeout(this.timer);
+  }
+
+  /** What the database says since everything was last forgotten: an answer that was on its way then may be the old one. */
+  private async findNow(hash: Uint8Array): Promise<FoundKey | null> {
+    for (;;) {
+      const asked = this.forgotten;
+      const found = await this.find(hash);
+      if (asked === this.forgotten) return found;
+    }
   }
 
   private find(hash: Uint8Array): Promise<FoundKey | null> {

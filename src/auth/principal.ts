@@ -3,7 +3,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type { MemberRole } from './roles.ts';
 
-/** Everything that a key can be allowed to do. */
+/** Everything that a tenant's key can be allowed to do. */
 export const SCOPES = [
   'infer',
   'adapters:read',
@@ -16,10 +16,16 @@ export const SCOPES = [
   'members:write',
   'audit:read',
 ] as const;
-export type Scope = (typeof SCOPES)[number];
+
+/** Everything that an operator's key can be allowed to do: the same, and what concerns tenants as such. */
+export const OPERATOR_SCOPES = [...SCOPES, 'tenants:write'] as const;
+export type TenantScope = (typeof SCOPES)[number];
+export type Scope = (typeof OPERATOR_SCOPES)[number];
 
 /** What a tenant's own key may do unless said otherwise: everything but moving money. */
-export const DEFAULT_TENANT_SCOPES: readonly Scope[] = SCOPES.filter((scope) => scope !== 'payouts:write');
+export const DEFAULT_TENANT_SCOPES: readonly TenantScope[] = SCOPES.filter(
+  (scope) => scope !== 'payouts:write',
+);
 
 /** Who is calling, as established by a valid key. */
 export interface Principal {
@@ -55,12 +61,12 @@ export const SYSTEM_ACTOR: SystemActor = {
   kind: 'SYSTEM',
   tenantId: PLATFORM_TENANT_ID,
   keyId: null,
-  scopes: SCOPES,
+  scopes: OPERATOR_SCOPES,
 };
 
-/** Whether the text names a scope. */
-export function isScope(text: string): text is Scope {
-  return SCOPES.some((scope) => scope === text);
+/** The scopes that a key of the tenant can have. */
+export function scopesOf(tenantId: Uuid): readonly Scope[] {
+  return tenantId === PLATFORM_TENANT_ID ? OPERATOR_SCOPES : SCOPES;
 }
 
 /** Throws FORBIDDEN, naming the scope, unless the actor has it. */
@@ -73,6 +79,15 @@ export function requireScope(actor: Actor, scope: Scope): void {
 export function requireOperator(actor: Actor): void {
   if (actor.kind !== 'TENANT') return;
   throw new PatchbayError('FORBIDDEN', 'Only an operator may do this.', { fix: 'Use an operator key.' });
+}
+
+/**
+ * Throws FORBIDDEN unless the actor is an operator, or the program itself, and has the scope: an operator's key for a
+ * dashboard must not move money.
+ */
+export function requireOperatorScope(actor: Actor, scope: Scope): void {
+  requireOperator(actor);
+  requireScope(actor, scope);
 }
 
 /** Whether the actor may see and change things of the tenant at all; its scopes are another question. */

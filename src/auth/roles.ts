@@ -1,12 +1,12 @@
 import { PatchbayError } from '../kernel/errors.ts';
-import { type Actor, SCOPES, type Scope } from './principal.ts';
+import { type Actor, SCOPES, type TenantScope } from './principal.ts';
 
 /** What a member of a tenant is. */
 export const MEMBER_ROLES = ['OWNER', 'ADMIN', 'DEVELOPER', 'BILLING', 'AUDITOR'] as const;
 export type MemberRole = (typeof MEMBER_ROLES)[number];
 
 /** The most that a member's keys may do, by role. A key may be issued with less. */
-export const ROLE_SCOPES: Readonly<Record<MemberRole, readonly Scope[]>> = {
+export const ROLE_SCOPES: Readonly<Record<MemberRole, readonly TenantScope[]>> = {
   OWNER: SCOPES,
   ADMIN: SCOPES.filter((scope) => scope !== 'payouts:write'),
   DEVELOPER: ['infer', 'adapters:read', 'adapters:write', 'usage:read'],

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { type Actor, requireOperator } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { hashRequest, type Json, runIdempotent } from '../db/idempotency.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
@@ -175,7 +175,7 @@ export class FundsService {
     }>,
   ): Promise<FundsChange> {
     const { database, clock } = this.#deps;
-    await auditDenied(this.#deps, entry, () => requireOperator(entry.actor));
+    await auditDenied(this.#deps, entry, () => requireOperatorScope(entry.actor, 'billing:write'));
     check();
     const request = {
       scope: { tenantId: PLATFORM_TENANT_ID, actor: entry.actor.kind },

@@ -94,6 +94,21 @@ function addServer(program: Command, io: CliIo, run: Run): void {
     .action((which, flags) =>
       run(flags.json, async () => (await import('./commands/key.ts')).showKey(io, which, flags)),
     );
+  program
+    .command('operator-key')
+    .description('make an operator key that comes from no other key, for a second person, and print it')
+    .argument('<name>', 'name of the key, for people')
+    .option('--scope <scope>', 'what it may do; repeat it for several; without it, everything', collect, [])
+    .addOption(json())
+    .addHelpText(
+      'after',
+      '\nExample:\n  npx patchbay operator-key "Grace, who approves payouts" --scope payouts:write',
+    )
+    .action((name, flags) =>
+      run(flags.json, async () =>
+        (await import('./commands/operator-key.ts')).issueOperatorKey(io, name, flags),
+      ),
+    );
 }
 
 function addBackbone(program: Command, io: CliIo, run: Run): void {

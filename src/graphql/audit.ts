@@ -19,6 +19,7 @@ const DENIED: ReadonlySet<string> = new Set<ErrorCode>([
 /** What the log calls a mutation; the services use the same words for what was done. */
 const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   createTenant: 'tenant.create',
+  setTenantState: 'tenant.setState',
   setTenantQuotas: 'quota.set',
   createApiKey: 'apiKey.create',
   rotateApiKey: 'apiKey.rotate',

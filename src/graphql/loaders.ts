@@ -2,6 +2,7 @@ import DataLoader from 'dataloader';
 import type { AdapterModel, AdapterVersionModel, BackboneModel } from '../adapter/types.ts';
 import type { Principal } from '../auth/principal.ts';
 import { PatchbayError } from '../kernel/errors.ts';
+import type { ApiKey } from '../tenant/api-keys.ts';
 import type { Member } from '../tenant/members.ts';
 import type { Tenant } from '../tenant/service.ts';
 import type { GraphqlServices } from './services.ts';
@@ -14,6 +15,7 @@ export interface Loaders {
   readonly latestVersion: DataLoader<string, AdapterVersionModel | null>;
   readonly tenant: DataLoader<string, Tenant | null>;
   readonly member: DataLoader<string, Member | null>;
+  readonly apiKey: DataLoader<string, ApiKey | null>;
   readonly backbone: DataLoader<string, BackboneModel | null>;
 }
 
@@ -35,7 +37,7 @@ export function createLoaders(principal: Principal | undefined, services: Graphq
       },
       { maxBatchSize: BATCH_MAX },
     );
-  const { adapters, backbones, members, tenants } = services;
+  const { adapters, apiKeys, backbones, members, tenants } = services;
   return {
     adapter: batched(
       (caller, ids) => adapters.getMany(caller, ids),
@@ -55,6 +57,10 @@ export function createLoaders(principal: Principal | undefined, services: Graphq
     ),
     member: batched(
       (caller, ids) => members.getMany(caller, ids),
+      ({ id }) => id,
+    ),
+    apiKey: batched(
+      (caller, ids) => apiKeys.getMany(caller, ids),
       ({ id }) => id,
     ),
     backbone: batched(

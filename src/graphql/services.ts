@@ -35,8 +35,8 @@ type Face<T> = { readonly [K in keyof T]: T[K] };
 
 /** What resolvers call. Every method takes the principal first and checks what it may do. */
 export interface GraphqlServices {
-  readonly tenants: Pick<TenantService, 'getMany' | 'list' | 'create'>;
-  readonly apiKeys: Pick<ApiKeyService, 'get' | 'list' | 'create' | 'rotate' | 'revoke'>;
+  readonly tenants: Pick<TenantService, 'getMany' | 'list' | 'create' | 'setState'>;
+  readonly apiKeys: Pick<ApiKeyService, 'get' | 'getMany' | 'list' | 'create' | 'rotate' | 'revoke'>;
   readonly members: Pick<MemberService, 'getMany' | 'list' | 'add' | 'setRole' | 'remove'>;
   readonly quotas: Pick<QuotaService, 'read' | 'set'>;
   readonly audit: Pick<AuditService, 'list' | 'denied' | 'seen'>;

@@ -12,6 +12,7 @@ import { ERROR_CODES, isErrorCode } from '../kernel/codes.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Logger } from '../observability/logger.ts';
 import { EventStreamTransport } from './event-stream.ts';
+import type { Session, Sessions } from './sessions.ts';
 import { closedUnanswered } from './unanswered.ts';
 
 /** What the HTTP transport of GraphQL needs. */
@@ -22,6 +23,7 @@ interface GraphqlRouteDependencies {
   readonly log: Logger;
   readonly services: GraphqlServices;
   readonly eventStreams: EventStreamTransport;
+  readonly sessions: Sessions;
   /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
   readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
 }
@@ -93,15 +95,34 @@ async function answer(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<string> {
-  const { headers, body, status } = await apollo.executeHTTPGraphQLRequest({
-    httpGraphQLRequest: {
-      method: request.method,
-      headers: toHeaderMap(request),
-      search: new URL(request.url, 'http://localhost').search,
-      body: request.body,
-    },
-    context: () => createContext(deps, scope, request, closedUnanswered(reply.raw)),
-  });
+  const revoked = new AbortController();
+  let session: Session | undefined;
+  const context = async (): Promise<GraphqlContext> => {
+    const signal = AbortSignal.any([closedUnanswered(reply.raw), revoked.signal]);
+    const created = await createContext(deps, scope, request, signal);
+    const { authorization } = request.headers;
+    session = {
+      principal: created.principal,
+      authorization,
+      isRequest: true,
+      revoke: () => revoked.abort(new PatchbayError('UNAUTHENTICATED', 'The key was revoked.')),
+    };
+    deps.sessions.add(session);
+    return created;
+  };
+  const { headers, body, status } = await apollo
+    .executeHTTPGraphQLRequest({
+      httpGraphQLRequest: {
+        method: request.method,
+        headers: toHeaderMap(request),
+        search: new URL(request.url, 'http://localhost').search,
+        body: request.body,
+      },
+      context,
+    })
+    .finally(() => {
+      if (session) deps.sessions.delete(session);
+    });
   for (const [name, value] of headers) reply.header(name, value);
   const isJson = headers.get('content-type')?.startsWith(MEDIA_TYPE_JSON) ?? false;
   reply.code(statusOf(status ?? 200, scope, isJson));

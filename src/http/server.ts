@@ -44,6 +44,8 @@ export interface HttpServerDependencies {
   readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
   /** Tells of keys that stopped being valid in this process; returns how to stop listening. */
   readonly onKeyRevoked?: (listener: (keyId: string) => void) => () => void;
+  /** Tells that revocations may have been missed, so that every open key is asked about; returns how to stop listening. */
+  readonly onRevocationsMissed?: (listener: () => void) => () => void;
   /** Whether the process can serve: its database answers and its engine runs. */
   readonly ready: () => boolean | Promise<boolean>;
   /** Routes of other domains, such as the tus uploads. */
@@ -94,6 +96,7 @@ export async function createHttpServer(
     limits,
     introspection,
     eventStreams,
+    sessions,
   });
   const websocket = new WebsocketTransport(GRAPHQL_PATH, socketLimits, {
     ...shared,
@@ -103,6 +106,7 @@ export async function createHttpServer(
   websocket.attach(app.server);
   const closeApp = gracefulClose(app, socketLimits.closeMsMax);
   const stopListening = deps.onKeyRevoked?.((keyId) => sessions.closeKey(keyId));
+  const stopAsking = deps.onRevocationsMissed?.(() => void sessions.revalidate());
 
   app.get('/healthz', () => ({ status: 'ok' }));
   app.get('/readyz', async (_request, reply) => {
@@ -121,6 +125,7 @@ export async function createHttpServer(
     async close() {
       draining = true;
       stopListening?.();
+      stopAsking?.();
       sessions.stop();
       await websocket.close();
       eventStreams.close();

@@ -42,6 +42,13 @@ export interface InferenceDeps extends IntakeDeps {
   readonly lease: Lease;
 }
 
+/** A request that is being admitted. */
+interface Attempt {
+  readonly keyId: Uuid;
+  /** Whether its key was revoked since it came. */
+  revoked: boolean;
+}
+
 interface AdmitOptions {
   /** Cancels the request. */
   readonly signal?: AbortSignal;
@@ -56,7 +63,7 @@ export class InferenceService {
   private readonly recent: RecentOutputs;
   private readonly intake: Intake;
   private readonly stopListening: () => void;
-  private readonly admitting = new Set<Promise<unknown>>();
+  private readonly admitting = new Map<Attempt, Promise<unknown>>();
   private draining = false;
   private reaper: Periodic | null = null;
 
@@ -122,13 +129,10 @@ export class InferenceService {
     return { ...outcome, text, tokens };
   }
 
-  /** Ends every running request of a key, for instance because it was revoked. */
+  /** Ends every request of a key, for instance because it was revoked: those that run, and those being admitted. */
   cancelKey(keyId: Uuid): void {
-    this.interruptWhere(
-      (run) => run.facts.keyId === keyId,
-      () => new PatchbayError('UNAUTHENTICATED', 'The key was revoked.'),
-      'cancelled',
-    );
+    for (const attempt of this.admitting.keys()) if (attempt.keyId === keyId) attempt.revoked = true;
+    this.interruptWhere((run) => run.facts.keyId === keyId, keyRevoked, 'cancelled');
   }
 
   /** Ends requests whose client has not come back for longer than the limit. Runs by itself after {@link start}. */
@@ -169,12 +173,13 @@ export class InferenceService {
       throw new PatchbayError('FORBIDDEN', 'The key may not run inferences.', { meta: { scope: 'infer' } });
     }
     this.assertServing();
-    const started = this.begin(caller, input, options);
-    this.admitting.add(started);
+    const attempt: Attempt = { keyId: caller.keyId, revoked: false };
+    const started = this.begin(caller, input, options, attempt);
+    this.admitting.set(attempt, started);
     try {
       return await started;
     } finally {
-      this.admitting.delete(started);
+      this.admitting.delete(attempt);
     }
   }
 
@@ -182,6 +187,7 @@ export class InferenceService {
     caller: Caller,
     input: InferenceInput,
     options: AdmitOptions,
+    attempt: Attempt,
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
     const { intake } = this;
     const normal = intake.check(input);
@@ -196,7 +202,9 @@ export class InferenceService {
     }
     const prepared = await intake.prepare(caller, normal, keyHash);
     const outcome = await this.deps.recorder.admit(prepared.admission);
-    if (outcome.kind === 'admitted') return this.launch(prepared, outcome.instanceId, options);
+    if (outcome.kind === 'admitted') {
+      return this.launch(prepared, outcome.instanceId, options, attempt);
+    }
     if (outcome.kind === 'refused') throw refusalError(outcome.refusal, prepared.admission);
     const winner = await this.findEarlier(caller, normal, keyHash);
     if (winner !== null) return winner;
@@ -208,6 +216,7 @@ export class InferenceService {
     { request, keyId, price, commitment, admission }: PreparedRequest,
     instanceId: Uuid,
     { signal, delivery }: AdmitOptions,
+    attempt: Attempt,
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
     const { engine, recorder, clock } = this.deps;
     const keepOutput = admission.idempotency !== null;
@@ -219,6 +228,7 @@ export class InferenceService {
     this.runs.set(request.id, run);
     try {
       this.assertServing();
+      if (attempt.revoked) throw keyRevoked();
       await engine.submit(request, (event) => run.onEngineEvent(event));
     } catch (error) {
       this.runs.delete(request.id);
@@ -233,7 +243,13 @@ export class InferenceService {
 
   /** Delivers an accepted run, and forgets it when it is settled. */
   private follow(run: InferenceRun, signal: AbortSignal | undefined): void {
-    const cancel = (): void => run.interrupt(CANCELLED);
+    // Who aborts may say why: a connection whose key is gone is not a client that left.
+    const cancel = (): void => {
+      const reason: unknown = signal?.reason;
+      run.interrupt(
+        reason instanceof PatchbayError ? { reason: 'cancelled', error: reason.toPublic() } : CANCELLED,
+      );
+    };
     signal?.addEventListener('abort', cancel, { once: true });
     if (signal?.aborted === true) cancel();
     run.accept();
@@ -281,13 +297,17 @@ export class InferenceService {
   }
 
   private async settleAll(): Promise<void> {
-    await Promise.allSettled(this.admitting);
+    await Promise.allSettled(this.admitting.values());
     await Promise.all([...this.runs.values()].map((run) => run.done));
   }
 
   private assertServing(): void {
     if (this.draining) throw new PatchbayError('SHUTTING_DOWN', 'The server is draining.');
   }
+}
+
+function keyRevoked(): PatchbayError {
+  return new PatchbayError('UNAUTHENTICATED', 'The key was revoked.');
 }
 
 /** Says why an admission was refused; where money was the reason, with what the request may cost. */

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Actor, requireOperator } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
@@ -42,9 +42,9 @@ export interface Done {
 
 const answer = z.object({ id: z.string() });
 
-/** Throws FORBIDDEN, which is recorded, unless the actor is an operator. */
+/** Throws FORBIDDEN, which is recorded, unless the actor is an operator who may change bills. */
 export async function requireOperatorOf(deps: InvoicingDeps, operation: Operation): Promise<void> {
-  await auditDenied(deps, operation, () => requireOperator(operation.actor));
+  await auditDenied(deps, operation, () => requireOperatorScope(operation.actor, 'billing:write'));
 }
 
 /**

@@ -68,6 +68,11 @@ export const ERROR_CODES = {
     meaning: 'The member was removed, or is the last owner of the tenant.',
     fix: 'Read the members first; make somebody else an owner before the last one goes.',
   },
+  TENANT_STATE: {
+    status: 409,
+    meaning: 'The tenant is closed, which is for good.',
+    fix: 'Create another tenant; what the closed one had stays as it was.',
+  },
   QUERY_TOO_COMPLEX: {
     status: 400,
     meaning: 'The operation exceeds a depth, alias, token or cost limit.',

@@ -1,4 +1,4 @@
-import type { Database } from '../db/client.ts';
+import { AS_TENANT, type Database } from '../db/client.ts';
 import type { FinishReason } from '../engine/port.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
@@ -60,7 +60,7 @@ interface IdempotencyRow {
   readonly settled_by: 'engine' | 'recovery' | null;
 }
 
-const FIND_INFERENCE = 'SELECT * FROM patchbay.find_inference($1, $2)';
+const FIND_INFERENCE = `SELECT f.* FROM ${AS_TENANT} t CROSS JOIN LATERAL patchbay.find_inference(t.tenant, $2) f`;
 
 /**
  * Writes the life of requests: admitted, progressing, settled or voided. All of it goes through one group committer,

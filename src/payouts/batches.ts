@@ -275,7 +275,7 @@ function requireSecondPerson(isDrafter: boolean): void {
     'FORBIDDEN',
     'A batch of this amount is approved by somebody else than who drafted it.',
     {
-      fix: 'Let another operator approve it, with a key that was not rotated from the drafter’s.',
+      fix: 'Let another operator approve it, with a key that comes from no key of the drafter: `npx patchbay operator-key` makes one.',
     },
   );
 }

@@ -1,10 +1,10 @@
-import { type Actor, requireOperator } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 
-/** The key of the operator who acts. The program itself has none, and moves no money by itself. */
+/** The key of the operator who acts, if it may move money. The program itself has none, and moves no money by itself. */
 export function operatorKey(actor: Actor): Uuid {
-  requireOperator(actor);
+  requireOperatorScope(actor, 'payouts:write');
   if (actor.keyId !== null) return actor.keyId;
   throw new PatchbayError('FORBIDDEN', 'Payouts are made by an operator with a key.');
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Database } from '../db/client.ts';
+import { AS_TENANT, type Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
@@ -29,11 +29,11 @@ const KEEP_MS = 1_000;
 const KEPT_MAX = 4_096;
 
 /**
- * The statement of {@link PriceResolver}: `$1` tenant, `$2` backbone digest, `$3` adapter version ids, `$4` time. Runs as
- * the app role, with no tenant set or with that one.
+ * The statement of {@link PriceResolver}: `$2` backbone digest, `$3` adapter version ids, `$4` time, for the tenant of
+ * {@link AS_TENANT}. Runs as the app role.
  */
-export const RESOLVE_PRICES =
-  'SELECT * FROM patchbay.resolve_prices($1::uuid, $2::text, $3::uuid[], $4::timestamptz)';
+const RESOLVE_PRICES = `SELECT p.* FROM ${AS_TENANT} t
+  CROSS JOIN LATERAL patchbay.resolve_prices(t.tenant, $2::text, $3::uuid[], $4::timestamptz) p`;
 
 // Plain pg gives bigint columns as text, Prisma as bigint.
 const integer = z.union([z.bigint(), z.string().transform(BigInt)]);
@@ -156,22 +156,6 @@ export function toSplitTerms(row: {
   return {
     beneficiaries: row.beneficiaries.map((tenantId, index) => ({ tenantId, parts: row.parts[index] ?? 0n })),
   };
-}
-
-/**
- * Pins a request by the rows of {@link RESOLVE_PRICES}, for a caller that runs the statement as a part of another.
- *
- * @throws as {@link PriceResolver.pin} does.
- */
-export function pinFromRows(request: PricingRequest, at: Date, rows: readonly unknown[]): PinnedPricing {
-  return pinOf(
-    request,
-    at,
-    readResolved(
-      rows,
-      request.adapters.map(({ versionId }) => versionId),
-    ),
-  );
 }
 
 function readResolved(rows: readonly unknown[], versions: readonly Uuid[]): Resolved {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Actor, requireOperator, requireScope } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope, requireScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
@@ -67,7 +67,7 @@ export class PricingService {
       targetId: subject.kind === 'BACKBONE' ? subject.backboneDigest : subject.adapterId,
       context,
     };
-    await auditDenied(this.#deps, action, () => requireOperator(actor));
+    await auditDenied(this.#deps, action, () => requireOperatorScope(actor, 'billing:write'));
     if (terms !== null) requirePriceTerms(terms, 'terms');
     else if (subject.kind === 'BACKBONE') {
       throw new PatchbayError('BAD_INPUT', 'A backbone has nothing to take its prices from.', {

@@ -238,7 +238,7 @@ function refuseProposal(outcome: string, effectiveFrom: Date): void {
     case 'UNKNOWN_ADAPTER':
       throw adapterNotFound('adapter');
     case 'UNKNOWN_BENEFICIARY':
-      throw new PatchbayError('NOT_FOUND', 'There is no tenant with the id of a beneficiary.', {
+      throw new PatchbayError('NOT_FOUND', 'No tenant that can earn has the id of a beneficiary.', {
         field: 'beneficiaries',
       });
     case 'TOO_EARLY':

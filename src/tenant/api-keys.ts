@@ -1,13 +1,6 @@
 import { type RandomBytes, shownPrefix } from '../auth/key-format.ts';
-import {
-  type Actor,
-  DEFAULT_TENANT_SCOPES,
-  isScope,
-  reaches,
-  requireScope,
-  SCOPES,
-} from '../auth/principal.ts';
-import { ROLE_SCOPES, scopesWithin } from '../auth/roles.ts';
+import { type Actor, DEFAULT_TENANT_SCOPES, reaches, requireScope, scopesOf } from '../auth/principal.ts';
+import { ROLE_SCOPES, requireRoleWithin, scopesWithin } from '../auth/roles.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
@@ -15,12 +8,10 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import { auditDenied, type RequestContext, recordAudit } from './audit.ts';
+import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from './audit.ts';
 import { type ApiKey, type IssuedKey, KeyIssuer, toApiKey } from './key-issuer.ts';
 import { requireName } from './name.ts';
-
-/** Notified with a key's id, in the transaction that ends the key, so that every process can end its sockets. */
-export const KEY_REVOKED_CHANNEL = 'patchbay_key_revoked';
+import { notifyRevoked } from './revocation.ts';
 
 export type { ApiKey, IssuedKey } from './key-issuer.ts';
 
@@ -80,11 +71,12 @@ export class ApiKeyService {
     const action = { actor, action: 'apiKey.create', targetType: 'apiKey', context };
     await auditDenied(this.dependencies, { ...action, targetId: null }, () => {
       requireScope(actor, 'keys:write');
-      requireGrantable(actor, asked);
+      requireGrantable(actor, tenantId, asked);
     });
     if (!reaches(actor, tenantId)) throw notFound('tenant');
     requireName(input.name, 'name');
     const { expiresAt, name, memberId = null } = input;
+    await this.requireMemberWithin(actor, tenantId, memberId, { ...action, targetId: null });
     if (expiresAt !== null && !(expiresAt.getTime() > this.dependencies.clock.nowMs())) {
       throw new PatchbayError('BAD_INPUT', 'The key would expire before it exists.', { field: 'expiresAt' });
     }
@@ -104,7 +96,8 @@ export class ApiKeyService {
         if ((await tx.tenant.count({ where: { id: tenantId } })) === 0) throw notFound('tenant');
         const isUsual = input.scopes === null;
         const scopes = memberId === null ? asked : await memberScopes(tx, memberId, asked, isUsual);
-        const draft = { tenantId, name, scopes, expiresAt, rotatedFrom: null, memberId };
+        const origin = { rotatedFrom: null, createdBy: actor.keyId };
+        const draft = { tenantId, name, scopes, expiresAt, memberId, ...origin };
         const issued = await this.issuer.insert(tx, draft);
         const after = { ...request.args, scopes: [...scopes], prefix: shownPrefix(issued.secret) };
         await recordAudit(tx, this.dependencies.clock, {
@@ -133,8 +126,9 @@ export class ApiKeyService {
     }
     const old = await this.mustGet(actor, id);
     // Otherwise a key could turn itself into a stronger one.
-    await auditDenied(this.dependencies, action, () => requireGrantable(actor, old.scopes));
+    await auditDenied(this.dependencies, action, () => requireGrantable(actor, old.tenantId, old.scopes));
     const { tenantId } = old;
+    await this.requireMemberWithin(actor, tenantId, old.memberId, action);
     const request = { operation: 'rotateApiKey', key: input.idempotencyKey, args: { id, overlapMs } };
     try {
       return await this.within(tenantId, (tx) =>
@@ -151,6 +145,7 @@ export class ApiKeyService {
             expiresAt: lifeMs === null ? null : new Date(nowMs + lifeMs),
             rotatedFrom: id,
             memberId: current.memberId,
+            createdBy: actor.keyId,
           });
           const endsMs = Math.min(
             nowMs + overlapMs,
@@ -158,7 +153,7 @@ export class ApiKeyService {
           );
           const expiresAt = new Date(endsMs);
           await tx.apiKey.updateMany({ where: { id }, data: { expiresAt } });
-          if (overlapMs === 0) await notifyRevoked(tx, id);
+          if (overlapMs === 0) await notifyRevoked(tx, [id]);
           await recordAudit(tx, this.dependencies.clock, {
             ...action,
             tenantId,
@@ -185,7 +180,7 @@ export class ApiKeyService {
       // The condition makes the second of two racing revocations a no-op.
       const { count } = await tx.apiKey.updateMany({ where: { id, revokedAt: null }, data: { revokedAt } });
       if (count === 1) {
-        await notifyRevoked(tx, id);
+        await notifyRevoked(tx, [id]);
         await recordAudit(tx, this.dependencies.clock, {
           ...action,
           tenantId,
@@ -199,13 +194,21 @@ export class ApiKeyService {
 
   /** One key: the actor's own or, with the scope, another; null when the actor may not see it or there is none. */
   async get(actor: Actor, id: Uuid): Promise<ApiKey | null> {
-    if (actor.keyId !== id && !actor.scopes.includes('keys:write')) return null;
-    const find = (tx: Tx) => tx.apiKey.findUnique({ where: { id } });
+    const [found] = await this.getMany(actor, [id]);
+    return found ?? null;
+  }
+
+  /** Those of the keys that the actor may see: the actor's own or, with the scope, all of its tenant; in no order. */
+  async getMany(actor: Actor, ids: readonly Uuid[]): Promise<readonly ApiKey[]> {
+    const all = actor.scopes.includes('keys:write');
+    const visible = ids.filter((id) => all || actor.keyId === id);
+    if (visible.length === 0) return [];
+    const find = (tx: Tx) => tx.apiKey.findMany({ where: { id: { in: visible } } });
     const { database } = this.dependencies;
-    const row = await (actor.kind === 'TENANT'
+    const rows = await (actor.kind === 'TENANT'
       ? database.withTenant(actor.tenantId, find)
       : database.withSystem(find));
-    return row === null ? null : toApiKey(row);
+    return rows.map(toApiKey);
   }
 
   /** A tenant's keys, oldest first, revoked ones included; of the actor's own tenant when none is named. */
@@ -224,6 +227,23 @@ export class ApiKeyService {
       tx.apiKey.findMany({ where: { AND: [where, { tenantId: id }] }, ...order }),
     );
     return toPage(rows, page, toApiKey);
+  }
+
+  /**
+   * Nobody acts in the name of a member who may do more than they may: what such a key does is put down to the member.
+   * Everybody may have further keys of their own.
+   */
+  private async requireMemberWithin(
+    actor: Actor,
+    tenantId: Uuid,
+    memberId: Uuid | null,
+    attempt: DeniedEntry,
+  ): Promise<void> {
+    if (memberId === null || (actor.kind !== 'SYSTEM' && actor.member?.id === memberId)) return;
+    const member = await this.within(tenantId, (tx) => tx.member.findUnique({ where: { id: memberId } }));
+    // Who is not there is refused where the key would be made, which also answers retries.
+    if (member === null) return;
+    await auditDenied(this.dependencies, attempt, () => requireRoleWithin(actor, member.role));
   }
 
   private async mustGet(actor: Actor, id: Uuid): Promise<ApiKey> {
@@ -259,17 +279,19 @@ async function memberScopes(
 }
 
 function usualScopes(tenantId: Uuid, actor: Actor): readonly string[] {
-  const usual = tenantId === PLATFORM_TENANT_ID ? SCOPES : DEFAULT_TENANT_SCOPES;
+  const usual = tenantId === PLATFORM_TENANT_ID ? scopesOf(tenantId) : DEFAULT_TENANT_SCOPES;
   return usual.filter((scope) => actor.scopes.includes(scope));
 }
 
 /** Nobody gives away what they do not have. */
-function requireGrantable(actor: Actor, scopes: readonly string[]): void {
-  for (const scope of scopes) {
-    if (!isScope(scope)) {
-      throw new PatchbayError('BAD_INPUT', `There is no scope named ${JSON.stringify(scope)}.`, {
+function requireGrantable(actor: Actor, tenantId: Uuid, scopes: readonly string[]): void {
+  const possible = scopesOf(tenantId);
+  for (const name of scopes) {
+    const scope = possible.find((one) => one === name);
+    if (scope === undefined) {
+      throw new PatchbayError('BAD_INPUT', `Such a key has no scope named ${JSON.stringify(name)}.`, {
         field: 'scopes',
-        fix: `Use some of: ${SCOPES.join(', ')}.`,
+        fix: `Use some of: ${possible.join(', ')}.`,
       });
     }
     requireScope(actor, scope);
@@ -279,10 +301,6 @@ function requireGrantable(actor: Actor, scopes: readonly string[]): void {
 function requireLive(key: { revokedAt: Date | null; expiresAt: Date | null }, nowMs: number): void {
   if (key.revokedAt !== null) throw keyState('The key is revoked.');
   if (key.expiresAt !== null && key.expiresAt.getTime() <= nowMs) throw keyState('The key has expired.');
-}
-
-async function notifyRevoked(tx: Tx, id: Uuid): Promise<void> {
-  await tx.$executeRaw`SELECT pg_notify(${KEY_REVOKED_CHANNEL}, ${id})`;
 }
 
 function keyState(message: string): PatchbayError {

@@ -22,6 +22,8 @@ export interface ApiKey {
   readonly rotatedFrom: Uuid | null;
   /** The member whose key it is; null for the tenant's own. */
   readonly memberId: Uuid | null;
+  /** The key that made it; null for what the program made, and for keys of a time that is not in the audit log. */
+  readonly createdBy: Uuid | null;
 }
 
 /** A key just issued, with the secret that is shown this once (and to retries with the same idempotency key). */
@@ -38,6 +40,7 @@ export interface KeyDraft {
   readonly expiresAt: Date | null;
   readonly rotatedFrom: Uuid | null;
   readonly memberId: Uuid | null;
+  readonly createdBy: Uuid | null;
 }
 
 const answerOfIssue = z.object({ keyId: z.string(), secret: z.string() });
@@ -101,7 +104,7 @@ export class KeyIssuer {
 /** The row without what nobody may see: the hash. */
 export function toApiKey(row: ApiKey): ApiKey {
   const { id, tenantId, kind, name, prefix, scopes } = row;
-  const { createdAt, expiresAt, lastUsedAt, revokedAt, rotatedFrom, memberId } = row;
+  const { createdAt, expiresAt, lastUsedAt, revokedAt, rotatedFrom, memberId, createdBy } = row;
   return {
     id,
     tenantId,
@@ -115,5 +118,6 @@ export function toApiKey(row: ApiKey): ApiKey {
     revokedAt,
     rotatedFrom,
     memberId,
+    createdBy,
   };
 }

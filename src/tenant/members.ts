@@ -9,9 +9,11 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
-import { KEY_REVOKED_CHANNEL } from './api-keys.ts';
-import { auditDenied, type RequestContext, recordAudit } from './audit.ts';
+import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from './audit.ts';
+import { keysMadeBy } from './created-keys.ts';
+import type { ApiKey } from './key-issuer.ts';
 import { requireName } from './name.ts';
+import { notifyRevoked } from './revocation.ts';
 
 /** A member as callers see them. */
 export interface Member {
@@ -32,6 +34,27 @@ export interface AddMemberInput {
   readonly name: string;
   readonly email: string;
   readonly role: MemberRole;
+}
+
+/** Whom to remove, and what becomes of what they leave. */
+export interface RemoveMemberInput {
+  readonly id: Uuid;
+  /** Whether the keys that the member's keys made end too. */
+  readonly revokeCreatedKeys: boolean;
+}
+
+/** A member who was removed. */
+export interface Removal {
+  readonly member: Member;
+  /** Keys of others and of the tenant itself that the member's keys made and that still work, or did until now. */
+  readonly createdKeys: readonly ApiKey[];
+}
+
+/** One change of a member, under way. */
+interface Change {
+  readonly tx: Tx;
+  readonly member: Member;
+  readonly now: Date;
 }
 
 const EMAIL = /^[^\s@]+@[^\s@]+$/;
@@ -95,12 +118,36 @@ export class MemberService {
    * the strength of the old role ends as if the key were revoked, and may be started again.
    */
   setRole(actor: Actor, id: Uuid, role: MemberRole, context: RequestContext = {}): Promise<Member> {
-    return this.change(actor, id, 'member.setRole', context, role);
+    const action = { actor, action: 'member.setRole', targetType: 'member', targetId: id, context };
+    return this.change(action, role, async ({ tx, member }) => {
+      if (member.removedAt !== null) throw new PatchbayError('MEMBER_STATE', 'The member was removed.');
+      if (role === member.role) return member;
+      return this.update(tx, action, member, { role });
+    });
   }
 
-  /** Removes a member; their keys end at once. Removing somebody who was removed changes nothing. */
-  remove(actor: Actor, id: Uuid, context: RequestContext = {}): Promise<Member> {
-    return this.change(actor, id, 'member.remove', context, null);
+  /**
+   * Removes a member; their keys end at once. What they leave is listed: keys that theirs made go on working, because
+   * services may run on them, unless it is said that they end too. Removing somebody who was removed changes nothing
+   * more than that.
+   */
+  remove(actor: Actor, input: RemoveMemberInput, context: RequestContext = {}): Promise<Removal> {
+    const { id, revokeCreatedKeys } = input;
+    const action = { actor, action: 'member.remove', targetType: 'member', targetId: id, context };
+    return this.change(
+      action,
+      null,
+      async ({ tx, member, now }) => {
+        const removed =
+          member.removedAt === null ? await this.update(tx, action, member, { removedAt: now }) : member;
+        const createdKeys = await keysMadeBy(tx, id, now);
+        if (revokeCreatedKeys) await this.revokeAll(tx, action, createdKeys, now);
+        const revokedAt = (key: ApiKey) => (revokeCreatedKeys ? now : key.revokedAt);
+        const shown = actor.scopes.includes('keys:write') ? createdKeys : [];
+        return { member: removed, createdKeys: shown.map((key) => ({ ...key, revokedAt: revokedAt(key) })) };
+      },
+      revokeCreatedKeys,
+    );
   }
 
   /** Those of the members that the actor may see: themselves or, with the scope, all of their tenant; in no order. */
@@ -135,17 +182,18 @@ export class MemberService {
     return toPage(rows, page, toMember);
   }
 
-  private async change(
-    actor: Actor,
-    id: Uuid,
-    name: string,
-    context: RequestContext,
+  /** Runs a change of a member by somebody who may make it, one after the other for each tenant. */
+  private async change<T>(
+    action: DeniedEntry & { readonly targetId: Uuid },
     role: MemberRole | null,
-  ): Promise<Member> {
+    work: (change: Change) => Promise<T>,
+    endsKeys = false,
+  ): Promise<T> {
     const { database, clock } = this.dependencies;
-    const action = { actor, action: name, targetType: 'member', targetId: id, context };
+    const { actor, targetId: id } = action;
     await auditDenied(this.dependencies, action, () => {
       requireScope(actor, 'members:write');
+      if (endsKeys) requireScope(actor, 'keys:write');
       if (role !== null) requireRoleWithin(actor, role);
     });
     const known = await this.find(actor, id);
@@ -155,25 +203,52 @@ export class MemberService {
     return database.withTenant(known.tenantId, async (tx) => {
       // Changes of a tenant's members queue here, or two could each find the other still an owner.
       await tx.$queryRaw`SELECT pg_advisory_xact_lock(hashtextextended(${`members/${known.tenantId}`}, 0))::text`;
-      const current = toMember(await tx.member.findUniqueOrThrow({ where: { id } }));
-      if (current.removedAt !== null) {
-        if (role === null) return current;
-        throw new PatchbayError('MEMBER_STATE', 'The member was removed.');
-      }
-      if (role === current.role) return current;
-      if (current.role === 'OWNER') await requireAnotherOwner(tx, current);
-      const now = new Date(clock.nowMs());
-      const data = role === null ? { removedAt: now } : { role };
-      await tx.member.updateMany({ where: { id }, data });
-      await endKeys(tx, id);
-      await recordAudit(tx, clock, {
-        ...action,
-        tenantId: known.tenantId,
-        before: { role: current.role, removedAt: null },
-        after: { role: role ?? current.role, removedAt: role === null ? now.toISOString() : null },
-      });
-      return { ...current, ...data };
+      const member = toMember(await tx.member.findUniqueOrThrow({ where: { id } }));
+      return work({ tx, member, now: new Date(clock.nowMs()) });
     });
+  }
+
+  /** Writes the change, ends what runs on the member's keys, and records it. */
+  private async update(
+    tx: Tx,
+    action: DeniedEntry,
+    member: Member,
+    data: Partial<Pick<Member, 'role' | 'removedAt'>>,
+  ): Promise<Member> {
+    const { id, tenantId } = member;
+    if (member.role === 'OWNER') await requireAnotherOwner(tx, member);
+    await tx.member.updateMany({ where: { id }, data });
+    const keys = await tx.apiKey.findMany({ where: { memberId: id, revokedAt: null }, select: { id: true } });
+    await notifyRevoked(
+      tx,
+      keys.map((key) => key.id),
+    );
+    const changed = { ...member, ...data };
+    await recordAudit(tx, this.dependencies.clock, {
+      ...action,
+      tenantId,
+      before: { role: member.role, removedAt: null },
+      after: { role: changed.role, removedAt: changed.removedAt?.toISOString() ?? null },
+    });
+    return changed;
+  }
+
+  private async revokeAll(
+    tx: Tx,
+    { actor, context }: DeniedEntry,
+    keys: readonly ApiKey[],
+    revokedAt: Date,
+  ): Promise<void> {
+    const ids = keys.map(({ id }) => id);
+    await tx.apiKey.updateMany({ where: { id: { in: ids }, revokedAt: null }, data: { revokedAt } });
+    await notifyRevoked(tx, ids);
+    for (const { id, tenantId } of keys) {
+      await recordAudit(tx, this.dependencies.clock, {
+        ...{ actor, context, tenantId, action: 'apiKey.revoke', targetType: 'apiKey', targetId: id },
+        before: { revokedAt: null },
+        after: { revokedAt: revokedAt.toISOString() },
+      });
+    }
   }
 
   private async find(actor: Actor, id: Uuid): Promise<Member | null> {
@@ -188,13 +263,6 @@ async function requireAnotherOwner(tx: Tx, member: Member): Promise<void> {
     where: { tenantId, role: 'OWNER', removedAt: null, NOT: { id } },
   });
   if (others === 0) throw new PatchbayError('MEMBER_STATE', 'That is the last owner of the tenant.');
-}
-
-/** Tells every process to ask about the member's keys anew, and to end what runs on them. */
-async function endKeys(tx: Tx, memberId: Uuid): Promise<void> {
-  await tx.$queryRaw`
-    SELECT pg_notify(${KEY_REVOKED_CHANNEL}, id::text)::text FROM api_key
-    WHERE member_id = ${memberId}::uuid AND revoked_at IS NULL`;
 }
 
 function toMember({ id, tenantId, name, email, role, createdAt, removedAt }: Member): Member {

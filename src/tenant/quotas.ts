@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
-import { type Actor, reaches, requireOperator, requireScope } from '../auth/principal.ts';
+import { type Actor, reaches, requireOperatorScope, requireScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import type { Json } from '../db/idempotency.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
@@ -87,7 +87,7 @@ export class QuotaService {
   ): Promise<readonly QuotaState[]> {
     const { database, clock } = this.dependencies;
     const action = { actor, action: 'quota.set', targetType: 'tenant', targetId: tenantId, context };
-    await auditDenied(this.dependencies, action, () => requireOperator(actor));
+    await auditDenied(this.dependencies, action, () => requireOperatorScope(actor, 'tenants:write'));
     for (const [index, { limit }] of changes.entries()) {
       if (limit === null || (Number.isSafeInteger(limit) && limit >= 0 && limit <= LIMIT_MAX)) continue;
       throw new PatchbayError('BAD_INPUT', `A limit is 0 to ${LIMIT_MAX}, or null.`, {

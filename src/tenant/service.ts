@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Actor, reaches, requireOperator } from '../auth/principal.ts';
+import { type Actor, reaches, requireOperator, requireOperatorScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
@@ -10,15 +10,19 @@ import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { auditDenied, type RequestContext, recordAudit } from './audit.ts';
 import { requireName } from './name.ts';
+import { notifyRevoked } from './revocation.ts';
 
 /** A tenant as callers see it. */
 export interface Tenant {
   readonly id: Uuid;
   readonly name: string;
   readonly slug: string;
-  readonly state: 'ACTIVE' | 'SUSPENDED' | 'CLOSED';
+  readonly state: TenantState;
   readonly createdAt: Date;
 }
+
+/** Whether a tenant may work: suspended until somebody lifts it, closed for good. */
+export type TenantState = 'ACTIVE' | 'SUSPENDED' | 'CLOSED';
 
 /** What a new tenant is made from. */
 export interface CreateTenantInput {
@@ -44,7 +48,9 @@ export class TenantService {
     const { database, clock } = this.dependencies;
     const { name, slug } = input;
     const action = { actor, action: 'tenant.create', targetType: 'tenant', context };
-    await auditDenied(this.dependencies, { ...action, targetId: null }, () => requireOperator(actor));
+    await auditDenied(this.dependencies, { ...action, targetId: null }, () =>
+      requireOperatorScope(actor, 'tenants:write'),
+    );
     requireName(name, 'name');
     if (!SLUG.test(slug)) {
       throw new PatchbayError(
@@ -75,6 +81,45 @@ export class TenantService {
       if (sqlState(error) !== SQLSTATE.uniqueViolation) throw error;
       throw new PatchbayError('NAME_TAKEN', `The slug ${slug} is taken.`, { field: 'slug', cause: error });
     }
+  }
+
+  /**
+   * Suspends a tenant, lets it work again, or closes it for good. What runs on any of its keys ends at once unless it may
+   * work; its rows, its bills and what it has earned stay. For operators.
+   */
+  async setState(actor: Actor, id: Uuid, state: TenantState, context: RequestContext = {}): Promise<Tenant> {
+    const { database, clock } = this.dependencies;
+    const action = { actor, action: 'tenant.setState', targetType: 'tenant', targetId: id, context };
+    await auditDenied(this.dependencies, action, () => requireOperatorScope(actor, 'tenants:write'));
+    return database.withSystem(async (tx) => {
+      // Two changes of one tenant queue at its row, so that each records what it really replaced.
+      await tx.$queryRaw`SELECT FROM tenant WHERE id = ${id}::uuid FOR UPDATE`;
+      const row = id === PLATFORM_TENANT_ID ? null : await tx.tenant.findUnique({ where: { id } });
+      if (row === null) {
+        throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
+      }
+      const before = toTenant(row);
+      if (before.state === state) return before;
+      if (before.state === 'CLOSED') {
+        throw new PatchbayError('TENANT_STATE', 'The tenant is closed.', { field: 'state' });
+      }
+      await tx.tenant.updateMany({ where: { id }, data: { state } });
+      const keys = await tx.apiKey.findMany({
+        where: { tenantId: id, revokedAt: null },
+        select: { id: true },
+      });
+      await notifyRevoked(
+        tx,
+        keys.map((key) => key.id),
+      );
+      await recordAudit(tx, clock, {
+        ...action,
+        tenantId: id,
+        before: { state: before.state },
+        after: { state },
+      });
+      return { ...before, state };
+    });
   }
 
   /** The tenant of a slug, or null. For operators. */

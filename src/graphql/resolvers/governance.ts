@@ -67,7 +67,8 @@ export const governanceMutations = {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
       const id = requireGlobalId('Member', input.id, 'id');
-      return { member: await context.services.members.remove(caller, id, context) };
+      const revokeCreatedKeys = input.revokeCreatedKeys ?? false;
+      return context.services.members.remove(caller, { id, revokeCreatedKeys }, context);
     });
   },
 

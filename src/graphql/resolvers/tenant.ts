@@ -19,6 +19,8 @@ export const ApiKey = {
   id: ({ id }) => toGlobalId('ApiKey', id),
   uuid: ({ id }) => id,
   member: ({ memberId }, _args, { loaders }) => (memberId === null ? null : loaders.member.load(memberId)),
+  createdBy: ({ createdBy }, _args, { loaders }) =>
+    createdBy === null ? null : loaders.apiKey.load(createdBy),
 } satisfies ApiKeyResolvers;
 
 export const Viewer = {
@@ -58,6 +60,14 @@ export const tenantMutations = {
     return withUserErrors(async () => ({
       tenant: await context.services.tenants.create(caller, input, context),
     }));
+  },
+
+  setTenantState: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => {
+      const id = requireGlobalId('Tenant', input.tenant, 'tenant');
+      return { tenant: await context.services.tenants.setState(caller, id, input.state, context) };
+    });
   },
 
   createApiKey: (_root, { input }, context) => {

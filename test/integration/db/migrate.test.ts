@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { appendFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -135,4 +135,47 @@ describe('the migration runner', () => {
     await query('DROP OWNED BY plain_owner CASCADE');
     await query('DROP ROLE plain_owner');
   });
+});
+
+test('who made the keys that exist is taken over from the audit log, and full operator keys stay full', async () => {
+  for (const name of readdirSync(MIGRATIONS_FOLDER).filter((one) => /^\d{4}_/.test(one) && one < '0017')) {
+    cpSync(join(MIGRATIONS_FOLDER, name), join(folder, name), { recursive: true });
+  }
+  await migrate({ adminUrl, folder });
+  const platform = '00000000-0000-7000-8000-000000000000';
+  const [root, made, successor, unknown] = [1, 2, 3, 4].map((n) => `0192f000-0000-7000-8000-00000000000${n}`);
+  const full = `infer,adapters:read,adapters:write,usage:read,keys:write,billing:read,billing:write,payouts:write,members:write,audit:read`;
+  for (const [id, scopes] of [
+    [root, full],
+    [made, 'usage:read'],
+    [successor, 'usage:read'],
+    [unknown, full],
+  ]) {
+    await query(`INSERT INTO api_key (id, tenant_id, kind, name, prefix, key_hash, scopes, created_at)
+      VALUES ('${id}', '${platform}', 'OPERATOR', 'x', 'pbo_x', sha256('${id}'), '{${scopes}}', now())`);
+  }
+  const line = (action: string, target: string | undefined, after: string, actor: string, outcome = 'DONE') =>
+    query(`INSERT INTO audit_log (id, tenant_id, at, actor_kind, actor_key_id, action, target_type, target_id, after, outcome)
+      VALUES (gen_random_uuid(), '${platform}', now(), ${actor}, '${action}', 'apiKey', '${target}', '${after}', '${outcome}')`);
+  await line('apiKey.create', root, '{}', `'SYSTEM', NULL`);
+  await line('apiKey.create', made, '{}', `'OPERATOR', '${root}'`);
+  await line('apiKey.rotate', made, `{"successor": "${successor}"}`, `'OPERATOR', '${made}'`);
+  await line('apiKey.create', unknown, '{}', `'OPERATOR', '${root}'`, 'DENIED');
+  for (const name of readdirSync(MIGRATIONS_FOLDER).filter((one) => one.startsWith('0017'))) {
+    cpSync(join(MIGRATIONS_FOLDER, name), join(folder, name), { recursive: true });
+  }
+  await migrate({ adminUrl, folder });
+  expect(
+    await query(`SELECT id, created_by, 'tenants:write' = ANY (scopes) AS tenants FROM api_key ORDER BY id`),
+  ).toEqual([
+    { id: root, created_by: null, tenants: true },
+    { id: made, created_by: root, tenants: false },
+    { id: successor, created_by: made, tenants: false },
+    { id: unknown, created_by: null, tenants: true },
+  ]);
+  expect(
+    await query(
+      `SELECT relname FROM pg_class WHERE relname IN ('api_key', 'audit_log') AND NOT relforcerowsecurity`,
+    ),
+  ).toEqual([]);
 });

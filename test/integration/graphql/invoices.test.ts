@@ -303,7 +303,7 @@ const RECONCILE = `query ($tenant: ID, $first: Int, $after: String) {
 
 test('an operator reconciles a period, and a month that differs is not closed', async () => {
   const { db } = stack.registry;
-  const reconciled = async (variables: object) =>
+  const reconciled = async (variables: Record<string, unknown>) =>
     at((await stack.query(operator.header, RECONCILE, variables)).data, 'reconciliation');
   expect(await reconciled({})).toMatchObject({
     ...{ tenant: null, agrees: true, requests: 2, uncounted: 0 },

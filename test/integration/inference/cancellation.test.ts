@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
+import { waitFor } from '../../kit/wait.ts';
 import { WireClient } from '../../unit/graphql/server.ts';
 import { openStack, type Stack } from '../graphql/stack.ts';
 import type { FakeSequence } from './fake-engine.ts';
@@ -45,6 +47,20 @@ describe('a generate whose client leaves', () => {
     abort.abort();
     await expect(answer).rejects.toThrow(/abort/);
     await expectCancelled(sequence);
+  });
+
+  it('over HTTP is cancelled when its key is revoked and nobody was told of it', async () => {
+    // The stack listens to no notifications, like a server whose connection for them is down.
+    const { key } = await stack.tenant('revoked');
+    const before = stack.engine.all.length;
+    const answer = stack.query(key.header, GENERATE, input('revoked'));
+    const sequence = await stack.engine.sequence(before);
+    sequence.emit(1, 2, 3);
+    await stack.tenancy.keys.revoke(SYSTEM_ACTOR, key.principal.keyId);
+    stack.tenancy.authenticator.forget();
+    await waitFor(() => sequence.cancelled);
+    await expectCancelled(sequence);
+    expect(await answer).toMatchObject({ data: { generate: { generation: { finishReason: 'CANCELLED' } } } });
   });
 
   it('over a websocket is cancelled by completing the operation, and no other operation is', async () => {

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { deferred } from '../../../src/engine/deferred.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { freePricer } from '../../kit/unpriced.ts';
 import { plainInput, recordsOf, startProcess, type TestProcess, testCaller } from './harness.ts';
 
 let db: TestDatabase;
@@ -72,6 +74,37 @@ describe('a refusal', () => {
       field,
     });
     expect(api.work.encoded).toBe(0);
+  });
+
+  it('comes for a key that was revoked while its request was being admitted', async () => {
+    const entered = deferred<void>();
+    const released = deferred<void>();
+    const slow = await startProcess(db, {
+      pricer: () => ({
+        price: async (...asked) => {
+          entered.resolve();
+          await released.promise;
+          return freePricer.price(...asked);
+        },
+      }),
+    });
+    const caller = testCaller();
+    const input = plainInput(1, { idempotencyKey: 'revoked meanwhile' });
+    const refused = slow.service.generate(caller, input).catch((error: unknown) => error);
+    const other = slow.service.infer({ ...caller, keyId: testCaller().keyId }, plainInput());
+    await entered.promise;
+    slow.service.cancelKey(caller.keyId);
+    released.resolve();
+    expect(await refused).toMatchObject({ code: 'UNAUTHENTICATED' });
+    const stream = await other;
+    expect(slow.engine.all).toHaveLength(1);
+    await stream.return?.();
+    // What never ran left nothing, and its idempotency key is free.
+    expect(
+      await db.admin('SELECT FROM inference_idempotency WHERE tenant_id = $1', [caller.tenantId]),
+    ).toEqual([]);
+    expect(await recordsOf(db, caller.tenantId)).toHaveLength(1);
+    await slow.close();
   });
 
   it('refuses a key without the scope', async () => {

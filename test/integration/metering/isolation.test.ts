@@ -137,12 +137,14 @@ describe('an idempotency key', () => {
     });
     expect(await recorder.findIdempotency(stranger.tenantId, hash)).toBeNull();
     const find = `SELECT * FROM patchbay.find_inference('${caller.tenantId}', '\\x${hash.toString('hex')}')`;
-    // The function has its caller's rights and no others, and leaves a transaction's tenant as it was.
-    await db.database.withTenantPg(stranger.tenantId, async (client) => {
-      await client.query(find);
-      const { rows } = await client.query('SELECT patchbay.current_tenant() AS tenant');
-      expect(rows).toEqual([{ tenant: stranger.tenantId }]);
-    });
+    // The function answers about the tenant that is set and about no other, and the statement leaves none set.
+    for (const ask of [
+      () => db.database.withTenantPg(stranger.tenantId, (client) => client.query(find)),
+      () => db.database.queryApp(find, []),
+    ]) {
+      const state = await ask().then(() => null, sqlState);
+      expect(state).toBe('42501');
+    }
     expect(await db.database.queryApp('SELECT request_id FROM inference_idempotency', [])).toEqual([]);
     expect(await rowsAs(stranger.tenantId, 'SELECT request_id FROM inference_idempotency')).toEqual([]);
     await refusedAs(caller.tenantId, 'SELECT created_at FROM inference_idempotency');

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Principal } from '../../../src/auth/principal.ts';
 import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
 import { paymentKey } from '../../../src/payouts/key.ts';
 import {
@@ -139,12 +140,14 @@ describe('a draft', () => {
     expect(references).toEqual([IBAN, 'GB29NWBK60161331926819']);
   });
 
-  test('leaves out who is suspended', async () => {
+  test('leaves out who is suspended, and pays who is closed what they have earned', async () => {
     const currency = newCurrency();
     const who = await earned(currency, 20n * UNIT);
     mature();
-    await kit.db.admin(`UPDATE tenant SET state = 'SUSPENDED' WHERE id = $1`, [who.tenantId]);
+    await kit.tenancy.tenants.setState(kit.drafter, who.tenantId, 'SUSPENDED');
     expect(await codeOf(kit.create(currency))).toBe('PAYOUT_NOTHING_DUE');
+    await kit.tenancy.tenants.setState(kit.drafter, who.tenantId, 'CLOSED');
+    expect(await kit.create(currency)).toMatchObject({ payoutCount: 1, totalNano: 20n * UNIT });
   });
 });
 
@@ -181,8 +184,38 @@ describe('approval', () => {
       [id],
     );
     expect(new Set(denied.map(({ key }) => key))).toEqual(new Set([kit.drafter.keyId, rotated.keyId]));
+    // Nor do keys that the drafter's keys made, themselves or at two removes.
+    const made = async (by: Principal): Promise<Principal> => {
+      const input = {
+        idempotencyKey: randomUUID(),
+        tenantId: null,
+        name: 'me',
+        scopes: null,
+        expiresAt: null,
+      };
+      const issued = await kit.tenancy.keys.create(by, input);
+      return kit.tenancy.authenticator.authenticate(`Bearer ${issued.secret}`);
+    };
+    const child = await made(kit.drafter);
+    const grandchild = await made(child);
+    const ofRotated = await made(rotated);
+    const relatives = [child, grandchild, ofRotated];
+    for (const relative of relatives) expect(await codeOf(batches.approve(relative, id))).toBe('FORBIDDEN');
+    // Nor two keys of one maker, whichever of them drafts.
+    await earned(currency, 1_000n * UNIT + 10_000_000n);
+    mature();
+    const ofChild = await batches.create(child, {
+      idempotencyKey: randomUUID(),
+      currency,
+      earnedBefore: null,
+    });
+    expect(ofChild.needsSecondPerson).toBe(true);
+    for (const relative of [kit.drafter, grandchild, ofRotated]) {
+      expect(await codeOf(batches.approve(relative, ofChild.id))).toBe('FORBIDDEN');
+    }
+    expect(await batches.approve(await made(kit.approver), ofChild.id)).toMatchObject({ state: 'APPROVED' });
     // Past the service, the database refuses the same.
-    for (const key of [kit.drafter.keyId, rotated.keyId]) {
+    for (const key of [kit.drafter, rotated, ...relatives].map(({ keyId }) => keyId)) {
       const text = `UPDATE payout_batch SET state = 'APPROVED', approved_by = $1, approved_at = now() WHERE id = $2`;
       await expect(kit.db.database.querySystem(text, [key, id])).rejects.toMatchObject({
         ...{ code: '42501', constraint: 'payout_batch_second_person' },

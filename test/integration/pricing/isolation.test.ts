@@ -166,17 +166,15 @@ describe('a hidden adapter', () => {
     });
   });
 
-  test('cannot be priced as its owner while another tenant is set', async () => {
-    const state = await stateOf(
-      kit.db.database.withTenantPg(stranger, (client) =>
-        client.query('SELECT * FROM patchbay.resolve_prices($1, $2, $3, now())', [
-          owner,
-          backbone,
-          [hidden.versionId],
-        ]),
-      ),
-    );
-    expect(state).toBe('42501');
+  test('cannot be priced as its owner while another tenant is set, or none', async () => {
+    const text = 'SELECT * FROM patchbay.resolve_prices($1, $2, $3, now())';
+    const values = [owner, backbone, [hidden.versionId]];
+    for (const ask of [
+      () => kit.db.database.withTenantPg(stranger, (client) => client.query(text, values)),
+      () => kit.db.database.queryApp(text, values),
+    ]) {
+      expect(await stateOf(ask())).toBe('42501');
+    }
   });
 });
 

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
+import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { actorOf, ofBackbone, openPricing, type PricingKit, type SampleAdapter } from './kit.ts';
 
 let kit: PricingKit;
@@ -225,6 +227,43 @@ describe('a split', () => {
     await expect(kit.splits.decide(usual, { proposalId: randomUUID(), agrees: true })).rejects.toMatchObject({
       code: 'FORBIDDEN',
     });
+  });
+
+  test('adds nobody who may not work, nor the platform, in the words for an id that nobody has', async () => {
+    const [suspended, closed] = [await kit.tenant(), await kit.tenant()];
+    await propose([
+      [owner, 1n],
+      [suspended, 1n],
+    ]);
+    for (const [id, state] of [
+      [suspended, 'SUSPENDED'],
+      [closed, 'CLOSED'],
+    ]) {
+      await kit.db.admin('UPDATE tenant SET state = $2::tenant_state WHERE id = $1', [id, state]);
+    }
+    const other = await kit.adapter(owner, backbone);
+    const answers: unknown[] = [];
+    for (const id of [suspended, closed, PLATFORM_TENANT_ID, randomUUID()]) {
+      const refused: unknown = await kit.splits
+        .propose(actorOf(owner), {
+          ...{ idempotencyKey: randomUUID(), adapterId: other.adapterId, adapterVersionId: null },
+          terms: { beneficiaries: [{ tenantId: id, parts: 1n }] },
+          effectiveFrom: null,
+        })
+        .catch((error: unknown) => error);
+      answers.push(refused instanceof PatchbayError ? refused.toPublic() : refused);
+    }
+    expect(answers[3]).toMatchObject({ code: 'NOT_FOUND', field: 'beneficiaries' });
+    for (const answer of answers) expect(answer).toEqual(answers[3]);
+    // Who shares already may stay.
+    soon();
+    expect(
+      await propose([
+        [owner, 1n],
+        [suspended, 1n],
+        [ann, 1n],
+      ]),
+    ).toMatchObject({ state: 'PENDING', decisions: [{ tenantId: suspended, agrees: null }] });
   });
 
   test('is proposed once for an idempotency key', async () => {

@@ -1,14 +1,17 @@
 import { randomUUID } from 'node:crypto';
+import type { QueryResultRow } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Authenticator } from '../../../src/auth/authenticator.ts';
 import { generateKey, hashKey } from '../../../src/auth/key-format.ts';
-import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
+import { OPERATOR_SCOPES, SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
 import { listen } from '../../../src/db/listen.ts';
+import { deferred } from '../../../src/engine/deferred.ts';
 import type { Clock } from '../../../src/kernel/clock.ts';
-import { KEY_REVOKED_CHANNEL } from '../../../src/tenant/api-keys.ts';
+import { KEY_REVOKED_CHANNEL } from '../../../src/tenant/revocation.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { createTenancy, TEST_PEPPER, type TestTenancy } from '../../kit/tenancy.ts';
 import { waitFor } from '../../kit/wait.ts';
+import { cli } from '../../unit/cli/fake-io.ts';
 
 /** A clock that stands until it is moved. */
 class ManualClock implements Clock {
@@ -99,6 +102,35 @@ describe('authentication', () => {
     await expect(
       db.database.querySystem('SELECT * FROM patchbay.find_api_key($1)', [Buffer.from(hash)]),
     ).rejects.toMatchObject({ code: '42501' });
+  });
+
+  test('an answer that was on its way when everything was forgotten is asked for again', async () => {
+    const { secret, principal } = await tenancy.createKey(alice);
+    const gates = [deferred<void>(), deferred<void>()];
+    let asked = 0;
+    const slow = new Authenticator(
+      { pepper: TEST_PEPPER },
+      {
+        clock,
+        database: {
+          querySystem: (text, values) => db.database.querySystem(text, values),
+          async queryApp<R extends QueryResultRow>(text: string, values: readonly unknown[]) {
+            const rows = await db.database.queryApp<R>(text, values);
+            asked += 1;
+            await gates[asked - 1]?.promise;
+            return rows;
+          },
+        },
+      },
+    );
+    const answer = slow.authenticate(`Bearer ${secret}`).catch((error: unknown) => error);
+    await waitFor(() => asked === 1);
+    await tenancy.keys.revoke(SYSTEM_ACTOR, principal.keyId);
+    slow.forget();
+    for (const gate of gates) gate.resolve();
+    expect(await answer).toMatchObject(refusal);
+    expect(asked).toBe(2);
+    await slow.close();
   });
 
   test('a revoked key stops working within a second even where it is cached, and other processes are told', async () => {
@@ -210,6 +242,39 @@ describe('the life of a key', () => {
     await expect(tenancy.keys.create(principal, input({ scopes: ['no:such'] }))).rejects.toMatchObject({
       code: 'BAD_INPUT',
     });
+  });
+
+  test('an operator’s key has every scope unless others are named; no tenant’s has what is for operators', async () => {
+    // As the first start makes it.
+    const { principal } = await tenancy.createOperatorKey();
+    expect(principal.scopes).toEqual([...OPERATOR_SCOPES].sort());
+    await expect(
+      tenancy.keys.create(principal, input({ tenantId: alice, scopes: ['tenants:write'] })),
+    ).rejects.toMatchObject({ code: 'BAD_INPUT', field: 'scopes' });
+  });
+
+  test('an operator’s key that is made on the machine comes from no other, so it can be a second person’s', async () => {
+    const environment = { DATABASE_URL: db.adminUrl, PATCHBAY_SECRET: db.secret };
+    const command = ['operator-key', 'Grace', '--scope', 'payouts:write'];
+    const { code, out } = await cli(command, { environment });
+    expect(code).toBe(0);
+    const authenticator = new Authenticator({ pepper: db.secret }, { database: db.database, clock });
+    const grace = await authenticator.authenticate(`Bearer ${out.trimEnd()}`);
+    await authenticator.close();
+    expect(grace).toMatchObject({ kind: 'OPERATOR', scopes: ['payouts:write'] });
+    const first = await tenancy.createOperatorKey();
+    const made = await tenancy.keys.create(first.principal, input({ tenantId: null }));
+    const isSame = async (one: string, other: string) => {
+      const text = 'SELECT patchbay.is_same_person($1, $2) AS same';
+      const [row] = await db.database.querySystem<{ same: boolean }>(text, [one, other]);
+      return row?.same;
+    };
+    expect(await isSame(first.principal.keyId, grace.keyId)).toBe(false);
+    expect(await isSame(made.key.id, grace.keyId)).toBe(false);
+    expect(await isSame(made.key.id, first.principal.keyId)).toBe(true);
+    expect(await isSame(grace.keyId, randomUUID())).toBe(true);
+    const wrong = await cli(['operator-key', 'Eve', '--scope', 'no:such'], { environment });
+    expect(wrong.err).toContain('tenants:write');
   });
 
   test('a denied attempt is in the audit log of the one who tried', async () => {

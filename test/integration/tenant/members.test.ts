@@ -4,8 +4,8 @@ import { type Principal, SCOPES, SYSTEM_ACTOR } from '../../../src/auth/principa
 import { MEMBER_ROLES, type MemberRole, ROLE_SCOPES } from '../../../src/auth/roles.ts';
 import { listen } from '../../../src/db/listen.ts';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
-import { KEY_REVOKED_CHANNEL } from '../../../src/tenant/api-keys.ts';
 import type { Member } from '../../../src/tenant/members.ts';
+import { KEY_REVOKED_CHANNEL } from '../../../src/tenant/revocation.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { createTenancy, type TestTenancy } from '../../kit/tenancy.ts';
 import { waitFor } from '../../kit/wait.ts';
@@ -49,6 +49,9 @@ async function keyOf(member: Member, scopes: readonly string[] | null = null) {
   const header = `Bearer ${issued.secret}`;
   return { header, id: issued.key.id, principal: await tenancy.authenticator.authenticate(header) };
 }
+
+const remove = (actor: Principal | typeof SYSTEM_ACTOR, member: Member, revokeCreatedKeys = false) =>
+  tenancy.members.remove(actor, { id: member.id, revokeCreatedKeys });
 
 const fresh = (header: string) => {
   tenancy.authenticator.forget();
@@ -108,7 +111,7 @@ describe('a role', () => {
       () => add(admin.principal, 'OWNER'),
       () => add(admin.principal, 'BILLING'),
       () => tenancy.members.setRole(admin.principal, second.id, 'DEVELOPER'),
-      () => tenancy.members.remove(admin.principal, second.id),
+      () => remove(admin.principal, second),
     ]) {
       await expect(attempt()).rejects.toMatchObject({ code: 'FORBIDDEN' });
     }
@@ -131,21 +134,91 @@ describe('a member', () => {
       code: 'NAME_TAKEN',
     });
     const key = await keyOf(member);
-    const removed = await tenancy.members.remove(SYSTEM_ACTOR, member.id);
-    expect(removed.removedAt).not.toBeNull();
+    const removed = await remove(SYSTEM_ACTOR, member);
+    expect(removed.member.removedAt).not.toBeNull();
     await expect(fresh(key.header)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
     await expect(keyOf(member)).rejects.toMatchObject({ code: 'NOT_FOUND', field: 'member' });
     await expect(tenancy.members.setRole(SYSTEM_ACTOR, member.id, 'OWNER')).rejects.toMatchObject({
       code: 'MEMBER_STATE',
     });
-    expect(await tenancy.members.remove(SYSTEM_ACTOR, member.id)).toEqual(removed);
+    expect(await remove(SYSTEM_ACTOR, member)).toEqual(removed);
     expect(await add(SYSTEM_ACTOR, 'DEVELOPER', { email: 'same@example.com' })).not.toEqual(member);
+  });
+
+  test('who is removed leaves the keys that theirs made, which are listed and end where that is said', async () => {
+    const owner = await keyOf(await add(SYSTEM_ACTOR, 'OWNER'), [...SCOPES]);
+    const member = await add(SYSTEM_ACTOR, 'ADMIN');
+    const { principal } = await keyOf(member);
+    const issue = async (actor: Principal, memberId: string | null = null) => {
+      const input = { idempotencyKey: randomUUID(), tenantId: null, name: 'made', scopes: null, memberId };
+      const { key, secret } = await tenancy.keys.create(actor, { ...input, expiresAt: null });
+      const header = `Bearer ${secret}`;
+      return { key, header, principal: await fresh(header) };
+    };
+    const made = await issue(principal);
+    expect(made.key.createdBy).toBe(principal.keyId);
+    const atTwoRemoves = await issue(made.principal);
+    const colleague = await add(SYSTEM_ACTOR, 'DEVELOPER');
+    const ofColleague = await issue(principal, colleague.id);
+    const ended = await issue(principal);
+    await tenancy.keys.revoke(SYSTEM_ACTOR, ended.key.id);
+    await issue(principal, member.id);
+    const unrelated = await issue(owner.principal);
+
+    const left = [made, atTwoRemoves, ofColleague];
+    const ids = left.map(({ key }) => key.id);
+    await tenancy.members.setRole(owner.principal, member.id, 'DEVELOPER');
+    // Who may not see keys is told of none, and may not end them.
+    const weak = { ...owner.principal, scopes: SCOPES.filter((scope) => scope !== 'keys:write') };
+    await expect(remove(weak, member, true)).rejects.toMatchObject({ code: 'FORBIDDEN' });
+    const { createdKeys } = await remove(owner.principal, member);
+    expect(createdKeys.map(({ id, revokedAt }) => ({ id, revokedAt }))).toEqual(
+      ids.map((id) => ({ id, revokedAt: null })),
+    );
+    expect(await remove(weak, member)).toMatchObject({ createdKeys: [] });
+    for (const { header } of left) await fresh(header);
+
+    // What they are is known only by now, so it can be said later too.
+    const again = await remove(owner.principal, member, true);
+    expect(again.createdKeys.map(({ id }) => id)).toEqual(ids);
+    for (const { header, key } of left) {
+      await expect(fresh(header)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+      const lines = await db.admin(
+        `SELECT actor_key_id FROM audit_log WHERE action = 'apiKey.revoke' AND target_id = $1`,
+        [key.id],
+      );
+      expect(lines).toEqual([{ actor_key_id: owner.principal.keyId }]);
+    }
+    await fresh(unrelated.header);
+    expect(await remove(owner.principal, member, true)).toMatchObject({ createdKeys: [] });
+  });
+
+  test('has keys made and rotated in their name only by those who may do as much, or by themselves', async () => {
+    const owner = await add(SYSTEM_ACTOR, 'OWNER');
+    const weak = await keyOf(owner, ['infer', 'keys:write']);
+    const admin = await keyOf(await add(SYSTEM_ACTOR, 'ADMIN'));
+    const issue = (actor: Principal) =>
+      tenancy.keys.create(actor, {
+        ...{ idempotencyKey: randomUUID(), tenantId: null, name: 'x', expiresAt: null },
+        ...{ scopes: ['infer'], memberId: owner.id },
+      });
+    const rotate = (actor: Principal) =>
+      tenancy.keys.rotate(actor, { idempotencyKey: randomUUID(), id: weak.id, overlapMs: 60_000 });
+    await expect(issue(admin.principal)).rejects.toMatchObject({ code: 'FORBIDDEN' });
+    await expect(rotate(admin.principal)).rejects.toMatchObject({ code: 'FORBIDDEN' });
+    const denied = await db.admin(
+      `SELECT action FROM audit_log WHERE outcome = 'DENIED' AND actor_key_id = $1 ORDER BY id`,
+      [admin.id],
+    );
+    expect(denied).toEqual([{ action: 'apiKey.create' }, { action: 'apiKey.rotate' }]);
+    expect((await issue(weak.principal)).key.memberId).toBe(owner.id);
+    expect((await rotate(weak.principal)).key.memberId).toBe(owner.id);
   });
 
   test('who is the last owner stays one, however many try at once', async () => {
     const [one, two] = [await add(SYSTEM_ACTOR, 'OWNER'), await add(SYSTEM_ACTOR, 'OWNER')];
     const results = await Promise.allSettled([
-      tenancy.members.remove(SYSTEM_ACTOR, one.id),
+      remove(SYSTEM_ACTOR, one),
       tenancy.members.setRole(SYSTEM_ACTOR, two.id, 'BILLING'),
     ]);
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);

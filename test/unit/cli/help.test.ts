@@ -6,6 +6,7 @@ const COMMANDS = [
   ['serve'],
   ['config'],
   ['key'],
+  ['operator-key'],
   ['backbone', 'import'],
   ['backbone', 'list'],
   ['adapter', 'push'],

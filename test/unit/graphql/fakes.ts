@@ -191,6 +191,7 @@ export const API_KEY: ApiKey = {
   revokedAt: null,
   rotatedFrom: null,
   memberId: null,
+  createdBy: null,
 };
 
 export const MEMBER: Member = {
@@ -242,9 +243,11 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       getMany: async (_principal, ids) => (ids.includes(TENANT_ID) ? [TENANT] : []),
       list: async () => ({ items: [TENANT], hasNextPage: false }),
       create: async () => TENANT,
+      setState: async () => TENANT,
     },
     apiKeys: {
       get: async (_principal, id) => (id === KEY_ID ? API_KEY : null),
+      getMany: async () => [],
       list: async () => ({ items: [API_KEY], hasNextPage: false }),
       create: async () => ({ key: API_KEY, secret: 'pb_test_secret' }),
       rotate: async () => ({ key: API_KEY, secret: 'pb_test_secret' }),
@@ -255,7 +258,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       list: empty,
       add: async () => MEMBER,
       setRole: async () => MEMBER,
-      remove: async () => MEMBER,
+      remove: async () => ({ member: MEMBER, createdKeys: [] }),
     },
     quotas: { read: async () => [], set: async () => [] },
     audit: { list: empty, denied: async () => {}, seen: async () => {} },

@@ -22,6 +22,8 @@ export interface TestServer {
   /** Log lines so far, parsed. */
   readonly logs: Record<string, unknown>[];
   revoke(keyId: string): void;
+  /** Says that notifications of revoked keys may have been missed. */
+  missRevocations(): void;
   query(body: unknown, headers?: Record<string, string>): Promise<Answer>;
 }
 
@@ -49,6 +51,7 @@ export async function startServer(
   const keys = new FakeKeys();
   const logs: Record<string, unknown>[] = [];
   let revoke: (keyId: string) => void = () => {};
+  let miss: () => void = () => {};
   const sink = new Writable({
     write(line, _encoding, done) {
       logs.push(JSON.parse(String(line)));
@@ -66,6 +69,10 @@ export async function startServer(
         revoke = listener;
         return () => {};
       },
+      onRevocationsMissed: (listener) => {
+        miss = listener;
+        return () => {};
+      },
       ready: () => true,
       ...setup.deps,
     },
@@ -80,6 +87,7 @@ export async function startServer(
     inference,
     logs,
     revoke: (keyId) => revoke(keyId),
+    missRevocations: () => miss(),
     async query(body, headers = {}) {
       const response = await fetch(graphqlUrl, {
         method: 'POST',

@@ -124,6 +124,19 @@ describe('a key that is no longer valid', () => {
     expect((await other.next('1')).type).toBe('next');
   });
 
+  test('is asked about at once when a notification may have been missed', async () => {
+    const { graphqlUrl, keys, missRevocations } = await startServer({
+      options: { websocket: { revalidateMs: 1_000_000 } },
+    });
+    const client = await new WireClient(graphqlUrl).init();
+    const other = await new WireClient(graphqlUrl).init(OPERATOR_TOKEN);
+    keys.revoked.add(TOKEN);
+    missRevocations();
+    expect((await client.closed).code).toBe(4451);
+    other.subscribe('1', HEALTH);
+    expect((await other.next('1')).type).toBe('next');
+  });
+
   test('is not assumed when the database does not answer', async () => {
     const keys = new FakeKeys();
     let failures = 0;

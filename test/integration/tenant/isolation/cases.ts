@@ -128,6 +128,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.exports': (ids) => [{ after: cursor(ids.export) }, {}],
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
+  'Mutation.setTenantState': (ids) => input({ tenant: globalIds(ids).tenant, state: 'SUSPENDED' }),
   'Mutation.setTenantQuotas': (ids) =>
     input({ tenant: globalIds(ids).tenant, limits: [{ kind: 'ADAPTERS', limit: '1' }] }),
   'Mutation.createApiKey': (ids) =>
@@ -146,7 +147,8 @@ export const CASES: Readonly<Record<string, Case>> = {
       role: 'OWNER',
     }),
   'Mutation.setMemberRole': (ids) => input({ id: globalIds(ids).member, role: 'AUDITOR' }),
-  'Mutation.removeMember': (ids) => input({ id: globalIds(ids).member }),
+  'Mutation.removeMember': (ids) =>
+    input({ id: globalIds(ids).member }, { id: globalIds(ids).member, revokeCreatedKeys: true }),
   'Mutation.openAdapterUpload': () => input({ idempotencyKey: once(), name: 'a', files: [] }),
   'Mutation.finalizeAdapterUpload': (ids) =>
     input(
@@ -258,16 +260,19 @@ export interface RootField {
 
 /** Every field of the root types, from the schema, but for those {@link WITHOUT_CASE}. */
 export function rootFields(): readonly RootField[] {
+  return allRootFields().filter(({ name }) => !WITHOUT_CASE.includes(name));
+}
+
+/** Every field of the root types, from the schema. */
+export function allRootFields(): readonly RootField[] {
   const roots = [
     ['query', schema.getQueryType()],
     ['mutation', schema.getMutationType()],
     ['subscription', schema.getSubscriptionType()],
   ] as const;
-  return roots
-    .flatMap(([kind, type]) =>
-      type ? Object.keys(type.getFields()).map((name) => rootField(kind, type, name)) : [],
-    )
-    .filter(({ name }) => !WITHOUT_CASE.includes(name));
+  return roots.flatMap(([kind, type]) =>
+    type ? Object.keys(type.getFields()).map((name) => rootField(kind, type, name)) : [],
+  );
 }
 
 function rootField(kind: RootField['kind'], type: GraphQLObjectType, name: string): RootField {

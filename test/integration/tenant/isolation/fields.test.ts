@@ -17,7 +17,7 @@ const fields = rootFields();
 
 /** Statements that a process runs by itself, or once a second for a key; they say nothing about the question. */
 const BACKGROUND =
-  /find_api_key|UPDATE instance|SELECT id FROM instance|last_used_at|^(BEGIN|COMMIT|ROLLBACK)$/;
+  /find_api_key|UPDATE instance|SELECT id FROM instance|last_used_at|^LISTEN |^(BEGIN|COMMIT|ROLLBACK)$/;
 
 /** Runs the work and takes down which statements it costs, in order. */
 async function traced<T>(

@@ -23,10 +23,10 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
 /** Functions that the app role may call and that answer about the tenant they are told, and why that is no way in. */
 const TOLD: Readonly<Record<string, string>> = {
   find_api_key: 'It answers to the keyed hash of a key, which only the key’s holder and the server can make.',
-  resolve_prices: 'It refuses when the tenant that is set is not the one that it is told.',
+  resolve_prices: 'It refuses unless the tenant that is set is the one that it is told; see below.',
   outbox_horizon:
     'It names nobody: it is the oldest transaction that still runs, whoever’s it is, and moves by itself.',
-  find_inference: 'It sets the tenant for its own query, as the program does for every transaction.',
+  find_inference: 'It refuses unless the tenant that is set is the one that it is told; see below.',
 };
 
 /** Which rows of a table are for everybody, and why; the others are attacked. */
@@ -178,6 +178,17 @@ interface FunctionRow {
 }
 
 describe('the functions that requests may call', () => {
+  test.each([
+    ['resolve_prices', `$1, 'x', '{}', now()`],
+    ['find_inference', `$1, '\\x00'`],
+  ])('%s refuses another tenant’s id while another tenant is set, and while none is', async (name, args) => {
+    const outcomes = await attack(`SELECT * FROM patchbay.${name}(${args})`, [scene.victim.tenant]);
+    expect(outcomes).toEqual([
+      { rows: null, state: '42501' },
+      { rows: null, state: '42501' },
+    ]);
+  });
+
   /** An argument of the type that names what `ids` names, so far as a value of the type can. */
   const argument = (type: string, id: string, text: string): unknown => {
     if (type === 'uuid') return id;
