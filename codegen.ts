@@ -63,6 +63,11 @@ const config: CodegenConfig = {
           PayoutBatch: '../../payouts/types.ts#PayoutBatch as PayoutBatchModel',
           PayoutImport: '../../payouts/types.ts#PayoutImport as PayoutImportModel',
           Export: '../../exports/rows.ts#ExportModel',
+          Economics: '../../economics/service.ts#EconomicsReport',
+          EconomicsFigures: '../../economics/report.ts#Figures',
+          EconomicsTotals: '../../economics/report.ts#TotalFigures',
+          AdapterEconomics: '../../economics/report.ts#AdapterFigures',
+          TenantEconomics: '../../economics/report.ts#TenantFigures',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

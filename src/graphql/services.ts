@@ -6,6 +6,7 @@ import type { BudgetService } from '../billing/budgets.ts';
 import type { FundsService } from '../billing/funds.ts';
 import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
+import type { EconomicsService } from '../economics/service.ts';
 import type { Engine } from '../engine/port.ts';
 import type { EventService } from '../events/service.ts';
 import type { ExportService } from '../exports/service.ts';
@@ -54,6 +55,7 @@ export interface GraphqlServices {
   readonly events: Pick<EventService, 'list' | 'follow'>;
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
+  readonly economics: Pick<EconomicsService, 'report'>;
   readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
   readonly health: Health;
 }
@@ -89,6 +91,7 @@ interface GraphqlServicesDependencies {
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
   readonly exports: ExportService;
+  readonly economics: EconomicsService;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -125,6 +128,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     invoicing: dependencies.invoicing,
     payouts: dependencies.payouts,
     exports: dependencies.exports,
+    economics: dependencies.economics,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -18,6 +18,14 @@ import {
   LedgerEntry,
   LedgerLine,
 } from './billing.ts';
+import {
+  AdapterEconomics,
+  Economics,
+  EconomicsFigures,
+  EconomicsTotals,
+  economicsQueries,
+  TenantEconomics,
+} from './economics.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
 import { Event, eventQueries, eventSubscriptions } from './event.ts';
 import { Export, exportMutations, exportQueries } from './export.ts';
@@ -73,6 +81,7 @@ export const resolvers = {
     ...invoiceQueries,
     ...payoutQueries,
     ...exportQueries,
+    ...economicsQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -128,4 +137,9 @@ export const resolvers = {
   PayoutBatch,
   PayoutImport,
   Export,
+  Economics,
+  EconomicsFigures,
+  EconomicsTotals,
+  AdapterEconomics,
+  TenantEconomics,
 } satisfies Resolvers;

@@ -17,6 +17,7 @@ const COMMANDS = [
   ['ledger', 'verify'],
   ['invoices', 'verify'],
   ['reconcile'],
+  ['economics'],
   ['export'],
 ];
 

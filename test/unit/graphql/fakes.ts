@@ -317,6 +317,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       },
       outcomes: { importResults: missing, resolveUnknown: missing, list: empty },
     },
+    economics: { report: missing },
     exports: { create: missing, get: async () => null, list: empty, delete: missing, link: () => null },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },

@@ -10,6 +10,9 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   _prisma_migrations: 'The history of the schema; no role of the program may read it.',
   tenant: 'A tenant is its own id; the policy compares that.',
   backbone: 'Backbones belong to the installation, and everybody may read them.',
+  engine_hour: 'Engines belong to no tenant; only the system role sees how long they were there.',
+  adapter_residency:
+    'What is in memory is the machine’s, by digest and for whoever uses it; only the system role sees it.',
   instance: 'Processes belong to no tenant; only the system role sees them.',
   ledger_batch:
     'The chain runs over all tenants; only the system role and the ledger’s own functions see it.',
