@@ -1,9 +1,9 @@
 import { type Actor, requireOperator } from '../auth/principal.ts';
 import type { Database } from '../db/client.ts';
 import type { Page } from '../db/page.ts';
-import type { Uuid } from '../kernel/ids.ts';
 import { currencyOf } from '../pricing/currency.ts';
 import { alignRange } from '../usage/range.ts';
+import { type EconomicsPeriod, readQuantities } from './figures.ts';
 import { type EconomicsOrder, type LinePage, pageOf, sortLines } from './order.ts';
 import { type MachinePrice, type MachineTime, Rates } from './rates.ts';
 import {
@@ -15,29 +15,7 @@ import {
   tenantFigures,
   totalFigures,
 } from './report.ts';
-import { type EconomicsGroup, figuresStatement, MACHINES } from './statements.ts';
-
-/** Whole hours; `to` is exclusive. */
-export interface EconomicsPeriod {
-  readonly from: Date;
-  readonly to: Date;
-}
-
-interface FiguresRow {
-  readonly subject: Uuid | null;
-  readonly unclaimed: boolean;
-  readonly name: string | null;
-  readonly requests: string;
-  readonly compute_us: string;
-  readonly revenue: string;
-  readonly earned: string;
-  readonly span_hours: string;
-  readonly host_byte_us: string;
-  readonly bank_byte_us: string;
-  readonly loads: string;
-  readonly bytes_loaded: string;
-  readonly load_us: string;
-}
+import { type EconomicsGroup, MACHINES } from './statements.ts';
 
 interface MachinesRow {
   readonly alive_us: string;
@@ -127,29 +105,8 @@ export class EconomicsReport {
   #quantities(group: EconomicsGroup): Promise<readonly SubjectQuantities[]> {
     const known = this.#rows.get(group);
     if (known !== undefined) return known;
-    const { from, to } = this.period;
-    const read = this.#database
-      .querySystem<FiguresRow & Record<string, unknown>>(figuresStatement(group), [from, to])
-      .then((rows) => rows.map(toQuantities));
+    const read = readQuantities(this.#database, group, this.period);
     this.#rows.set(group, read);
     return read;
   }
-}
-
-function toQuantities(row: FiguresRow): SubjectQuantities {
-  return {
-    subject: row.subject,
-    unclaimed: row.unclaimed,
-    name: row.name,
-    requests: BigInt(row.requests),
-    computeUs: BigInt(row.compute_us),
-    revenue: BigInt(row.revenue),
-    earned: BigInt(row.earned),
-    spanHours: BigInt(row.span_hours),
-    hostByteUs: BigInt(row.host_byte_us),
-    bankByteUs: BigInt(row.bank_byte_us),
-    loads: BigInt(row.loads),
-    bytesLoaded: BigInt(row.bytes_loaded),
-    loadUs: BigInt(row.load_us),
-  };
 }

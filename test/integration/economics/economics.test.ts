@@ -159,6 +159,18 @@ describe('the figures, by hand', () => {
     });
   });
 
+  test('of a period of many days, which is read in stretches: the sums of its hours', async () => {
+    const from = hour(10 - 24 * 20);
+    const whole = await economics.report(SYSTEM_ACTOR, { from, to: PERIOD.to });
+    const part = await economics.report(SYSTEM_ACTOR, PERIOD);
+    expect(await whole.totals()).toEqual(await part.totals());
+    // Ten to thirteen o'clock, and eighty hours after that.
+    await write.use({ tenantId: tenants.c1, on: shared2, hour: hour(93), amount: 3n });
+    const longer = await economics.report(SYSTEM_ACTOR, { from, to: hour(94) });
+    const of2 = (await longer.adapters('LOWEST_MARGIN')).find(({ name }) => name === 'o2/shared');
+    expect(of2).toMatchObject({ requests: 2n, dedicatedHours: 84n, figures: { revenue: NANO + 3n } });
+  });
+
   test('a period is widened to whole hours, and one that is empty, too long or a tenant’s is refused', async () => {
     const inner = { from: new Date(hour(10).getTime() + 1), to: new Date(hour(13).getTime() + 1) };
     const report = await economics.report(SYSTEM_ACTOR, inner);

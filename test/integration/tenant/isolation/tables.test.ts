@@ -120,7 +120,7 @@ test('nobody else reads or counts a row of any table', async () => {
   }
   const own = await db().database.withTenant(bystander, (tx) => tx.tenant.findMany());
   expect(own.map(({ id }) => id)).toEqual([bystander]);
-  for (const table of ['instance', '_prisma_migrations']) {
+  for (const table of ['instance', 'engine_hour', 'adapter_residency', '_prisma_migrations']) {
     const outcomes = await attack(`SELECT 1 FROM ${table}`);
     expect(outcomes.map(({ state }) => state)).toEqual(['42501', '42501']);
   }
