@@ -65,6 +65,11 @@ const config: CodegenConfig = {
           Reconciliation: '../../reconciliation/types.ts#ReconciliationReport',
           ReconciliationDifference: '../resolvers/reconciliation.ts#PlacedDifference',
           Export: '../../exports/rows.ts#ExportModel',
+          Economics: '../../economics/service.ts#EconomicsReport',
+          EconomicsFigures: '../../economics/report.ts#Figures',
+          EconomicsTotals: '../../economics/report.ts#TotalFigures',
+          AdapterEconomics: '../../economics/report.ts#AdapterFigures',
+          TenantEconomics: '../../economics/report.ts#TenantFigures',
           Viewer: '../../auth/principal.ts#Principal',
         },
         scalars: {

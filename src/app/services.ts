@@ -20,6 +20,8 @@ import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
 import { purgeIdempotencyKeys } from '../db/idempotency.ts';
 import type { RoleUrls } from '../db/roles.ts';
+import { ResidencyWriter } from '../economics/residency-writer.ts';
+import { EconomicsService } from '../economics/service.ts';
 import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
 import { EVENT_FEED_DEFAULTS, EventFeed } from '../events/feed.ts';
@@ -109,6 +111,7 @@ export interface Services {
   readonly reconciliation: ReconciliationService;
   readonly encoder: PromptEncoder;
   readonly exports: ExportService;
+  readonly economics: EconomicsService;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -213,6 +216,7 @@ export async function startServices(
     reconciliation: new ReconciliationService({ database }),
     encoder,
     exports: startExports(parts, deps, lifecycle),
+    economics: startEconomics(parts, deps, lifecycle),
   };
 }
 
@@ -228,6 +232,20 @@ function startLedger(
   lifecycle.add('ledger', async () => {
     await Promise.all([seal.stop(), expire.stop()]);
   });
+}
+
+/** Writes what adapters take of the engine; for that it must stop before the engine does. */
+function startEconomics(
+  { config, database, engine }: ServiceParts,
+  { clock, logger }: AppDeps,
+  lifecycle: Lifecycle,
+): EconomicsService {
+  const onError = (err: unknown): void => logger.warn({ err }, 'Residency will be written later');
+  const writer = new ResidencyWriter({ engine, database, clock, onError });
+  writer.start();
+  lifecycle.add('residency', () => writer.stop());
+  const { machinePriceNano: perHour, memoryPercent } = config.economics;
+  return new EconomicsService({ perHour, memoryPercent }, { database });
 }
 
 /** Goes on, every minute, with batches that a lost process was handing over. */

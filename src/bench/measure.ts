@@ -66,7 +66,11 @@ export function timed(runner: StepRunner, log: StepLog, clock: Clock): StepRunne
     kvBytes: (tokens) => runner.kvBytes(tokens),
     open: (maxTokens) => runner.open(maxTokens),
     close: (row) => runner.close(row),
-    bankDigests: () => runner.bankDigests(),
+    bankPageBytes: runner.bankPageBytes,
+    get bankGeneration() {
+      return runner.bankGeneration;
+    },
+    heldPages: () => runner.heldPages(),
     dispose: () => runner.dispose(),
     async run(work) {
       const startedMs = clock.monotonicMs();

@@ -46,6 +46,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addLedger(program, io, run);
   addInvoices(program, io, run);
   addReconcile(program, io, run);
+  addEconomics(program, io, run);
   addExport(program, io, run);
   return program;
 }
@@ -288,6 +289,27 @@ function addReconcile(program: Command, io: CliIo, run: Run): void {
     .addOption(json())
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/reconcile.ts')).reconcileCommand(io, flags)),
+    );
+}
+
+function addEconomics(program: Command, io: CliIo, run: Run): void {
+  program
+    .command('economics')
+    .description('show what adapters brought and cost in a period, and what sharing one backbone saved')
+    .option('--from <day>', 'first day (UTC), such as 2026-01-01; without it, 30 days before --to')
+    .option('--to <day>', 'day after the last one; without it, tomorrow')
+    .addOption(
+      new Option('--by <what>', 'what the lines are').choices(['adapter', 'tenant']).default('adapter'),
+    )
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Works on the operator's database, beside a running server and without one. PATCHBAY_MACHINE_PRICE says what a
+machine costs for an hour.`,
+    )
+    .action((flags) =>
+      run(flags.json, async () => (await import('./commands/economics.ts')).economicsCommand(io, flags)),
     );
 }
 

@@ -1,4 +1,5 @@
 import type { Read } from './read.ts';
+import { economicsTable } from './table-economics.ts';
 import { exportTable } from './table-exports.ts';
 import { payoutTable } from './table-payout.ts';
 import { processTable } from './table-process.ts';
@@ -15,6 +16,7 @@ export function layout(read: Read) {
     ...serviceTable(read),
     ...quotaTable(read),
     ...payoutTable(read),
+    ...economicsTable(read),
     ...exportTable(read),
   };
 }

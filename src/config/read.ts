@@ -10,6 +10,7 @@ export const SECTIONS = [
   'Metering',
   'Pricing',
   'Payouts',
+  'Economics',
   'Exports',
   'Quotas',
   'GraphQL',

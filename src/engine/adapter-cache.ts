@@ -3,6 +3,7 @@ import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { AdapterRoom } from './adapter-room.ts';
 import { deferred } from './deferred.ts';
 import { LeaseQueue, type Waiting } from './lease-queue.ts';
+import { ResidencyMeter } from './residency.ts';
 import type { AdapterLoader, PackedAdapter } from './runner.ts';
 import { TenantLoads } from './tenant-loads.ts';
 
@@ -13,6 +14,14 @@ export interface AdapterCacheOptions {
   readonly maxConcurrentLoads: number;
   /** Most later leases that may be granted past one that others hold up, see {@link AdapterCache}. */
   readonly maxBypass: number;
+}
+
+/** What the cache works with. */
+export interface AdapterCacheDeps {
+  readonly loader: AdapterLoader;
+  readonly clock: Clock;
+  /** Told of what comes into memory and leaves it; without one, nobody asks what it took. */
+  readonly residency?: ResidencyMeter;
 }
 
 /** A claim on adapters. They stay in memory from when it is ready until it is released. */
@@ -83,11 +92,12 @@ export class AdapterCache {
   /** Whether anything changed since landed adapters were last tried for room. */
   #roomChanged = false;
 
-  constructor(options: AdapterCacheOptions, deps: { readonly loader: AdapterLoader; readonly clock: Clock }) {
+  constructor(options: AdapterCacheOptions, deps: AdapterCacheDeps) {
+    const { clock, residency = new ResidencyMeter(options.hostCacheBytes, clock) } = deps;
     this.#options = options;
     this.#loader = deps.loader;
-    this.#clock = deps.clock;
-    this.#room = new AdapterRoom(options.hostCacheBytes, this.#queue);
+    this.#clock = clock;
+    this.#room = new AdapterRoom(options.hostCacheBytes, this.#queue, residency);
     this.#loads = new TenantLoads(options);
   }
 

@@ -1,5 +1,6 @@
 import { chooseEvictions, type EvictionCandidate } from './eviction.ts';
 import type { AdapterWants } from './lease-queue.ts';
+import type { ResidencyMeter } from './residency.ts';
 import type { PackedAdapter } from './runner.ts';
 import { UseLedger } from './use-ledger.ts';
 
@@ -18,12 +19,14 @@ export class AdapterRoom {
   readonly #resident = new Map<string, Resident>();
   readonly #landed = new Map<string, PackedAdapter>();
   readonly #ledger = new UseLedger();
+  readonly #residency: ResidencyMeter;
   #residentBytes = 0;
   #landedBytes = 0;
 
-  constructor(maxBytes: number, queue: AdapterWants) {
+  constructor(maxBytes: number, queue: AdapterWants, residency: ResidencyMeter) {
     this.#maxBytes = maxBytes;
     this.#queue = queue;
+    this.#residency = residency;
   }
 
   /** Bytes of everything that is in memory. */
@@ -49,6 +52,8 @@ export class AdapterRoom {
     this.#landed.set(digest, adapter);
     this.#landedBytes += bytes;
     this.#ledger.loaded(digest, loadMs);
+    this.#residency.loaded(digest, bytes, loadMs);
+    this.#residency.hold('host', digest, bytes);
     this.#queue.moved(digest, 'landed');
     this.#queue.sized(digest, bytes);
   }
@@ -87,6 +92,9 @@ export class AdapterRoom {
   }
 
   clear(): void {
+    for (const digest of [...this.#resident.keys(), ...this.#landed.keys()]) {
+      this.#residency.hold('host', digest, 0);
+    }
     this.#resident.clear();
     this.#landed.clear();
     this.#ledger.clear();
@@ -124,6 +132,7 @@ export class AdapterRoom {
   #evict(digest: string): void {
     this.#residentBytes -= this.#resident.get(digest)?.adapter.bytes ?? 0;
     this.#resident.delete(digest);
+    this.#residency.hold('host', digest, 0);
     this.#ledger.unused(digest);
     this.#queue.moved(digest, 'absent');
   }
@@ -131,6 +140,7 @@ export class AdapterRoom {
   #drop(digest: string): void {
     this.#landedBytes -= this.#landed.get(digest)?.bytes ?? 0;
     this.#landed.delete(digest);
+    this.#residency.hold('host', digest, 0);
     this.#ledger.unused(digest);
     this.#queue.moved(digest, 'absent');
   }

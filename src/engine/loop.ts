@@ -15,12 +15,14 @@ import type {
   EngineInfo,
   EngineStatus,
   ProbeResult,
+  ResidencyHour,
   SequenceEvent,
   SequenceRequest,
 } from './port.ts';
 import { PrefixStore, prefixOwner } from './prefix/prefix-store.ts';
 import { findPrefix, keepPrefixes } from './prefix/sequence-prefix.ts';
 import { createProbe, PROBE_TENANT } from './probe.ts';
+import { ResidencyMeter } from './residency.ts';
 import { retryAfter } from './retry-after.ts';
 import type { AdapterLoader, StepRunner, StreamDecoderFactory } from './runner.ts';
 import { createSampler, type Sampler } from './sampler.ts';
@@ -66,6 +68,7 @@ class InlineEngine implements Engine {
   readonly #costs: StepCostModel;
   readonly #scheduler: Scheduler;
   readonly #cache: AdapterCache;
+  readonly #residency: ResidencyMeter;
   readonly #prefixes: PrefixStore;
   readonly #sampler: Sampler;
   readonly #recent: RecentSteps;
@@ -83,7 +86,7 @@ class InlineEngine implements Engine {
     this.#options = options;
     this.#deps = deps;
     this.#report = deps.report ?? (() => {});
-    const { kvBudgetBytes, bankPages } = runner;
+    const { kvBudgetBytes, bankPages, bankPageBytes } = runner;
     this.#targets = classTargets(options);
     const fullStep = { decodeRows: options.maxBatch, prefillTokens: 0, pages: 0, contextTokens: 0 };
     this.#costs = new StepCostModel(DEFAULT_STEP_COSTS, fullStep);
@@ -100,7 +103,8 @@ class InlineEngine implements Engine {
       },
     );
     this.#prefixes = new PrefixStore(options, runner.snapshots);
-    this.#cache = new AdapterCache(options, deps);
+    this.#residency = new ResidencyMeter(options.hostCacheBytes + bankPages * bankPageBytes, deps.clock);
+    this.#cache = new AdapterCache(options, { ...deps, residency: this.#residency });
     this.#live = new LiveSet({
       runner,
       scheduler: this.#scheduler,
@@ -192,6 +196,10 @@ class InlineEngine implements Engine {
     return engineStatus(parts, { steps: this.#steps, tokensGenerated: this.#tokensGenerated });
   }
 
+  async drainResidency(): Promise<readonly ResidencyHour[]> {
+    return this.#residency.drain();
+  }
+
   async close({ graceMs }: { readonly graceMs: number }): Promise<void> {
     this.#closed ??= this.#finished.then(async () => {
       await this.#cache.close();
@@ -273,6 +281,7 @@ class InlineEngine implements Engine {
   async #step(rows: readonly StepRow[], work: StepWork, startMs: number): Promise<void> {
     for (const { live, planned } of rows) if (planned.tokens > planned.redone) caughtUp(live, startMs);
     const times = await runStep(rows, startMs, { ...this.#deps, report: this.#report });
+    this.#residency.observeBank(this.#deps.runner);
     this.#steps += 1;
     if (times !== null) {
       this.#recent.add(times);

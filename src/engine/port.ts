@@ -151,6 +151,31 @@ export interface ResidentAdapter {
   readonly inUse: number;
 }
 
+/** What adapters took of the memory in one clock hour (UTC). Times are in microseconds of the engine's own clock. */
+export interface ResidencyHour {
+  /** Start of the hour, in milliseconds since the epoch. */
+  readonly startMs: number;
+  /** How long the engine was there. */
+  readonly aliveUs: bigint;
+  /** The bytes that adapters could have taken in that time: those of the host cache and of the bank, times the time. */
+  readonly capacityByteUs: bigint;
+  readonly adapters: readonly AdapterResidency[];
+}
+
+/** What one adapter took of the memory in an hour: the integral of its bytes over time, and its loads. */
+export interface AdapterResidency {
+  readonly digest: string;
+  /** In the host cache, those included that wait for room there. */
+  readonly hostByteUs: bigint;
+  /** In the bank that steps read. */
+  readonly bankByteUs: bigint;
+  /** Loads that ended in the hour; one that failed is none. */
+  readonly loads: bigint;
+  readonly bytesLoaded: bigint;
+  /** How long its loader took for them. */
+  readonly loadUs: bigint;
+}
+
 /** The outcome of running one prompt with and without an adapter. */
 export interface ProbeResult {
   /** Every logit with the adapter is finite. */
@@ -172,6 +197,8 @@ export interface Engine {
   /** Runs a canary prompt with one adapter; used as proof of effect before a version becomes ready. */
   probe(digest: string, promptIds: readonly number[]): Promise<ProbeResult>;
   status(): Promise<EngineStatus>;
+  /** What adapters took of the memory since the last drain; each stretch of time is told once. */
+  drainResidency(): Promise<readonly ResidencyHour[]>;
   /** Stops admitting, lets live sequences end until the deadline, cancels the rest, releases everything. */
   close(options: { readonly graceMs: number }): Promise<void>;
 }

@@ -88,8 +88,12 @@ export interface StepRunner {
   /** Bytes of KV cache for one sequence that grows to this many tokens (capacity classes included). */
   kvBytes(tokens: number): number;
   readonly kvBudgetBytes: number;
-  /** Bytes of the active bank that this many pages take, and how many pages may be active at once. */
+  /** How many pages may be active at once. */
   readonly bankPages: number;
+  /** Bytes that one page takes in the bank. */
+  readonly bankPageBytes: number;
+  /** Changes whenever the bank's pages do. */
+  readonly bankGeneration: number;
   /** Reserves KV room for a sequence of at most `maxTokens`; the caller keeps the sum within the budget. */
   open(maxTokens: number): number;
   /** Frees a row; its cache content is wiped. */
@@ -97,8 +101,8 @@ export interface StepRunner {
   run(work: readonly RowWork[]): Promise<StepOutput>;
   /** Absent where keys and values stay on a device. */
   readonly snapshots?: KvSnapshots;
-  /** Digests of adapters that are in the bank now. */
-  bankDigests(): readonly string[];
+  /** How many pages of which adapters are in the bank now, by digest. */
+  heldPages(): ReadonlyMap<string, number>;
   dispose(): Promise<void>;
 }
 

@@ -21,7 +21,7 @@ export function engineStatus(
   counted: Pick<EngineStatus, 'steps' | 'tokensGenerated'>,
 ): EngineStatus {
   const counts = scheduler.counts();
-  const inBank = new Set(runner.bankDigests());
+  const inBank = runner.heldPages();
   return {
     ...counted,
     running: counts.running,

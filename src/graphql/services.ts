@@ -6,6 +6,7 @@ import type { BudgetService } from '../billing/budgets.ts';
 import type { FundsService } from '../billing/funds.ts';
 import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
+import type { EconomicsService } from '../economics/service.ts';
 import type { Engine } from '../engine/port.ts';
 import type { EventService } from '../events/service.ts';
 import type { ExportService } from '../exports/service.ts';
@@ -56,6 +57,7 @@ export interface GraphqlServices {
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;
   readonly reconciliation: Pick<ReconciliationService, 'report'>;
+  readonly economics: Pick<EconomicsService, 'report'>;
   readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
   readonly health: Health;
 }
@@ -92,6 +94,7 @@ interface GraphqlServicesDependencies {
   readonly payouts: PayoutServices;
   readonly reconciliation: ReconciliationService;
   readonly exports: ExportService;
+  readonly economics: EconomicsService;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -129,6 +132,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     payouts: dependencies.payouts,
     reconciliation: dependencies.reconciliation,
     exports: dependencies.exports,
+    economics: dependencies.economics,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -157,7 +157,9 @@ WITH input AS (
          fee_nano, total_nano, now()
   FROM parts
 ), shares AS (
-  SELECT f.*, a.*
+  -- upto is where the share ends when those of the request are laid end to end: cut there, the parts of a whole number
+  -- are whole, add up to it, and none is off by one.
+  SELECT f.*, a.*, sum(a.share_numerator) OVER (PARTITION BY f.id ORDER BY a.version_id) AS upto
   FROM final f
   CROSS JOIN LATERAL jsonb_to_recordset(f.adapters) AS a(
     version_id uuid, adapter_id uuid, owner_tenant_id uuid, digest text, weight double precision,
@@ -172,30 +174,38 @@ WITH input AS (
          s.cached_prompt_tokens, s.completion_tokens, now(), p.royalty_version, p.split_version, p.currency,
          p.royalty_nano, p.fee_nano
   FROM shares s LEFT JOIN parts p ON p.id = s.id AND p.version_id = s.version_id
-), counted AS (
-  SELECT 'tenant' AS kind, tenant_id, '${NO_ADAPTER}'::uuid AS adapter_version_id,
-         '${NO_ADAPTER}'::uuid AS adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens, compute_us,
-         (charge ->> 'amount')::numeric AS amount_nano
-  FROM final
-  UNION ALL
-  SELECT 'caller', s.tenant_id, s.version_id, s.adapter_id, s.prompt_tokens, s.cached_prompt_tokens,
-         s.completion_tokens, s.compute_us, p.total_nano
+), attributed AS (
+  SELECT s.*, p.total_nano, p.royalty_nano, p.royalty_nano - p.fee_nano AS earned_nano,
+         div(s.compute_us * s.upto, s.share_denominator)
+           - div(s.compute_us * (s.upto - s.share_numerator), s.share_denominator) AS attributed_us
   FROM shares s LEFT JOIN parts p ON p.id = s.id AND p.version_id = s.version_id
+), earned AS (
+  SELECT id, sum(royalty_nano - fee_nano) AS earned_nano FROM parts GROUP BY id
+), counted AS (
+  SELECT 'tenant' AS kind, f.tenant_id, '${NO_ADAPTER}'::uuid AS adapter_version_id,
+         '${NO_ADAPTER}'::uuid AS adapter_id, f.prompt_tokens, f.cached_prompt_tokens, f.completion_tokens,
+         f.compute_us, f.compute_us::numeric AS attributed_us, (f.charge ->> 'amount')::numeric AS amount_nano,
+         e.earned_nano
+  FROM final f LEFT JOIN earned e ON e.id = f.id
+  UNION ALL
+  SELECT 'caller', tenant_id, version_id, adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens,
+         compute_us, attributed_us, total_nano, earned_nano
+  FROM attributed
   UNION ALL
   SELECT 'caller', tenant_id, '${NO_ADAPTER}'::uuid, '${NO_ADAPTER}'::uuid, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, compute_us, (charge ->> 'amount')::numeric
+         completion_tokens, compute_us, compute_us, (charge ->> 'amount')::numeric, 0
   FROM final WHERE jsonb_array_length(adapters) = 0
   UNION ALL
-  SELECT 'owner', s.owner_tenant_id, s.version_id, s.adapter_id, s.prompt_tokens, s.cached_prompt_tokens,
-         s.completion_tokens, s.compute_us, p.royalty_nano
-  FROM shares s LEFT JOIN parts p ON p.id = s.id AND p.version_id = s.version_id
+  SELECT 'owner', owner_tenant_id, version_id, adapter_id, prompt_tokens, cached_prompt_tokens, completion_tokens,
+         compute_us, attributed_us, royalty_nano, earned_nano
+  FROM attributed
 ), rolled AS (
   INSERT INTO usage_rollup AS r (
     tenant_id, kind, adapter_version_id, adapter_id, bucket, shard, requests, prompt_tokens, cached_prompt_tokens,
-    completion_tokens, compute_us, amount_nano)
+    completion_tokens, compute_us, attributed_us, amount_nano, earned_nano)
   SELECT tenant_id, kind, adapter_version_id, adapter_id, date_trunc('hour', now(), 'UTC'), $2::smallint, count(*),
          sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens), coalesce(sum(compute_us), 0),
-         coalesce(sum(amount_nano), 0)
+         coalesce(sum(attributed_us), 0), coalesce(sum(amount_nano), 0), coalesce(sum(earned_nano), 0)
   FROM counted
   GROUP BY tenant_id, kind, adapter_version_id, adapter_id
   ORDER BY tenant_id, kind, adapter_version_id
@@ -205,7 +215,9 @@ WITH input AS (
     cached_prompt_tokens = r.cached_prompt_tokens + excluded.cached_prompt_tokens,
     completion_tokens = r.completion_tokens + excluded.completion_tokens,
     compute_us = r.compute_us + excluded.compute_us,
-    amount_nano = r.amount_nano + excluded.amount_nano
+    attributed_us = r.attributed_us + excluded.attributed_us,
+    amount_nano = r.amount_nano + excluded.amount_nano,
+    earned_nano = r.earned_nano + excluded.earned_nano
 ), told AS (
   INSERT INTO outbox_event (tenant_id, kind, subject_id, payload)
   SELECT tenant_id, 'request.settled', id, jsonb_build_object(

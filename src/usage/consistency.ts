@@ -9,7 +9,7 @@ export interface RollupDifference {
   readonly tenantId: Uuid;
   readonly versionId: Uuid;
   readonly bucket: Date;
-  /** requests, prompt, cached and completion tokens, compute microseconds, nano-units. */
+  /** requests; prompt, cached and completion tokens; computed and attributed microseconds; nano-units paid and earned. */
   readonly records: readonly bigint[] | null;
   readonly rollup: readonly bigint[] | null;
 }
@@ -30,35 +30,45 @@ WITH record AS (
          completion_tokens, compute_us, amount_nano
   FROM usage_record WHERE ended_at >= $1 AND ended_at < $2
 ), share AS (
-  SELECT r.*, s.adapter_version_id, s.owner_tenant_id, s.royalty_nano, c.total_nano
+  SELECT r.*, s.adapter_version_id, s.owner_tenant_id, s.royalty_nano, c.total_nano,
+         c.royalty_nano - c.fee_nano AS earned_nano,
+         div(r.compute_us * sum(s.share_numerator) OVER before, s.share_denominator)
+           - div(r.compute_us * (sum(s.share_numerator) OVER before - s.share_numerator), s.share_denominator)
+           AS attributed_us
   FROM record r
   JOIN usage_share s ON s.request_id = r.id
   LEFT JOIN usage_charge c ON c.request_id = r.id AND c.adapter_version_id = s.adapter_version_id
+  WINDOW before AS (PARTITION BY r.id ORDER BY s.adapter_version_id)
+), earned AS (
+  SELECT r.id, sum(c.royalty_nano - c.fee_nano) AS earned_nano
+  FROM record r JOIN usage_charge c ON c.request_id = r.id GROUP BY r.id
 ), counted AS (
-  SELECT 'tenant' AS kind, tenant_id, '${NO_ADAPTER}'::uuid AS adapter_version_id, bucket, prompt_tokens,
-         cached_prompt_tokens, completion_tokens, compute_us, amount_nano
-  FROM record
+  SELECT 'tenant' AS kind, r.tenant_id, '${NO_ADAPTER}'::uuid AS adapter_version_id, r.bucket, r.prompt_tokens,
+         r.cached_prompt_tokens, r.completion_tokens, r.compute_us, r.compute_us::numeric AS attributed_us,
+         r.amount_nano, e.earned_nano
+  FROM record r LEFT JOIN earned e ON e.id = r.id
   UNION ALL
   SELECT 'caller', tenant_id, adapter_version_id, bucket, prompt_tokens, cached_prompt_tokens, completion_tokens,
-         compute_us, total_nano
+         compute_us, attributed_us, total_nano, earned_nano
   FROM share
   UNION ALL
   SELECT 'caller', tenant_id, '${NO_ADAPTER}'::uuid, bucket, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, compute_us, amount_nano
+         completion_tokens, compute_us, compute_us, amount_nano, 0
   FROM record r WHERE NOT EXISTS (SELECT FROM usage_share s WHERE s.request_id = r.id)
   UNION ALL
   SELECT 'owner', owner_tenant_id, adapter_version_id, bucket, prompt_tokens, cached_prompt_tokens,
-         completion_tokens, compute_us, royalty_nano
+         completion_tokens, compute_us, attributed_us, royalty_nano, earned_nano
   FROM share
 ), expected AS (
   SELECT kind, tenant_id, adapter_version_id, bucket,
          ARRAY[count(*), sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens),
-               coalesce(sum(compute_us), 0), coalesce(sum(amount_nano), 0)]::numeric[] AS records
+               coalesce(sum(compute_us), 0), coalesce(sum(attributed_us), 0), coalesce(sum(amount_nano), 0),
+               coalesce(sum(earned_nano), 0)]::numeric[] AS records
   FROM counted GROUP BY 1, 2, 3, 4
 ), actual AS (
   SELECT kind, tenant_id, adapter_version_id, bucket,
          ARRAY[sum(requests), sum(prompt_tokens), sum(cached_prompt_tokens), sum(completion_tokens),
-               sum(compute_us), sum(amount_nano)]::numeric[] AS rollup
+               sum(compute_us), sum(attributed_us), sum(amount_nano), sum(earned_nano)]::numeric[] AS rollup
   FROM usage_rollup WHERE bucket >= $1 AND bucket < $2
   GROUP BY 1, 2, 3, 4
 )

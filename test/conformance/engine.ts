@@ -122,6 +122,31 @@ export function engineConformance(
         expect(await engine.status()).toMatchObject({ running: 0, waiting: 0, kvBytesUsed: 0 });
       }));
 
+    test('what adapters took of the memory is told once', () =>
+      using({}, async ({ engine, adapters, prompts }) => {
+        const [digest = ''] = adapters;
+        const promptIds = prompts[0] ?? [];
+        const used = await submitted(engine, request({ promptIds, adapters: [{ digest, weight: 1 }] }));
+        await used.ended;
+        const first = await engine.drainResidency();
+        const second = await engine.drainResidency();
+        const sum = (hours: typeof first, of: 'loads' | 'bytesLoaded') =>
+          hours
+            .flatMap((hour) => hour.adapters)
+            .reduce((total, adapter) => total + (adapter.digest === digest ? adapter[of] : 0n), 0n);
+        expect([sum(first, 'loads'), sum(second, 'loads'), sum(second, 'bytesLoaded')]).toEqual([1n, 0n, 0n]);
+        expect(sum(first, 'bytesLoaded')).toBeGreaterThan(0n);
+        for (const { startMs, aliveUs, capacityByteUs, adapters: taken } of [...first, ...second]) {
+          expect(startMs % 3_600_000).toBe(0);
+          const held = taken.reduce(
+            (total, { hostByteUs, bankByteUs }) => total + hostByteUs + bankByteUs,
+            0n,
+          );
+          expect(held).toBeLessThanOrEqual(capacityByteUs);
+          expect(aliveUs).toBeGreaterThanOrEqual(0n);
+        }
+      }));
+
     test('an adapter that cannot be loaded ends its sequence and nobody else', () =>
       using({}, async ({ engine, prompts, missingAdapter }) => {
         const promptIds = prompts[0] ?? [];

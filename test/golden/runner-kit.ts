@@ -56,7 +56,11 @@ export function runnerWith(runner: StepRunner, changes: Partial<StepRunner>): St
     open: (tokens) => runner.open(tokens),
     close: (row) => runner.close(row),
     run: (work) => runner.run(work),
-    bankDigests: () => runner.bankDigests(),
+    bankPageBytes: runner.bankPageBytes,
+    get bankGeneration() {
+      return runner.bankGeneration;
+    },
+    heldPages: () => runner.heldPages(),
     dispose: () => runner.dispose(),
     ...changes,
   };

@@ -118,7 +118,9 @@ export class FakeRunner implements StepRunner {
   #nextRow = 0;
   #running = false;
   #last: Float32Array[] = [];
-  #bank: string[] = [];
+  readonly bankPageBytes = 4;
+  #bank: ReadonlyMap<string, number> = new Map();
+  #bankGeneration = 0;
   readonly #rows = new Map<number, Row>();
 
   constructor(options: Partial<FakeRunnerOptions> = {}) {
@@ -184,7 +186,11 @@ export class FakeRunner implements StepRunner {
     }
   }
 
-  bankDigests(): readonly string[] {
+  get bankGeneration(): number {
+    return this.#bankGeneration;
+  }
+
+  heldPages(): ReadonlyMap<string, number> {
     return this.#bank;
   }
 
@@ -257,7 +263,8 @@ export class FakeRunner implements StepRunner {
     }
     const pages = [...bank.values()].reduce((sum, count) => sum + count, 0);
     this.#check(pages <= this.bankPages, `bank over-commit: ${pages}`);
-    this.#bank = [...bank.keys()];
+    this.#bank = bank;
+    this.#bankGeneration += 1;
   }
 
   #row(handle: number): Row {

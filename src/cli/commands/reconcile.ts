@@ -2,8 +2,9 @@ import { withProgress } from '../../observability/progress.ts';
 import type { ReconciliationReport } from '../../reconciliation/types.ts';
 import { EXIT } from '../exit-codes.ts';
 import { findTenant } from '../find-tenant.ts';
-import { type CliIo, progressFor, UsageError } from '../io.ts';
+import { type CliIo, progressFor } from '../io.ts';
 import { withOfflineDatabase } from '../offline-database.ts';
+import { periodOf } from '../period.ts';
 import { table } from '../table.ts';
 
 /** What the command line says. */
@@ -17,8 +18,7 @@ export interface ReconcileFlags {
 
 /** Compares everything that was counted, charged and paid in a period, with or without a running server. */
 export async function reconcileCommand(io: CliIo, flags: ReconcileFlags): Promise<number> {
-  const period = { from: day(flags.from, '--from'), to: day(flags.to, '--to') };
-  if (period.to <= period.from) throw new UsageError('The period is empty.', 'Let --to be after --from.');
+  const period = periodOf(flags);
   const { config } = io.loadConfig();
   const { differencesOf, reconcile } = await import('../../reconciliation/reconcile.ts');
   const report = await withProgress(progressFor(io, flags.json), 'Reconciling', () =>
@@ -30,16 +30,6 @@ export async function reconcileCommand(io: CliIo, flags: ReconcileFlags): Promis
   const count = differencesOf(report);
   io.out(flags.json ? `${JSON.stringify(report)}\n` : describe(report, count));
   return count === 0 ? EXIT.ok : EXIT.failed;
-}
-
-/** Midnight (UTC) of a day. */
-function day(text: string, flag: string): Date {
-  const at = new Date(`${text}T00:00:00Z`);
-  // A day that no month has, such as February 30th, reads as another one.
-  if (!/^\d{4}-\d{2}-\d{2}$/.test(text) || Number.isNaN(at.getTime()) || !at.toISOString().startsWith(text)) {
-    throw new UsageError(`${flag} ${JSON.stringify(text)} is not a day.`, 'Give one such as 2026-01-31.');
-  }
-  return at;
 }
 
 function describe({ counts, differences, requests, uncounted }: ReconciliationReport, count: number): string {

@@ -78,9 +78,13 @@ export class AdapterBank {
     }
   }
 
-  /** Digests of the adapters that have a page in the bank. */
-  digests(): readonly string[] {
-    return [...new Set(this.#slots.flatMap((slot) => (slot === null ? [] : [slot.digest])))];
+  /** How many pages of each adapter are in the bank, by digest. */
+  heldPages(): ReadonlyMap<string, number> {
+    const held = new Map<string, number>();
+    for (const slot of this.#slots) {
+      if (slot != null) held.set(slot.digest, (held.get(slot.digest) ?? 0) + 1);
+    }
+    return held;
   }
 
   /** Slots `1 … needed` whose page this step does not need, lowest first. */

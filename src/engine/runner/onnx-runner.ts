@@ -1,7 +1,7 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { Clock } from '../../kernel/clock.ts';
 import { invariant } from '../../kernel/errors.ts';
-import { GRAPH_OUTPUTS } from '../../kernel/graph.ts';
+import { GRAPH_OUTPUTS, pageLayout } from '../../kernel/graph.ts';
 import type { ModelShape } from '../../kernel/model.ts';
 import type { KvSnapshots, LogitSummary, PackedAdapter, RowWork, StepOutput, StepRunner } from '../runner.ts';
 import { AdapterBank } from './bank.ts';
@@ -35,6 +35,7 @@ class OnnxRunner implements StepRunner {
   readonly maxContext: number;
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
+  readonly bankPageBytes: number;
   readonly snapshots: KvSnapshots;
   readonly #sessions: StepSessions;
   readonly #clock: Clock;
@@ -47,6 +48,8 @@ class OnnxRunner implements StepRunner {
     this.maxContext = options.maxContext;
     this.kvBudgetBytes = options.kvBudgetBytes;
     this.bankPages = options.bankPages;
+    this.bankPageBytes =
+      pageLayout(options.shape, options.pageRank).elements * Float32Array.BYTES_PER_ELEMENT;
     this.#clock = clock;
     this.#sessions = sessions;
     this.#cache = new KvCache(options.shape, options.maxContext);
@@ -68,8 +71,12 @@ class OnnxRunner implements StepRunner {
     this.#cache.close(row);
   }
 
-  bankDigests(): readonly string[] {
-    return this.#bank.digests();
+  get bankGeneration(): number {
+    return this.#bank.generation;
+  }
+
+  heldPages(): ReadonlyMap<string, number> {
+    return this.#bank.heldPages();
   }
 
   async dispose(): Promise<void> {

@@ -5,6 +5,7 @@ import type {
   EngineInfo,
   EngineStatus,
   ProbeResult,
+  ResidencyHour,
   SequenceEvent,
   SequenceRequest,
 } from '../port.ts';
@@ -91,6 +92,12 @@ class ThreadEngine implements Engine {
     const answer = await this.#connection.call((call) => ({ kind: 'status', call }));
     if (answer.kind !== 'status') throw unexpected(answer);
     return answer.status;
+  }
+
+  async drainResidency(): Promise<readonly ResidencyHour[]> {
+    const answer = await this.#connection.call((call) => ({ kind: 'residency', call }));
+    if (answer.kind !== 'residency') throw unexpected(answer);
+    return answer.hours;
   }
 
   async close({ graceMs }: { readonly graceMs: number }): Promise<void> {

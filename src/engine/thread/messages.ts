@@ -1,5 +1,12 @@
 import type { PublicError } from '../../kernel/errors.ts';
-import type { EngineInfo, EngineStatus, ProbeResult, SequenceEvent, SequenceRequest } from '../port.ts';
+import type {
+  EngineInfo,
+  EngineStatus,
+  ProbeResult,
+  ResidencyHour,
+  SequenceEvent,
+  SequenceRequest,
+} from '../port.ts';
 
 /** From the client to the engine's thread. `call` pairs an answer with its question. */
 export type ToEngine =
@@ -12,6 +19,7 @@ export type ToEngine =
       readonly promptIds: readonly number[];
     }
   | { readonly kind: 'status'; readonly call: number }
+  | { readonly kind: 'residency'; readonly call: number }
   | { readonly kind: 'close'; readonly call: number; readonly graceMs: number };
 
 /** What a call gave. */
@@ -19,6 +27,7 @@ export type Answer =
   | { readonly kind: 'accepted' }
   | { readonly kind: 'probed'; readonly result: ProbeResult }
   | { readonly kind: 'status'; readonly status: EngineStatus }
+  | { readonly kind: 'residency'; readonly hours: readonly ResidencyHour[] }
   | { readonly kind: 'closed' }
   | { readonly kind: 'refused'; readonly error: PublicError };
 
@@ -40,7 +49,14 @@ export interface ThreadPort {
   on(event: 'message', listener: (message: unknown) => void): unknown;
 }
 
-const TO_ENGINE: ReadonlySet<unknown> = new Set(['submit', 'cancel', 'probe', 'status', 'close']);
+const TO_ENGINE: ReadonlySet<unknown> = new Set([
+  'submit',
+  'cancel',
+  'probe',
+  'status',
+  'residency',
+  'close',
+]);
 const FROM_ENGINE: ReadonlySet<unknown> = new Set(['ready', 'failed', 'answer', 'events']);
 
 // Both ends are this program, so a message's kind tells its shape; other libraries' messages have other kinds.

@@ -55,6 +55,8 @@ async function answer(
       return { kind: 'probed', result: await engine.probe(message.digest, message.promptIds) };
     case 'status':
       return { kind: 'status', status: await engine.status() };
+    case 'residency':
+      return { kind: 'residency', hours: await engine.drainResidency() };
     case 'close':
       await engine.close({ graceMs: message.graceMs });
       return { kind: 'closed' };

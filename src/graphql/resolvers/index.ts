@@ -18,6 +18,14 @@ import {
   LedgerEntry,
   LedgerLine,
 } from './billing.ts';
+import {
+  AdapterEconomics,
+  Economics,
+  EconomicsFigures,
+  EconomicsTotals,
+  economicsQueries,
+  TenantEconomics,
+} from './economics.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
 import { Event, eventQueries, eventSubscriptions } from './event.ts';
 import { Export, exportMutations, exportQueries } from './export.ts';
@@ -75,6 +83,7 @@ export const resolvers = {
     ...payoutQueries,
     ...reconciliationQueries,
     ...exportQueries,
+    ...economicsQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -132,4 +141,9 @@ export const resolvers = {
   Reconciliation,
   ReconciliationDifference,
   Export,
+  Economics,
+  EconomicsFigures,
+  EconomicsTotals,
+  AdapterEconomics,
+  TenantEconomics,
 } satisfies Resolvers;

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
@@ -371,6 +372,21 @@ describe('reconciliation', () => {
     expect(out).toMatch(
       /^Everything that was counted, charged and paid agrees\. \d+ requests; .* of \d+\.\n$/,
     );
+  });
+
+  it('is not changed by a migration that counts anew what was settled before it', async () => {
+    const [from, to] = [new Date('2020-01-01T00:00:00Z'), new Date('2040-01-01T00:00:00Z')];
+    const sums = 'SELECT sum(attributed_us)::text AS us, sum(earned_nano)::text AS earned FROM usage_rollup';
+    const before = await kit.db.admin<{ us: string; earned: string }>(sums);
+    expect(Number(before[0]?.us)).toBeGreaterThan(0);
+    expect(Number(before[0]?.earned)).toBeGreaterThan(0);
+    await kit.db.admin('UPDATE usage_rollup SET attributed_us = 0, earned_nano = 0');
+    expect(await findRollupDifferences(kit.db.database, { from, to })).not.toEqual([]);
+    const migration = await readFile('prisma/migrations/0013_economics/migration.sql', 'utf8');
+    const [backfill = ''] = /^WITH share AS[\s\S]*?;$/m.exec(migration) ?? [];
+    await kit.db.admin(backfill);
+    expect(await kit.db.admin(sums)).toEqual(before);
+    expect(await findRollupDifferences(kit.db.database, { from, to })).toEqual([]);
   });
 
   it('is refused for a period that is none', async () => {

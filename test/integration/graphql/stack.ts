@@ -10,6 +10,7 @@ import { AccountService } from '../../../src/billing/accounts.ts';
 import { BudgetService } from '../../../src/billing/budgets.ts';
 import { FundsService } from '../../../src/billing/funds.ts';
 import { Pricer, recharge } from '../../../src/billing/pricer.ts';
+import { EconomicsService } from '../../../src/economics/service.ts';
 import type { EngineInfo, EngineStatus } from '../../../src/engine/port.ts';
 import { EVENT_FEED_DEFAULTS, EventFeed } from '../../../src/events/feed.ts';
 import { EventService } from '../../../src/events/service.ts';
@@ -25,7 +26,7 @@ import { INFERENCE_DEFAULTS, InferenceService } from '../../../src/inference/ser
 import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId } from '../../../src/kernel/ids.ts';
-import { DEFAULT_CURRENCY } from '../../../src/kernel/money.ts';
+import { DEFAULT_CURRENCY, NANO } from '../../../src/kernel/money.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
@@ -193,6 +194,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         reconciliation: new ReconciliationService({ database }),
         encoder,
         exports,
+        economics: new EconomicsService({ perHour: NANO, memoryPercent: 50 }, { database }),
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,

@@ -5,6 +5,7 @@ import type {
   FinishReason,
   GeneratedToken,
   ProbeResult,
+  ResidencyHour,
   SequenceEvent,
   SequenceRequest,
   SequenceUsage,
@@ -94,6 +95,8 @@ export class FakeEngine implements Engine {
   readonly refusals: PatchbayError[] = [];
   /** When set, plays every accepted sequence. */
   script: ((sequence: FakeSequence) => Promise<void>) | null = null;
+  /** What the next drain of residency tells. */
+  readonly residency: ResidencyHour[] = [];
   /** When false, a cancelled sequence ends only by hand. */
   endsOnCancel = true;
 
@@ -129,6 +132,10 @@ export class FakeEngine implements Engine {
 
   status(): Promise<EngineStatus> {
     return Promise.reject(new Error('The fake engine has no status'));
+  }
+
+  drainResidency(): Promise<readonly ResidencyHour[]> {
+    return Promise.resolve(this.residency.splice(0));
   }
 
   close(): Promise<void> {

@@ -130,6 +130,15 @@ describe('rollups', () => {
         [adapters.get('b')?.adapterId, 1n],
       ]),
     );
+    // What was computed for it is split, and adds up to the whole: 0.625 ms of the blend, and 0.625 of the other.
+    const attributed = await db.admin<{ kind: string; us: string }>(
+      `SELECT kind, attributed_us AS us FROM usage_rollup WHERE tenant_id = $1 ORDER BY kind, attributed_us`,
+      [caller.tenantId],
+    );
+    expect(attributed).toEqual([
+      ...['312', '313', '625'].map((us) => ({ kind: 'caller', us })),
+      { kind: 'tenant', us: '1250' },
+    ]);
     const one = await usage.sums(caller.tenantId, 'caller', period, {
       adapterId: adapters.get('b')?.adapterId ?? '',
     });

@@ -18,6 +18,7 @@ const COMMANDS = [
   ['ledger', 'verify'],
   ['invoices', 'verify'],
   ['reconcile'],
+  ['economics'],
   ['export'],
 ];
 

@@ -27,7 +27,7 @@ describe('page slots', () => {
     slots.activate([adapter('c', 1)]);
     slots.activate([adapter('a', 1)]);
     const [write] = slots.activate([adapter('d', 1)]).writes;
-    expect(slots.digests().toSorted()).toEqual(['a', 'b', 'c', 'd']);
+    expect([...slots.heldPages().keys()].toSorted()).toEqual(['a', 'b', 'c', 'd']);
     expect(() => slots.slot('b', 0)).toThrow();
     expect(write?.slot).toBe(slots.slot('d', 0));
   });
@@ -36,14 +36,14 @@ describe('page slots', () => {
     const slots = new PageSlots(2);
     slots.activate([adapter('a', 1), adapter('b', 1)]);
     slots.activate([adapter('c', 1), adapter('a', 1)]);
-    expect(slots.digests().toSorted()).toEqual(['a', 'c']);
+    expect([...slots.heldPages().keys()].toSorted()).toEqual(['a', 'c']);
     expect(() => slots.activate([adapter('x', 3)])).toThrow();
   });
 
   test('pages whose write failed are not held', () => {
     const slots = new PageSlots(4);
     slots.forget(slots.activate([adapter('a', 2)]).writes);
-    expect(slots.digests()).toEqual([]);
+    expect(slots.heldPages()).toEqual(new Map());
     expect(slots.activate([adapter('a', 2)]).writes).toHaveLength(2);
   });
 });

@@ -321,6 +321,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       outcomes: { importResults: missing, resolveUnknown: missing, list: empty },
     },
     reconciliation: { report: missing },
+    economics: { report: missing },
     exports: { create: missing, get: async () => null, list: empty, delete: missing, link: () => null },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },

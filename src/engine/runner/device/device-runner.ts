@@ -76,6 +76,7 @@ class WebGpuRunner implements DeviceRunner {
   readonly maxContext: number;
   readonly kvBudgetBytes: number;
   readonly bankPages: number;
+  readonly bankPageBytes: number;
   readonly #parts: Parts;
   readonly #pool = new TokenPool();
   readonly #slots: PageSlots;
@@ -85,6 +86,8 @@ class WebGpuRunner implements DeviceRunner {
     this.maxContext = options.maxContext;
     this.kvBudgetBytes = options.kvBudgetBytes;
     this.bankPages = options.bankPages;
+    this.bankPageBytes =
+      pageLayout(options.shape, options.pageRank).elements * Float32Array.BYTES_PER_ELEMENT;
     this.#parts = parts;
     this.#slots = new PageSlots(options.bankPages);
   }
@@ -104,8 +107,12 @@ class WebGpuRunner implements DeviceRunner {
     this.#pool.close(row);
   }
 
-  bankDigests(): readonly string[] {
-    return this.#slots.digests();
+  get bankGeneration(): number {
+    return this.#slots.generation;
+  }
+
+  heldPages(): ReadonlyMap<string, number> {
+    return this.#slots.heldPages();
   }
 
   kvLocations(): readonly string[] {

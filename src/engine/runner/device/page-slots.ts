@@ -31,10 +31,16 @@ export class PageSlots {
   readonly #held = new Map<string, Held>();
   readonly #free: number[] = [];
   #capacity = 1;
+  #generation = 0;
 
   /** @param maxPages most pages that may be active at once; the zero slot comes on top */
   constructor(maxPages: number) {
     this.#maxPages = maxPages;
+  }
+
+  /** Changes whenever a page comes or goes. */
+  get generation(): number {
+    return this.#generation;
   }
 
   slot(digest: string, page: number): number {
@@ -43,8 +49,11 @@ export class PageSlots {
     return held.slot;
   }
 
-  digests(): readonly string[] {
-    return [...new Set([...this.#held.values()].map(({ digest }) => digest))];
+  /** How many pages of each adapter are on the device, by digest. */
+  heldPages(): ReadonlyMap<string, number> {
+    const held = new Map<string, number>();
+    for (const { digest } of this.#held.values()) held.set(digest, (held.get(digest) ?? 0) + 1);
+    return held;
   }
 
   /** Gives every page of these adapters a slot; what is not on the device yet is in the writes. */
@@ -62,6 +71,7 @@ export class PageSlots {
       return false;
     });
     const keep = new Set(needed.map(({ id }) => id));
+    if (missing.length > 0) this.#generation += 1;
     const writes = missing.map(({ id, digest, data }) => {
       const slot = this.#take(keep);
       this.#held.set(id, { slot, digest });
@@ -72,6 +82,7 @@ export class PageSlots {
 
   /** Forgets pages whose write failed. */
   forget(writes: readonly PageWrite[]): void {
+    this.#generation += 1;
     const slots = new Set(writes.map(({ slot }) => slot));
     for (const [id, { slot }] of this.#held) {
       if (slots.has(slot)) this.#held.delete(id);

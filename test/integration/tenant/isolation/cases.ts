@@ -101,6 +101,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   ],
   'Query.budgets': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
   'Query.events': (ids) => [{ tenant: globalIds(ids).tenant }, { kinds: ['budget.threshold'] }, {}],
+  'Query.economics': () => [PERIOD],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
   'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
   'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],

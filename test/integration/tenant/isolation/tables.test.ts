@@ -10,6 +10,9 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   _prisma_migrations: 'The history of the schema; no role of the program may read it.',
   tenant: 'A tenant is its own id; the policy compares that.',
   backbone: 'Backbones belong to the installation, and everybody may read them.',
+  engine_hour: 'Engines belong to no tenant; only the system role sees how long they were there.',
+  adapter_residency:
+    'What is in memory is the machine’s, by digest and for whoever uses it; only the system role sees it.',
   instance: 'Processes belong to no tenant; only the system role sees them.',
   ledger_batch:
     'The chain runs over all tenants; only the system role and the ledger’s own functions see it.',
@@ -117,7 +120,7 @@ test('nobody else reads or counts a row of any table', async () => {
   }
   const own = await db().database.withTenant(bystander, (tx) => tx.tenant.findMany());
   expect(own.map(({ id }) => id)).toEqual([bystander]);
-  for (const table of ['instance', '_prisma_migrations']) {
+  for (const table of ['instance', 'engine_hour', 'adapter_residency', '_prisma_migrations']) {
     const outcomes = await attack(`SELECT 1 FROM ${table}`);
     expect(outcomes.map(({ state }) => state)).toEqual(['42501', '42501']);
   }
