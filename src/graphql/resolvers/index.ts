@@ -12,6 +12,7 @@ import { baseQueries } from './base.ts';
 import {
   Balance,
   Budget,
+  BudgetUse,
   billingMutations,
   billingQueries,
   Earning,
@@ -114,6 +115,7 @@ export const resolvers = {
   LedgerEntry,
   Earning,
   Budget,
+  BudgetUse,
   Event,
   Invoice,
   InvoiceLine,
