@@ -1,7 +1,7 @@
 // What the ledger costs, in one run on one embedded Postgres that flushes to disk: rounds of holds and captures as a
 // group commit writes them, beside the same rows as plain multi-row inserts into tables with the same indexes and
-// checks, and on few accounts beside many. The sealer runs beside the ledger, as it does in a server. At the end the
-// whole chain is verified. Run: npm run build && npm run bench:ledger [-- --seconds 8 --rounds 3 …]
+// checks, and on few accounts beside many. The sealer runs beside the ledger, and earnings are summed up, as in a server. At
+// the end the whole chain is verified. Run: npm run build && npm run bench:ledger [-- --seconds 8 --rounds 3 …]
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { PLATFORM_TENANT_ID } from '../dist/db/platform.js';
 import { ensureRoles } from '../dist/db/roles.js';
 import { systemClock } from '../dist/kernel/clock.js';
 import { newId } from '../dist/kernel/ids.js';
+import { EARNINGS_ROLLUP_DEFAULTS, EarningsRollup } from '../dist/ledger/earnings.js';
 import { LedgerSealer, SEALER_DEFAULTS } from '../dist/ledger/sealer.js';
 import { LEDGER_DEFAULTS, LedgerService } from '../dist/ledger/service.js';
 import { captureAll, holdAll, lockAccounts, postAll, runAlone, runOn } from '../dist/ledger/statements.js';
@@ -44,6 +45,11 @@ const database = new Database({ ...urls, applicationName: 'bench', statementTime
 const deps = { database, clock: systemClock };
 const service = new LedgerService(LEDGER_DEFAULTS, deps);
 const sealer = new LedgerSealer(SEALER_DEFAULTS, deps);
+const earnings = new EarningsRollup(EARNINGS_ROLLUP_DEFAULTS, deps);
+const sealAndSum = async () => {
+  await sealer.run();
+  await earnings.run();
+};
 const admin = new pg.Client({ connectionString: server.adminUrl });
 await admin.connect();
 const pool = new pg.Pool({ connectionString: urls.systemUrl, max: connections });
@@ -88,7 +94,7 @@ async function fill() {
   await admin.query('CREATE TABLE plain_transfer (LIKE ledger_transfer INCLUDING ALL)');
   await admin.query('CREATE TABLE plain_posting (LIKE ledger_posting INCLUDING ALL)');
   await admin.query('GRANT INSERT ON plain_transfer, plain_posting TO patchbay_system');
-  await sealer.run();
+  await sealAndSum();
   await admin.query('VACUUM ANALYZE');
   return { fee, base, customers, owners };
 }
@@ -194,7 +200,7 @@ async function measure(round, spreadOver, sealing) {
   const ends = started + seconds * 1_000;
   const seal = async () => {
     while (sealing && performance.now() < ends) {
-      await sealer.run();
+      await sealAndSum();
       await new Promise((resolve) => setTimeout(resolve, 1_000));
     }
   };
@@ -213,7 +219,7 @@ async function measure(round, spreadOver, sealing) {
   };
   await Promise.all([...Array.from({ length: connections }, write), seal()]);
   // What is still to be sealed belongs to what was written.
-  if (sealing) await sealer.run();
+  if (sealing) await sealAndSum();
   return counted / ((performance.now() - started) / 1_000);
 }
 

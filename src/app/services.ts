@@ -33,6 +33,7 @@ import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
 import { createInvoicing, type Invoicing } from '../invoicing/invoicing.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { newId } from '../kernel/ids.ts';
+import { EARNINGS_ROLLUP_DEFAULTS, EarningsRollup } from '../ledger/earnings.ts';
 import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
@@ -50,6 +51,7 @@ import { AuditService } from '../tenant/audit-log.ts';
 import { MemberService } from '../tenant/members.ts';
 import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
+import { DAY_ROLLUP_DEFAULTS, DayRollup } from '../usage/days.ts';
 import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
 import { startExports } from './exports.ts';
@@ -68,6 +70,9 @@ const COLLECT_MS = 60_000;
 /** Token ids of the canary prompts where the backbone has no tokenizer; any ids do. */
 const CANARY_TOKENS = 12;
 const CANARY_TEXTS = ['The quick brown fox jumps over 13 lazy dogs.', '{"a": [1, 2.5], "b": "été"}\n'];
+
+/** How often it is looked whether a day of usage is over. */
+const DAYS_MS = 60_000;
 
 /** What the domain services are made of. */
 export interface ServiceParts {
@@ -192,6 +197,9 @@ export async function startServices(
     await invoicing.invoices.collectOpenCharges().catch(warn('Open charges will be tried again'));
   });
   lifecycle.add('open charges', () => collect.stop());
+  const days = new DayRollup(DAY_ROLLUP_DEFAULTS, { database });
+  const summing = every(DAYS_MS, () => days.run().then(() => {}, warn('Days will be summed up again')));
+  lifecycle.add('usage by day', () => summing.stop());
   return {
     authenticator,
     tenants,
@@ -220,14 +228,18 @@ export async function startServices(
   };
 }
 
-/** Seals what the ledger wrote, and releases holds that have run out. */
+/** Seals what the ledger wrote and sums up its earnings, and releases holds that have run out. */
 function startLedger(
   ledger: LedgerService,
   deps: { readonly database: Database; readonly clock: Clock; readonly onError: (error: unknown) => void },
   lifecycle: Lifecycle,
 ): void {
   const sealer = new LedgerSealer(SEALER_DEFAULTS, deps);
-  const seal = every(SEAL_MS, () => sealer.run().then(() => {}, deps.onError));
+  const earnings = new EarningsRollup(EARNINGS_ROLLUP_DEFAULTS, deps);
+  const seal = every(SEAL_MS, async () => {
+    await sealer.run().catch(deps.onError);
+    await earnings.run().catch(deps.onError);
+  });
   const expire = every(EXPIRE_MS, () => ledger.expireDue().then(() => {}, deps.onError));
   lifecycle.add('ledger', async () => {
     await Promise.all([seal.stop(), expire.stop()]);

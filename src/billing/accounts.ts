@@ -58,14 +58,20 @@ export class AccountService {
     if (page.after !== null && !isUuid(page.after)) throw badCursor();
     return this.#database.withTenantPg(id, async (client) => {
       const { rows } = await client.query<EntryRow>(
-        `SELECT id, kind, asset, amount::text, held::text, pending_id, reference_type, reference_id, created_at
-         FROM ledger_transfer
-         WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id < $2)
-           AND ($3::timestamptz IS NULL OR (created_at >= $3 AND id >= patchbay.uuidv7_floor($3 - ${SLACK})))
-           AND ($4::timestamptz IS NULL OR (created_at < $4 AND id < patchbay.uuidv7_floor($4 + ${SLACK})))
-           AND ($5::text[] IS NULL OR kind = ANY ($5))
-         ORDER BY id DESC LIMIT $6`,
-        [id, page.after, query.from, query.to, query.kinds, page.first + 1],
+        query.kinds === null || query.kinds.some((kind) => kind === 'PENDING' || kind === 'POST')
+          ? entriesOf('$5::text[] IS NULL OR kind = ANY ($5)')
+          : // Each kind by its own index, which has no others: there may be hundreds of thousands of those.
+            `SELECT t.* FROM unnest($5::text[]) AS k(kind) CROSS JOIN LATERAL (
+               ${entriesOf("kind = k.kind AND kind NOT IN ('PENDING', 'POST')")}) t
+             ORDER BY t.id DESC LIMIT $6`,
+        [
+          id,
+          page.after,
+          query.from,
+          query.to,
+          query.kinds === null ? null : [...new Set(query.kinds)],
+          page.first + 1,
+        ],
       );
       const shown = rows.slice(0, page.first);
       const lines = await client.query<LineRow>(
@@ -90,22 +96,11 @@ export class AccountService {
     requirePeriod(query.from, query.to);
     return this.#database.withTenantPg(id, async (client) => {
       const { rows } = await client.query<EarningRow>(
-        `SELECT a.asset, p.subject_id, sum(p.amount)::text AS amount, count(*)::text AS postings
-         FROM ledger_account a JOIN ledger_posting p ON p.account_id = a.id
-         WHERE a.tenant_id = $1 AND a.kind = 'EARNINGS' AND p.subject_id IS NOT NULL
-           AND p.created_at >= $2 AND p.created_at < $3
-           AND p.transfer_id >= patchbay.uuidv7_floor($2 - ${SLACK})
-           AND p.transfer_id < patchbay.uuidv7_floor($3 + ${SLACK})
-           AND ($4::text IS NULL OR (a.asset, p.subject_id) > ($4, $5::uuid))
-         GROUP BY a.asset, p.subject_id ORDER BY a.asset, p.subject_id LIMIT $6`,
-        [
-          id,
-          query.from,
-          query.to,
-          page.after?.currency ?? null,
-          page.after?.versionId ?? null,
-          page.first + 1,
-        ],
+        `SELECT e.asset, e.subject_id, e.amount::text, e.postings::text
+         FROM patchbay.own_earnings($1, $2) e
+         WHERE $3::text IS NULL OR (e.asset, e.subject_id) > ($3, $4::uuid)
+         ORDER BY e.asset, e.subject_id LIMIT $5`,
+        [query.from, query.to, page.after?.currency ?? null, page.after?.versionId ?? null, page.first + 1],
       );
       const items = rows.slice(0, page.first).map((row) => ({
         adapterVersionId: row.subject_id,
@@ -123,6 +118,17 @@ export class AccountService {
     if (reaches(actor, id)) return id;
     throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
   }
+}
+
+/** A page of a tenant's transfers that are so. */
+function entriesOf(condition: string): string {
+  return `SELECT id, kind, asset, amount::text, held::text, pending_id, reference_type, reference_id, created_at
+    FROM ledger_transfer
+    WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id < $2)
+      AND ($3::timestamptz IS NULL OR (created_at >= $3 AND id >= patchbay.uuidv7_floor($3 - ${SLACK})))
+      AND ($4::timestamptz IS NULL OR (created_at < $4 AND id < patchbay.uuidv7_floor($4 + ${SLACK})))
+      AND (${condition})
+    ORDER BY id DESC LIMIT $6`;
 }
 
 interface EarningRow {

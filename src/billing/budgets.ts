@@ -3,11 +3,13 @@ import { z } from 'zod';
 import { type Actor, reaches, requireScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
+import { type Page, requirePageSize } from '../db/page.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { requireCurrency } from '../pricing/currency.ts';
 import { auditDenied, type RequestContext, recordAudit } from '../tenant/audit.ts';
+import { type PeriodUse, type PeriodUsePage, readUses } from './budget-history.ts';
 import type { BudgetPeriod } from './budget-period.ts';
 import { type BudgetState, readBudget, readBudgets } from './budget-state.ts';
 import { type BudgetSubject, checkBudget, requireSubject, subjectIdOf } from './budget-terms.ts';
@@ -40,12 +42,22 @@ export class BudgetService {
 
   /** Every budget with what is taken of its present period; of the actor's own tenant when none is named. */
   async list(actor: Actor, tenantId: Uuid | null): Promise<readonly BudgetState[]> {
-    const id = tenantId ?? actor.tenantId;
-    requireScope(actor, 'billing:read');
-    if (!reaches(actor, id)) {
-      throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
-    }
+    const id = mayRead(actor, tenantId);
     return this.#deps.database.withTenant(id, (tx) => readBudgets(tx));
+  }
+
+  /**
+   * What was taken of a budget in each of its periods, the latest first. Those of a budget that was removed stay; of one
+   * that is somebody else's or never was there are none.
+   */
+  async uses(
+    actor: Actor,
+    budget: { readonly tenantId: Uuid | null; readonly budgetId: Uuid },
+    page: PeriodUsePage,
+  ): Promise<Page<PeriodUse>> {
+    const id = mayRead(actor, budget.tenantId);
+    requirePageSize(page.first);
+    return this.#deps.database.withTenant(id, (tx) => readUses(tx, budget.budgetId, page));
   }
 
   /** Makes a budget, or changes the limit and the thresholds of the one that there is. */
@@ -154,6 +166,13 @@ export class BudgetService {
       return value.budgetId;
     });
   }
+}
+
+function mayRead(actor: Actor, tenantId: Uuid | null): Uuid {
+  const id = tenantId ?? actor.tenantId;
+  requireScope(actor, 'billing:read');
+  if (reaches(actor, id)) return id;
+  throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
 }
 
 const TARGETS = { TENANT: 'tenant', KEY: 'apiKey', ADAPTER: 'adapter' } as const;

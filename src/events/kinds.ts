@@ -15,6 +15,8 @@ export const EVENT_KINDS: Readonly<Record<string, string>> = {
   'payout_batch.state': 'A batch of payouts was made, or its state changed; the platform’s own.',
 };
 
+const ADAPTER_KINDS = Object.keys(EVENT_KINDS).filter((kind) => kind.startsWith('adapter.'));
+
 /** What a key must be allowed to read to see events of the kind. */
 export function scopeOfKind(kind: string): Scope {
   return kind.startsWith('adapter.') ? 'adapters:read' : 'billing:read';
@@ -41,5 +43,6 @@ export function filterFor(actor: Actor, kinds: readonly string[] | null): EventF
   const seesAdapters = actor.scopes.includes('adapters:read');
   const seesMoney = actor.scopes.includes('billing:read');
   if (!seesAdapters) requireScope(actor, 'billing:read');
-  return { kinds: null, domain: seesAdapters ? (seesMoney ? 'ALL' : 'ADAPTERS') : 'MONEY' };
+  if (!seesMoney) return { kinds: ADAPTER_KINDS, domain: 'ALL' };
+  return { kinds: null, domain: seesAdapters ? 'ALL' : 'MONEY' };
 }

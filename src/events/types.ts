@@ -24,8 +24,8 @@ export interface OutboxEvent {
 
 /** Which of a tenant's events somebody asks for and may see. */
 export interface EventFilter {
-  /** Null for all kinds. */
+  /** Null for all kinds of the domain; what is named is seen. */
   readonly kinds: readonly string[] | null;
-  /** Whether adapters' events, the others, or both are seen. */
-  readonly domain: 'ADAPTERS' | 'MONEY' | 'ALL';
+  /** Whether all events are seen, or those that are not of adapters. */
+  readonly domain: 'MONEY' | 'ALL';
 }

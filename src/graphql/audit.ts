@@ -34,6 +34,10 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   createExport: 'export.create',
   deleteExport: 'export.delete',
   generate: 'inference.generate',
+  setPrice: 'price.set',
+  setRoyalty: 'royalty.set',
+  proposeSplit: 'split.propose',
+  decideSplit: 'split.decide',
   topUp: 'balance.topUp',
   adjustBalance: 'balance.adjust',
   setCreditLimit: 'creditLimit.set',
@@ -81,6 +85,7 @@ const NAMING = [
   'invoice',
   'batch',
   'payout',
+  'proposal',
   'tenant',
   'name',
 ] as const;

@@ -52,7 +52,7 @@ export interface GraphqlServices {
   readonly pricing: Face<PricingAccess>;
   readonly accounts: Pick<AccountService, 'balances' | 'entries' | 'earnings'>;
   readonly funds: Pick<FundsService, 'move' | 'setCreditLimit'>;
-  readonly budgets: Pick<BudgetService, 'list' | 'set' | 'remove'>;
+  readonly budgets: Pick<BudgetService, 'list' | 'uses' | 'set' | 'remove'>;
   readonly events: Pick<EventService, 'list' | 'follow'>;
   readonly invoicing: Invoicing;
   readonly payouts: PayoutServices;

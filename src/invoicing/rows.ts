@@ -35,6 +35,11 @@ export interface Invoice {
   readonly state: InvoiceState;
   /** Null for a draft. */
   readonly number: string | null;
+  readonly period: { readonly start: Date; readonly end: Date };
+  readonly currency: string;
+  readonly chargesNano: bigint;
+  readonly totalNano: bigint;
+  /** What the content says. */
   readonly document: InvoiceDocument;
   /** The canonical bytes of the document, and their SHA-256 in hex. */
   readonly content: string;
@@ -62,6 +67,7 @@ const names = z.record(z.string(), z.string());
 
 /** Reads an invoice with its parts. */
 export function toInvoice(row: InvoiceRow): Invoice {
+  let document: InvoiceDocument | undefined;
   return {
     id: row.id,
     tenantId: row.tenantId,
@@ -69,7 +75,15 @@ export function toInvoice(row: InvoiceRow): Invoice {
     names: names.parse(row.names),
     state: state.parse(row.state),
     number: row.number,
-    document: parseDocument(row.content),
+    period: { start: row.periodStart, end: row.periodEnd },
+    currency: row.currency,
+    chargesNano: BigInt(row.chargesNano.toFixed(0)),
+    totalNano: BigInt(row.totalNano.toFixed(0)),
+    /** Read when somebody asks: it may have thousands of lines, and lists show none of them. */
+    get document() {
+      document ??= parseDocument(row.content);
+      return document;
+    },
     content: row.content,
     sha256: Buffer.from(row.contentSha256).toString('hex'),
     openNano: row.openCharges.reduce((sum, { amountNano }) => sum + amountNano, 0n),

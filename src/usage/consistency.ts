@@ -1,7 +1,7 @@
 import type { Uuid } from '../kernel/ids.ts';
 import type { SystemDatabase } from '../metering/lease.ts';
 import { NO_ADAPTER } from '../metering/statements.ts';
-import type { RollupKind } from './service.ts';
+import type { RollupKind } from './sums.ts';
 
 /** A rollup that does not say what the records say. Null sums: there is no such row on that side. */
 export interface RollupDifference {

@@ -2,8 +2,7 @@ import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, type Uuid } from '../kernel/ids.ts';
-import { NO_ADAPTER } from '../metering/statements.ts';
-import { alignRange, type UsageRange } from './range.ts';
+import type { UsageRange } from './range.ts';
 import {
   type OwnedShare,
   RECORD_COLUMNS,
@@ -14,27 +13,18 @@ import {
   toUsageRecord,
   type UsageRecord,
 } from './records.ts';
+import {
+  type RollupKind,
+  type SumGroup,
+  type SumQuery,
+  type SumRow,
+  sumStatement,
+  toSum,
+  type UsageSum,
+} from './sums.ts';
 
 /** Most items of one page. */
 export const PAGE_MAX = 100;
-
-/** Sums over requests. */
-export interface UsageTotals {
-  readonly requests: bigint;
-  readonly promptTokens: bigint;
-  readonly cachedPromptTokens: bigint;
-  readonly completionTokens: bigint;
-  readonly computeUs: bigint;
-}
-
-/** Sums over one time bucket, and over one adapter version or tenant when grouped so. */
-export interface UsageSum extends UsageTotals {
-  readonly start: Date;
-  /** Null for sums over all, and for the plain backbone. */
-  readonly adapterId: Uuid | null;
-  readonly versionId: Uuid | null;
-  readonly tenantId: Uuid;
-}
 
 /** Which requests a page of records holds. */
 export interface RecordFilter {
@@ -44,6 +34,13 @@ export interface RecordFilter {
   readonly to?: Date;
   /** Only requests that used this adapter. */
   readonly adapterId?: Uuid;
+}
+
+/** Which sums are wanted, and how many of them at most. */
+export interface SumFilter {
+  readonly adapterId?: Uuid;
+  readonly by?: SumGroup;
+  readonly most?: number;
 }
 
 /** A page, newest first. `after` is the request id that the previous page ended with. */
@@ -68,36 +65,19 @@ export type RequestView =
       readonly usage: UsageRecord;
     };
 
-/** Whose sums: every request once, the caller's by adapter version, or the owner's by adapter version. */
-export type RollupKind = 'tenant' | 'caller' | 'owner';
-
-interface SumRow {
-  readonly start: Date;
-  readonly tenant_id: Uuid;
-  readonly adapter_id: Uuid;
-  readonly adapter_version_id: Uuid;
-  readonly requests: string;
-  readonly prompt_tokens: string;
-  readonly cached_prompt_tokens: string;
-  readonly completion_tokens: string;
-  readonly compute_us: string;
-}
-
-const SUMS = `
-SELECT date_trunc($3, bucket, 'UTC') AS start, tenant_id, adapter_id, adapter_version_id,
-       sum(requests) AS requests, sum(prompt_tokens) AS prompt_tokens,
-       sum(cached_prompt_tokens) AS cached_prompt_tokens, sum(completion_tokens) AS completion_tokens,
-       sum(compute_us) AS compute_us
-FROM usage_rollup
-WHERE kind = $4 AND bucket >= $1 AND bucket < $2 AND ($5::uuid IS NULL OR adapter_id = $5)
-  AND ($6::uuid IS NULL OR tenant_id = $6)
-GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`;
+/**
+ * Requests that ended before `$4` have ids before this one: nobody ends before it was admitted, and the clock of the process
+ * that made the id is at most an hour ahead of the database's.
+ */
+const BOUND = "patchbay.uuidv7_floor($4::timestamptz + interval '1 hour')";
 
 const RECORDS = `
 SELECT ${RECORD_COLUMNS} FROM usage_record u
 WHERE u.tenant_id = $1 AND ($2::uuid IS NULL OR u.id < $2)
-  AND ($3::timestamptz IS NULL OR u.ended_at >= $3) AND ($4::timestamptz IS NULL OR u.ended_at < $4)
-  AND ($5::uuid IS NULL OR EXISTS (SELECT FROM usage_share s WHERE s.request_id = u.id AND s.adapter_id = $5))
+  AND ($3::timestamptz IS NULL OR u.ended_at >= $3)
+  AND ($4::timestamptz IS NULL OR (u.ended_at < $4 AND u.id < ${BOUND}))
+  AND ($5::uuid IS NULL
+       OR u.id = ANY (ARRAY(SELECT patchbay.own_requests_of($5, $2, ${BOUND}, $3, $4, $6::integer))))
 ORDER BY u.id DESC LIMIT $6`;
 
 const SHARES = `
@@ -123,17 +103,17 @@ export class UsageService {
 
   /**
    * Sums of a tenant by time bucket: of kind `tenant`, every request once; of kind `caller` or `owner`, by adapter
-   * version, where a blend counts once for each of its adapters.
+   * version unless the filter says otherwise, where a blend counts once for each of its adapters.
    */
   sums(
     tenantId: Uuid,
     kind: RollupKind,
     range: UsageRange,
-    filter: { readonly adapterId?: Uuid } = {},
+    filter: SumFilter = {},
   ): Promise<readonly UsageSum[]> {
-    const values = sumValues(kind, range, filter.adapterId, tenantId);
+    const { text, values } = sumStatement(sumQuery(kind, range, tenantId, filter));
     return this.database.withTenantPg(tenantId, async (client) => {
-      return (await client.query<SumRow>(SUMS, values)).rows.map(toSum);
+      return (await client.query<SumRow>(text, [...values])).rows.map(toSum);
     });
   }
 
@@ -141,10 +121,10 @@ export class UsageService {
   async sumsOfAllTenants(
     kind: RollupKind,
     range: UsageRange,
-    filter: { readonly adapterId?: Uuid } = {},
+    filter: SumFilter = {},
   ): Promise<readonly UsageSum[]> {
-    const values = sumValues(kind, range, filter.adapterId, null);
-    return (await this.database.querySystem<SumRow>(SUMS, values)).map(toSum);
+    const { text, values } = sumStatement(sumQuery(kind, range, null, filter));
+    return (await this.database.querySystem<SumRow>(text, values)).map(toSum);
   }
 
   /** Usage records of a tenant, newest first. */
@@ -197,18 +177,12 @@ export class UsageService {
   }
 }
 
-/** Adds sums up. */
-export function totalOf(sums: readonly UsageTotals[]): UsageTotals {
-  return sums.reduce<UsageTotals>(
-    (total, sum) => ({
-      requests: total.requests + sum.requests,
-      promptTokens: total.promptTokens + sum.promptTokens,
-      cachedPromptTokens: total.cachedPromptTokens + sum.cachedPromptTokens,
-      completionTokens: total.completionTokens + sum.completionTokens,
-      computeUs: total.computeUs + sum.computeUs,
-    }),
-    { requests: 0n, promptTokens: 0n, cachedPromptTokens: 0n, completionTokens: 0n, computeUs: 0n },
-  );
+/** Most sums of one reading that is not bounded otherwise. */
+const SUMS_MAX = 1_000_000;
+
+function sumQuery(kind: RollupKind, range: UsageRange, tenantId: Uuid | null, filter: SumFilter): SumQuery {
+  const { adapterId = null, by = 'version', most = SUMS_MAX } = filter;
+  return { kind, range, tenantId, adapterId, by, most };
 }
 
 async function withShares(client: PoolClient, rows: readonly RecordRow[]): Promise<readonly UsageRecord[]> {
@@ -220,30 +194,6 @@ async function withShares(client: PoolClient, rows: readonly RecordRow[]): Promi
       shares.rows.filter((share) => share.request_id === row.id),
     ),
   );
-}
-
-function sumValues(
-  kind: RollupKind,
-  range: UsageRange,
-  adapterId: Uuid | undefined,
-  tenantId: Uuid | null,
-): unknown[] {
-  const { from, to, bucket } = alignRange(range);
-  return [from, to, bucket, kind, adapterId ?? null, tenantId];
-}
-
-function toSum(row: SumRow): UsageSum {
-  return {
-    start: row.start,
-    tenantId: row.tenant_id,
-    adapterId: row.adapter_id === NO_ADAPTER ? null : row.adapter_id,
-    versionId: row.adapter_version_id === NO_ADAPTER ? null : row.adapter_version_id,
-    requests: BigInt(row.requests),
-    promptTokens: BigInt(row.prompt_tokens),
-    cachedPromptTokens: BigInt(row.cached_prompt_tokens),
-    completionTokens: BigInt(row.completion_tokens),
-    computeUs: BigInt(row.compute_us),
-  };
 }
 
 function checkedPage(page: PageRequest): PageRequest {

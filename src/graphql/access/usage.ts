@@ -4,14 +4,14 @@ import { PatchbayError } from '../../kernel/errors.ts';
 import type { Uuid } from '../../kernel/ids.ts';
 import { alignRange, type UsageRange } from '../../usage/range.ts';
 import type { OwnedShare, UsageRecord } from '../../usage/records.ts';
+import type { RequestView, UsageService } from '../../usage/service.ts';
 import {
-  type RequestView,
   type RollupKind,
+  type SumGroup,
   totalOf,
-  type UsageService,
   type UsageSum,
   type UsageTotals,
-} from '../../usage/service.ts';
+} from '../../usage/sums.ts';
 
 /** By what sums are broken down, besides time. */
 export type UsageGroup = 'ADAPTER' | 'ADAPTER_VERSION' | 'TENANT';
@@ -42,6 +42,12 @@ export interface UsageSummary {
   readonly totals: UsageTotals;
   readonly rows: readonly UsageRow[];
 }
+
+const GROUPS: Readonly<Record<UsageGroup, SumGroup>> = {
+  ADAPTER: 'adapter',
+  ADAPTER_VERSION: 'version',
+  TENANT: 'tenant',
+};
 
 /** Most rows of one summary; it is not paged. */
 const ROWS_MAX = 5_000;
@@ -77,23 +83,30 @@ export class UsageAccess {
     const byAdapter = query.groupBy === 'ADAPTER' || query.groupBy === 'ADAPTER_VERSION';
     const split = byAdapter || query.adapterId !== null;
     const kind: RollupKind = query.perspective === 'OWNER' ? 'owner' : split ? 'caller' : 'tenant';
-    const sums = await this.#sums(tenantId, kind, range, query.adapterId);
-    // Split by adapter, a blend is in several sums; the total counts it once.
-    const whole =
-      kind === 'caller' && query.adapterId === null
-        ? await this.#sums(tenantId, 'tenant', range, null)
-        : sums;
-    const rows = group(sums, query.groupBy);
-    if (rows.length > ROWS_MAX) {
+    const by = query.groupBy === null ? 'time' : GROUPS[query.groupBy];
+    const sums = await this.#sums(tenantId, kind, range, query.adapterId, by);
+    if (sums.length > ROWS_MAX) {
       throw new PatchbayError(
         'QUERY_TOO_COMPLEX',
-        `The summary has ${rows.length} rows; at most ${ROWS_MAX} are answered.`,
+        `The summary has more than ${ROWS_MAX} rows, which is the most that is answered.`,
         {
           fix: 'Ask for a shorter period, for wider buckets, or for one adapter.',
-          meta: { rows: rows.length, rowsMax: ROWS_MAX },
+          meta: { rowsMax: ROWS_MAX },
         },
       );
     }
+    // Split by adapter, a blend is in several sums; the total counts it once.
+    const whole =
+      kind === 'caller' && query.adapterId === null
+        ? await this.#sums(tenantId, 'tenant', range, null, 'time')
+        : sums;
+    const rows = sums.map(({ start, adapterId, versionId, tenantId: of, ...totals }) => ({
+      start,
+      adapterId,
+      versionId,
+      tenantId: of,
+      totals,
+    }));
     return { from: range.from, to: range.to, totals: totalOf(whole), rows };
   }
 
@@ -137,8 +150,9 @@ export class UsageAccess {
     kind: RollupKind,
     range: UsageRange,
     adapterId: Uuid | null,
+    by: SumGroup,
   ): Promise<readonly UsageSum[]> {
-    const filter = adapterId === null ? {} : { adapterId };
+    const filter = { by, most: ROWS_MAX + 1, ...(adapterId === null ? {} : { adapterId }) };
     return tenantId === null
       ? this.#usage.sumsOfAllTenants(kind, range, filter)
       : this.#usage.sums(tenantId, kind, range, filter);
@@ -149,21 +163,4 @@ export class UsageAccess {
 function assertReaches(principal: Principal, tenantId: Uuid | null): void {
   if (tenantId === null || reaches(principal, tenantId)) return;
   throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
-}
-
-/** Adds up the sums that agree in what the group keeps, in their order. */
-function group(sums: readonly UsageSum[], by: UsageGroup | null): readonly UsageRow[] {
-  const rows = new Map<string, UsageRow>();
-  for (const sum of sums) {
-    const key = {
-      start: sum.start,
-      adapterId: by === 'ADAPTER' || by === 'ADAPTER_VERSION' ? sum.adapterId : null,
-      versionId: by === 'ADAPTER_VERSION' ? sum.versionId : null,
-      tenantId: by === 'TENANT' ? sum.tenantId : null,
-    };
-    const name = JSON.stringify(key);
-    const known = rows.get(name);
-    rows.set(name, { ...key, totals: known ? totalOf([known.totals, sum]) : totalOf([sum]) });
-  }
-  return [...rows.values()];
 }

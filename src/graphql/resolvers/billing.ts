@@ -8,6 +8,7 @@ import { withUserErrors } from '../errors.ts';
 import type {
   BalanceResolvers,
   BudgetResolvers,
+  BudgetUseResolvers,
   EarningResolvers,
   LedgerEntryResolvers,
   LedgerLineResolvers,
@@ -45,6 +46,11 @@ export const Budget = {
   periodStart: ({ start }) => start,
 } satisfies BudgetResolvers;
 
+export const BudgetUse = {
+  periodStart: ({ start }) => start,
+  periodEnd: ({ end }) => end,
+} satisfies BudgetUseResolvers;
+
 export const billingQueries = {
   balances: (_root, { tenant }, context) =>
     context.services.accounts.balances(requirePrincipal(context), optionalTenant(tenant)),
@@ -77,6 +83,15 @@ export const billingQueries = {
 
   budgets: (_root, { tenant }, context) =>
     context.services.budgets.list(requirePrincipal(context), optionalTenant(tenant)),
+
+  budgetPeriods: async (_root, { budget, tenant, ...args }, context) => {
+    const caller = requirePrincipal(context);
+    const request = toPageRequest(args);
+    const before = request.after === null ? null : parseStart(request.after);
+    const of = { tenantId: optionalTenant(tenant), budgetId: budget };
+    const page = await context.services.budgets.uses(caller, of, { first: request.first, before });
+    return toConnection(page, request, ({ start }) => start.toISOString());
+  },
 } satisfies QueryResolvers;
 
 export const billingMutations = {
@@ -158,6 +173,13 @@ function toSubject({ scope, key, adapter }: SetBudgetInput): BudgetSubject {
 
 function unfit(field: string, scope: string): PatchbayError {
   return new PatchbayError('BAD_INPUT', `\`${field}\` is for budgets of scope ${scope} alone.`, { field });
+}
+
+/** The cursor of a budget's period: when it began. */
+function parseStart(key: string): Date {
+  const start = new Date(key);
+  if (Number.isNaN(start.getTime()) || start.toISOString() !== key) throw badCursor();
+  return start;
 }
 
 /** Takes the cursor of an earning apart: its currency and its adapter version. */

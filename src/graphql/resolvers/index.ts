@@ -12,6 +12,7 @@ import { baseQueries } from './base.ts';
 import {
   Balance,
   Budget,
+  BudgetUse,
   billingMutations,
   billingQueries,
   Earning,
@@ -125,6 +126,7 @@ export const resolvers = {
   LedgerEntry,
   Earning,
   Budget,
+  BudgetUse,
   Event,
   Invoice,
   InvoiceLine,

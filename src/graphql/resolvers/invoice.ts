@@ -30,18 +30,17 @@ export interface NamedLine extends Line {
 export const Invoice = {
   uuid: ({ id }) => id,
   tenant: ({ tenantId }) => toGlobalId('Tenant', tenantId),
-  period: ({ document }) => periodOf(document.period.start).label,
-  periodStart: ({ document }) => document.period.start,
-  periodEnd: ({ document }) => document.period.end,
-  currency: ({ document }) => document.currency,
+  period: ({ period }) => periodOf(period.start).label,
+  periodStart: ({ period }) => period.start,
+  periodEnd: ({ period }) => period.end,
   lines: (invoice, args) => {
     const request = toPageRequest(args);
     return toConnection(linesPage(invoice, request), request, ({ place }) => String(place));
   },
-  charges: ({ document }) => document.chargesNano,
+  charges: ({ chargesNano }) => chargesNano,
   adjustments: ({ document }) => document.adjustments,
   terms: ({ document }) => document.terms?.terms ?? null,
-  total: ({ document }) => document.totalNano,
+  total: ({ totalNano }) => totalNano,
   open: ({ openNano }) => openNano,
   html: (invoice) => renderInvoice(invoice),
 } satisfies InvoiceResolvers;

@@ -1,8 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BUDGET_PERIODS, periodAt } from '../../../src/billing/budget-period.ts';
 import { chargeStatement } from './charge.ts';
-import { type MoneyKit, openMoney } from './money-kit.ts';
+import { failure, type MoneyKit, openMoney } from './money-kit.ts';
 
 let kit: MoneyKit;
 beforeAll(async () => {
@@ -96,6 +97,61 @@ describe('when a period is over', () => {
     ]);
     expect(await kit.events(customer.tenantId)).toMatchObject([{ payload: { spentNano: '95', period } }]);
     expect(await kit.budgets.list(customer.actor, null)).toMatchObject([{ spent: 0n, held: 70n, left: 30n }]);
+  });
+});
+
+describe('what was taken of earlier periods', () => {
+  test('can be read with the limit and the thresholds that they had, also when the budget is gone', async () => {
+    const customer = await kit.customer();
+    const { id } = await kit.setBudget(customer, { alertsPpm: [500_000, 900_000] });
+    const spend = async (amount: bigint): Promise<void> => {
+      const charge = kit.charge(customer, amount);
+      expect(await kit.round([charge])).toEqual([]);
+      await kit.round([], [{ id: charge.id, amount }]);
+    };
+    const uses = async (first = 10, before: Date | null = null) =>
+      kit.budgets.uses(customer.actor, { tenantId: null, budgetId: id }, { first, before });
+    expect(await uses()).toEqual({ items: [], hasNextPage: false });
+    await spend(60n);
+    await later(id, '1 day');
+    await kit.setBudget(customer, { limit: 200n, alertsPpm: [250_000, 300_000, 800_000] });
+    await spend(60n);
+    const [budget] = await kit.budgets.list(customer.actor, null);
+    const today = budget?.start ?? new Date(0);
+    const yesterday = new Date(today.getTime() - 86_400_000);
+    const present = { start: today, end: budget?.resetsAt, spent: 60n, held: 0n };
+    const past = {
+      start: yesterday,
+      end: today,
+      limit: 100n,
+      spent: 60n,
+      held: 0n,
+      alertsReachedPpm: [500_000],
+    };
+    expect(await uses()).toEqual({
+      items: [{ ...present, limit: 200n, alertsReachedPpm: [250_000, 300_000] }, past],
+      hasNextPage: false,
+    });
+    // A new limit bounds the present period, and none before it.
+    await kit.setBudget(customer, { limit: 230n });
+    expect((await uses()).items).toEqual([{ ...present, limit: 230n, alertsReachedPpm: [250_000] }, past]);
+    expect(await uses(1)).toMatchObject({ items: [{ limit: 230n }], hasNextPage: true });
+    expect(await uses(1, today)).toEqual({ items: [past], hasNextPage: false });
+    await kit.budgets.remove(customer.actor, { idempotencyKey: randomUUID(), budgetId: id });
+    expect((await uses()).items).toHaveLength(2);
+    // Of somebody else's there are none.
+    const stranger = await kit.customer();
+    const theirs = kit.budgets.uses(
+      stranger.actor,
+      { tenantId: null, budgetId: id },
+      { first: 1, before: null },
+    );
+    expect(await theirs).toEqual({ items: [], hasNextPage: false });
+    const asked = { tenantId: customer.tenantId, budgetId: id };
+    expect(await failure(kit.budgets.uses(stranger.actor, asked, { first: 1, before: null }))).toBe(
+      'NOT_FOUND tenant',
+    );
+    expect(await failure(uses(0))).toBe('BAD_INPUT first');
   });
 });
 

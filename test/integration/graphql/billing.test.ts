@@ -21,6 +21,8 @@ const REMOVE_BUDGET = `mutation ($input: RemoveBudgetInput!) {
   removeBudget(input: $input) { uuid userErrors { code field } }
 }`;
 const BALANCES = `query ($tenant: ID) { balances(tenant: $tenant) { account currency posted held creditLimit available } }`;
+const PERIODS = `query ($budget: UUID!, $after: String) { budgetPeriods(budget: $budget, after: $after) {
+  edges { cursor node { periodStart periodEnd limit spent held alertsReachedPpm } } pageInfo { hasNextPage } } }`;
 const BUDGETS = `query ($tenant: ID) { budgets(tenant: $tenant) ${BUDGET} }`;
 const ENTRIES = `query ($first: Int, $after: String, $kinds: [LedgerEntryKind!], $tenant: ID) {
   ledgerEntries(first: $first, after: $after, kinds: $kinds, tenant: $tenant) {
@@ -179,6 +181,24 @@ test('budgets are set, read with what is left, and removed, by keys that may', a
 
   const budget = at(set.answer, 'budget', 'uuid');
   const stranger = await tenant();
+  const use = await stack.query(one.key.header, PERIODS, { budget });
+  expect(at(use.data, 'budgetPeriods')).toEqual({
+    edges: [
+      {
+        cursor: expect.any(String),
+        node: {
+          periodStart: at(data, 'budgets', 0, 'periodStart'),
+          periodEnd: at(data, 'budgets', 0, 'resetsAt'),
+          ...{ limit: HUGE, spent: '0', held: '4', alertsReachedPpm: [] },
+        },
+      },
+    ],
+    pageInfo: { hasNextPage: false },
+  });
+  const after = at(use.data, 'budgetPeriods', 'edges', 0, 'cursor');
+  const none = { budgetPeriods: { edges: [], pageInfo: { hasNextPage: false } } };
+  expect((await stack.query(one.key.header, PERIODS, { budget, after })).data).toEqual(none);
+  expect((await stack.query(stranger.key.header, PERIODS, { budget })).data).toEqual(none);
   expect((await send(stranger.key, REMOVE_BUDGET, { budget })).answer).toEqual({
     uuid: null,
     userErrors: [{ code: 'NOT_FOUND', field: 'input.budget' }],

@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { findRollupDifferences } from '../../../src/usage/consistency.ts';
-import { totalOf, UsageService } from '../../../src/usage/service.ts';
+import { UsageService } from '../../../src/usage/service.ts';
+import { totalOf } from '../../../src/usage/sums.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { plays } from '../inference/fake-engine.ts';
 import {

@@ -37,7 +37,7 @@ describe('the kinds that a key gets', () => {
 
   test('are those that its scopes show when it names none', () => {
     expect(filterFor(actor('adapters:read', 'billing:read'), null)).toEqual({ kinds: null, domain: 'ALL' });
-    expect(filterFor(actor('adapters:read'), [])).toEqual({ kinds: null, domain: 'ADAPTERS' });
+    expect(filterFor(actor('adapters:read'), [])).toEqual({ kinds: ['adapter.state'], domain: 'ALL' });
     expect(filterFor(actor('billing:read'), null)).toEqual({ kinds: null, domain: 'MONEY' });
     expect(code(() => filterFor(actor('infer'), null))).toBe('FORBIDDEN');
   });

@@ -292,7 +292,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
     },
     accounts: { balances: async () => [], entries: empty, earnings: empty },
     funds: { move: missing, setCreditLimit: missing },
-    budgets: { list: async () => [], set: missing, remove: missing },
+    budgets: { list: async () => [], uses: empty, set: missing, remove: missing },
     events: { list: empty, follow: missing },
     invoicing: {
       periods: { close: missing },

@@ -68,6 +68,8 @@ export function invoice(lines: readonly InvoiceLine[], more: Partial<Invoice> = 
     names: { [VERSION]: 'owner/poet v3', [BACKBONE]: 'starter' },
     state: 'DRAFT',
     number: null,
+    ...{ period: document.period, currency: document.currency },
+    ...{ chargesNano: document.chargesNano, totalNano: document.totalNano },
     document,
     content: documentText(document),
     sha256: '00'.repeat(32),

@@ -97,7 +97,46 @@ const { tenancy, key, member, upload } = {
 
 const PERIOD = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
 
+const FREE = { currency: 'USD', inputPerMillion: '0', cachedInputPerMillion: '0', outputPerMillion: '0' };
+
 const OTHERS: Readonly<Record<string, Done>> = {
+  'Mutation.setPrice': {
+    by: 'operator',
+    action: 'price.set',
+    what: 'creation',
+    input: () => ({
+      idempotencyKey: randomUUID(),
+      adapter: toGlobalId('Adapter', scene.victim.adapter),
+      terms: FREE,
+    }),
+  },
+  'Mutation.setRoyalty': {
+    by: 'tenant',
+    action: 'royalty.set',
+    what: 'creation',
+    input: () => ({
+      idempotencyKey: randomUUID(),
+      adapter: toGlobalId('Adapter', scene.victim.adapter),
+      sharePpm: 7,
+    }),
+  },
+  'Mutation.proposeSplit': {
+    by: 'tenant',
+    action: 'split.propose',
+    what: 'creation',
+    // It takes the partner's share, so that it waits for the partner.
+    input: () => ({
+      idempotencyKey: randomUUID(),
+      adapter: toGlobalId('Adapter', scene.victim.adapter),
+      beneficiaries: [{ tenant: toGlobalId('Tenant', scene.victim.tenant), parts: '1' }],
+    }),
+  },
+  'Mutation.decideSplit': {
+    by: 'tenant',
+    action: 'split.decide',
+    what: 'creation',
+    input: () => ({ proposal: scene.victim.proposal, agrees: false }),
+  },
   'Mutation.createTenant': {
     by: 'operator',
     action: 'tenant.create',

@@ -21,9 +21,10 @@ const NAMES_NOTHING: Case = () => [{}];
 const PERIOD = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
 const once = () => randomUUID();
 const input = (...inputs: readonly object[]) => inputs.map((one) => ({ input: one }));
-const infers = (ids: Ids) => {
+/** Every way in which a request can name an adapter. */
+const usesOf = (ids: Ids) => {
   const { adapter, version } = globalIds(ids);
-  const uses = [
+  return [
     { adapter },
     { adapter: version },
     { adapter: `${ids.slug}/${ids.adapterName}` },
@@ -31,26 +32,14 @@ const infers = (ids: Ids) => {
     { adapter: ids.adapter },
     { adapter: ids.adapterName },
   ];
-  return input(
-    ...uses.map((use) => ({ idempotencyKey: once(), prompt: 'abc', adapters: [use], maxTokens: 2 })),
-  );
 };
+const infers = (ids: Ids) =>
+  input(
+    ...usesOf(ids).map((use) => ({ idempotencyKey: once(), prompt: 'abc', adapters: [use], maxTokens: 2 })),
+  );
 
-/**
- * Fields that have no case yet: prices, royalties and splits, which came at the same time as these tests and are tested
- * on their own (test/integration/pricing/isolation.test.ts). Nothing may be added here.
- */
-export const WITHOUT_CASE: readonly string[] = [
-  'Query.prices',
-  'Query.royalties',
-  'Query.splits',
-  'Query.splitProposals',
-  'Query.quote',
-  'Mutation.setPrice',
-  'Mutation.setRoyalty',
-  'Mutation.proposeSplit',
-  'Mutation.decideSplit',
-];
+/** Terms of a price of which every amount is zero. */
+const FREE = { currency: 'USD', inputPerMillion: '0', cachedInputPerMillion: '0', outputPerMillion: '0' };
 
 /**
  * One case for each field of the root types, by name. A field that is added to the schema must get one here: the test
@@ -98,6 +87,18 @@ export const CASES: Readonly<Record<string, Case>> = {
     { ...PERIOD, tenant: globalIds(ids).tenant },
     { ...PERIOD, after: cursor(`USD/${ids.version}`) },
     PERIOD,
+  ],
+  'Query.prices': (ids) => [{ adapter: globalIds(ids).adapter }],
+  'Query.royalties': (ids) => [{ adapter: globalIds(ids).adapter }],
+  'Query.splits': (ids) => [
+    { adapter: globalIds(ids).adapter },
+    { adapter: globalIds(ids).adapter, adapterVersion: globalIds(ids).version },
+  ],
+  'Query.splitProposals': (ids) => [{ adapter: globalIds(ids).adapter }, { after: cursor(ids.proposal) }, {}],
+  'Query.quote': (ids) => input(...usesOf(ids).map((use) => ({ promptTokens: 3, adapters: [use] }))),
+  'Query.budgetPeriods': (ids) => [
+    { budget: ids.budget },
+    { budget: ids.budget, tenant: globalIds(ids).tenant },
   ],
   'Query.budgets': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
   'Query.events': (ids) => [{ tenant: globalIds(ids).tenant }, { kinds: ['budget.threshold'] }, {}],
@@ -159,6 +160,20 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Mutation.setAdapterVisibility': (ids) => input({ adapter: globalIds(ids).adapter, visibility: 'PUBLIC' }),
   'Mutation.retireAdapterVersion': (ids) => input({ version: globalIds(ids).version }),
   'Mutation.generate': infers,
+  'Mutation.setPrice': (ids) =>
+    input({ idempotencyKey: once(), adapter: globalIds(ids).adapter, terms: FREE }),
+  'Mutation.setRoyalty': (ids) =>
+    input({ idempotencyKey: once(), adapter: globalIds(ids).adapter, sharePpm: 1 }),
+  'Mutation.proposeSplit': (ids) => {
+    const { adapter, version, tenant } = globalIds(ids);
+    const beneficiaries = [{ tenant, parts: '1' }];
+    return input(
+      { idempotencyKey: once(), adapter, beneficiaries },
+      { idempotencyKey: once(), adapter, adapterVersion: version, beneficiaries },
+    );
+  },
+  'Mutation.decideSplit': (ids) =>
+    input({ proposal: ids.proposal, agrees: true }, { proposal: ids.proposal, agrees: false }),
   'Mutation.topUp': (ids) =>
     input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, amount: '1', reason: 'x' }),
   'Mutation.setCreditLimit': (ids) =>
@@ -235,6 +250,7 @@ const UNRELATED: Ids = {
   request: '',
   runningRequest: '',
   budget: '',
+  proposal: '',
   transfer: '',
   invoice: '',
   creditNote: '',
@@ -259,7 +275,7 @@ export interface RootField {
   readonly document: string;
 }
 
-/** Every field of the root types, from the schema, but for those {@link WITHOUT_CASE}. */
+/** Every field of the root types, from the schema. */
 export function rootFields(): readonly RootField[] {
   return allRootFields().filter(({ name }) => !WITHOUT_CASE.includes(name));
 }

@@ -140,6 +140,7 @@ test('the owner does find all of it: the questions are the right ones', async ()
       ...['Query.ownedUsage', 'Query.request', 'Query.ledgerEntries', 'Query.budgets', 'Query.events'],
       ...['Query.ownedUsage', 'Query.request', 'Query.payouts', 'Query.payoutDestinations'],
       ...['Query.ownedUsage', 'Query.request', 'Query.export', 'Query.exports'],
+      ...['Query.prices', 'Query.royalties', 'Query.splits', 'Query.splitProposals', 'Query.quote'],
     ]),
   );
   // `node` finds every kind that has a global id but none twice.

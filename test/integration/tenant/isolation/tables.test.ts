@@ -20,6 +20,10 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   payout_batch: 'A batch concerns many tenants and belongs to none; only the system role sees it.',
   payout_import: 'What a bank said of the payouts of many tenants; only the system role sees it.',
   payout_result: 'A line of such a file; only the system role sees it.',
+  earnings_rolled:
+    'How far the chain is summed up; only the system role and the function that sums up see it.',
+  usage_rolled:
+    'Up to which day usage is summed up, which whoever adds up has to know; it tells of no tenant.',
   ledger_unsealed: 'What no batch holds yet, ids alone; seen as the batches are.',
 };
 

@@ -10,7 +10,7 @@ import type { Payout } from '../../../../src/payouts/types.ts';
 import { waitFor } from '../../../kit/wait.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
-import { giveMoney, sealLedger } from './money.ts';
+import { giveMoney, sealLedger, useYesterday } from './money.ts';
 import { billVictim } from './victim-bills.ts';
 
 /** The account that the victim is paid to. */
@@ -32,6 +32,8 @@ export interface Ids {
   readonly request: string;
   readonly runningRequest: string;
   readonly budget: string;
+  /** Of a split that waits for a consent. */
+  readonly proposal: string;
   /** Of a top-up. */
   readonly transfer: string;
   readonly invoice: string;
@@ -64,6 +66,7 @@ export function missingIds(like?: Ids): Ids {
     request: id('request'),
     runningRequest: id('runningRequest'),
     budget: id('budget'),
+    proposal: id('proposal'),
     transfer: id('transfer'),
     invoice: id('invoice'),
     creditNote: id('creditNote'),
@@ -116,7 +119,7 @@ export async function openScene(): Promise<Scene> {
   const [finalised] = await registry.db.admin<{ id: string }>('SELECT id FROM upload WHERE version_id = $1', [
     version.id,
   ]);
-  await giveMoney(stack, tenant, version.adapterId);
+  const proposal = await giveMoney(stack, tenant, version.adapterId);
   const openUpload = await registry.open(tenant, 'secret-pending', sampleFiles(0.32));
   const input = {
     prompt: 'abc',
@@ -146,6 +149,7 @@ export async function openScene(): Promise<Scene> {
   });
   const bills = await billVictim(stack, tenant);
   await sealLedger(stack);
+  await useYesterday(stack, tenant);
 
   const payout = await payVictim(stack, tenant, principal);
   const exported = await stack.exports.create(principal, {
@@ -172,6 +176,7 @@ export async function openScene(): Promise<Scene> {
     request: requestId,
     runningRequest: started.value.requestId,
     budget: budget.id,
+    proposal,
     transfer: transferId ?? '',
     ...bills,
     export: exported.id,
