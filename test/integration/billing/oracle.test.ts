@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { FundsService } from '../../../src/billing/funds.ts';
-import { reconcile } from '../../../src/billing/reconcile.ts';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import type { InferenceEvent } from '../../../src/inference/events.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { verifyLedger } from '../../../src/ledger/verify.ts';
 import { PRICE_LEAD_MS } from '../../../src/pricing/resolver.ts';
+import { reconcile } from '../../../src/reconciliation/reconcile.ts';
 import type { FakeSequence } from '../inference/fake-engine.ts';
 import { collect, expire, plainInput, type TestProcess, take, testCaller } from '../inference/harness.ts';
 import { OPERATOR, ofBackbone } from '../pricing/kit.ts';
@@ -258,6 +258,7 @@ test(`admissions, endings, losses, refunds and changes of prices: the database c
     ),
   ).toEqual([]);
   const to = new Date(Date.now() + 3_600_000);
-  expect(await reconcile(kit.db.database, { from, to })).toEqual([]);
+  const report = await reconcile(kit.db.database, { from, to, tenantId: null });
+  expect(report.differences).toEqual([]);
   expect((await verifyLedger(kit.db.database)).problems).toEqual([]);
 });

@@ -277,11 +277,6 @@ export interface RootField {
 
 /** Every field of the root types, from the schema. */
 export function rootFields(): readonly RootField[] {
-  return allRootFields().filter(({ name }) => !WITHOUT_CASE.includes(name));
-}
-
-/** Every field of the root types, from the schema. */
-export function allRootFields(): readonly RootField[] {
   const roots = [
     ['query', schema.getQueryType()],
     ['mutation', schema.getMutationType()],
