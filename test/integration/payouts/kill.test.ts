@@ -132,7 +132,7 @@ async function live(life: Life, dying: Step, point: string): Promise<void> {
 }
 
 test(`a process that is killed at any of ${CASES.length} points pays nobody twice, and loses nothing`, {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   const lives = CASES.map((name) => ({ name, life: new Life() }));
   for (const { life } of lives) await life.begin();

@@ -9,7 +9,7 @@ import type { TestKey } from '../../../kit/tenancy.ts';
 import { resultsFile } from '../../../unit/payouts/files.ts';
 import { declare, patch, sampleFiles } from '../../adapter/kit.ts';
 import { CASES, type RootField, rootFields } from './cases.ts';
-import { draftPayout, earn, globalIds, type Ids, openScene, type Scene, sendPayout } from './victim.ts';
+import { draftPayout, earn, openScene, type Scene, sendPayout } from './victim.ts';
 
 // Generated from the schema: what every mutation does, and every attempt that is refused, is in the audit log with who,
 // what, before, after and the request.
