@@ -100,6 +100,7 @@ describe('the schema', () => {
       'SetMemberRoleInput',
       'RemoveMemberInput',
       'SetTenantQuotasInput',
+      'SetTenantStateInput',
       'DeleteExportInput',
       'PayoutBatchInput',
       'ImportPayoutResultsInput',
