@@ -1,5 +1,6 @@
 import type { Read } from './read.ts';
 import { exportTable } from './table-exports.ts';
+import { invoiceTable } from './table-invoice.ts';
 import { payoutTable } from './table-payout.ts';
 import { processTable } from './table-process.ts';
 import { quotaTable } from './table-quota.ts';
@@ -14,6 +15,7 @@ export function layout(read: Read) {
     ...processTable(read),
     ...serviceTable(read),
     ...quotaTable(read),
+    ...invoiceTable(read),
     ...payoutTable(read),
     ...exportTable(read),
   };

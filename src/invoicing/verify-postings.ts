@@ -1,11 +1,11 @@
 import type { PoolClient } from 'pg';
 import { sums } from './adjustments.ts';
 import type { InvoiceDocument } from './document.ts';
-import { periodOf } from './period.ts';
+import { adjustmentKey, paymentKey, voidKey } from './keys.ts';
 import type { StoredInvoice } from './verify-types.ts';
 
 /** What the ledger has for an invoice, by what it is for. */
-type Posted = Readonly<Record<'reductions' | 'minimum' | 'void' | 'credited', bigint>>;
+type Posted = Readonly<Record<'reductions' | 'minimum' | 'void' | 'credited' | 'payment', bigint>>;
 
 /** Compares what was posted for an invoice with what its document, its state and its credit notes say. */
 export async function checkPostings(
@@ -25,8 +25,13 @@ export async function checkPostings(
   // What was open when an invoice was made void is never posted.
   if (!isVoid || posted.minimum !== 0n) expect('Minimum charge', -posted.minimum, minimumNano - open);
   expect('Credit notes', posted.credited, credited);
-  const taken = document.totalNano - minimumNano - posted.minimum;
-  expect('What the void invoice gives back', posted.void, isVoid ? taken - credited : 0n);
+  const given = posted.reductions + posted.minimum + posted.credited;
+  expect('What the void invoice takes back', posted.void, isVoid ? -given : 0n);
+  const isPaid = invoice.state === 'PAID';
+  const paid = posted.payment + BigInt(invoice.topped_up) + BigInt(invoice.prepaid) + credited;
+  if (isPaid && paid < document.totalNano)
+    messages.push('The invoice is paid, and less came in than was due.');
+  if (!isPaid) expect('Payment', posted.payment, 0n);
   if (credited > document.totalNano) messages.push('Credit notes give back more than the invoice is about.');
   if (isVoid && open > 0n) messages.push('The invoice is void and a charge of it is open.');
   return messages;
@@ -37,7 +42,7 @@ const PIECES_MAX = 20;
 
 /** Sums of the customer's postings, found by their keys; positive ones were given to the customer. */
 async function readPosted(client: PoolClient, invoice: StoredInvoice): Promise<Posted> {
-  const { label } = periodOf(invoice.period_start);
+  const bill = { periodStart: invoice.period_start, revision: invoice.revision };
   const { rows } = await client.query<{ readonly what: string; readonly amount: string }>(
     `WITH wanted AS (
        SELECT b.what, b.key || CASE n WHEN 1 THEN '' ELSE ':' || n END AS key
@@ -56,8 +61,13 @@ async function readPosted(client: PoolClient, invoice: StoredInvoice): Promise<P
      GROUP BY w.what`,
     [
       invoice.tenant_id,
-      ['reductions', 'minimum', 'void'],
-      [`invoice.reductions:${label}`, `invoice.minimum:${label}`, `invoice.void:${invoice.id}`],
+      ['reductions', 'minimum', 'void', 'payment'],
+      [
+        adjustmentKey('reductions', bill),
+        adjustmentKey('minimum', bill),
+        voidKey(invoice.id),
+        paymentKey(invoice.id),
+      ],
       invoice.id,
     ],
   );
@@ -67,5 +77,6 @@ async function readPosted(client: PoolClient, invoice: StoredInvoice): Promise<P
     minimum: amountOf('minimum'),
     void: amountOf('void'),
     credited: amountOf('credited'),
+    payment: amountOf('payment'),
   };
 }

@@ -1,10 +1,12 @@
 import type { PoolClient } from 'pg';
+import { z } from 'zod';
 import type { Database } from '../db/client.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
 import { readDocument } from './facts.ts';
 import { periodOf } from './period.ts';
+import { readPrepaid } from './prepaid.ts';
 import { findWrongNumbers } from './verify-numbers.ts';
 import { checkPostings } from './verify-postings.ts';
 import type { InvoiceProblem, StoredInvoice } from './verify-types.ts';
@@ -59,8 +61,29 @@ export async function verifyInvoices(
 }
 
 async function check(client: PoolClient, invoice: StoredInvoice): Promise<readonly string[]> {
-  const document = await readDocument(client, invoice.tenant_id, periodOf(invoice.period_start));
-  return [...compareContent(invoice, document), ...(await checkPostings(client, invoice, document))];
+  const { tenant_id: tenantId, period_start: start, state, content } = invoice;
+  const pinned = state === 'VOID' ? termsIn(content) : undefined;
+  const document = await readDocument(client, tenantId, periodOf(start), pinned);
+  const prepaid = await readPrepaid(client, document);
+  return [
+    ...compareContent(invoice, document),
+    ...(String(prepaid) === invoice.prepaid
+      ? []
+      : [`The balance had paid ${prepaid}, and it says ${invoice.prepaid}.`]),
+    ...(await checkPostings(client, invoice, document)),
+  ];
+}
+
+const withTerms = z.object({ terms: z.object({ id: z.uuid() }).nullable() });
+
+/** The terms that a document was made by; undefined when it cannot be read, because somebody changed it. */
+function termsIn(content: string): Uuid | null | undefined {
+  try {
+    const read = withTerms.safeParse(JSON.parse(content));
+    return read.success ? (read.data.terms?.id ?? null) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function compareContent(invoice: StoredInvoice, document: InvoiceDocument): readonly string[] {
@@ -77,6 +100,9 @@ function compareContent(invoice: StoredInvoice, document: InvoiceDocument): read
   }
   if (invoice.currency !== document.currency || invoice.charges !== String(document.chargesNano)) {
     messages.push('The charges differ from those of the usage records.');
+  }
+  if (invoice.reduction !== String(reductionNano) || invoice.minimum !== String(minimumNano)) {
+    messages.push('Reductions and minimum differ from those of the terms.');
   }
   if (invoice.total !== String(document.chargesNano - reductionNano + minimumNano)) {
     messages.push('The total differs from the charges after the terms.');
@@ -104,8 +130,13 @@ async function* readAll(client: PoolClient): AsyncGenerator<StoredInvoice> {
 
 async function readPage(client: PoolClient, after: Uuid | null): Promise<readonly StoredInvoice[]> {
   const { rows } = await client.query<StoredInvoice>(
-    `SELECT i.id, i.tenant_id, i.period_start, i.currency, i.state, i.number, i.content,
+    `SELECT i.id, i.tenant_id, i.period_start, i.revision, i.currency, i.state, i.number, i.content,
             encode(i.content_sha256, 'hex') AS sha256, i.charges_nano::text AS charges, i.total_nano::text AS total,
+            i.reduction_nano::text AS reduction, i.minimum_nano::text AS minimum,
+            i.prepaid_nano::text AS prepaid,
+            coalesce((SELECT sum(p.amount) FROM ledger_transfer t JOIN ledger_posting p ON p.transfer_id = t.id
+                      JOIN ledger_account a ON a.id = p.account_id AND a.kind = 'CUSTOMER'
+                      WHERE t.id = i.payment_transfer_id AND t.reference_type = 'top_up'), 0)::text AS topped_up,
             coalesce((SELECT sum(o.amount_nano) FROM invoice_open_charge o WHERE o.invoice_id = i.id), 0)::text AS open,
             coalesce((SELECT sum(c.amount_nano) FROM credit_note c WHERE c.invoice_id = i.id), 0)::text AS credited
      FROM invoice i WHERE $1::uuid IS NULL OR i.id > $1 ORDER BY i.id LIMIT ${PAGE}`,

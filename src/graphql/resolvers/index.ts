@@ -32,6 +32,7 @@ import {
   InvoiceLine,
   invoiceMutations,
   invoiceQueries,
+  OpenPeriod,
 } from './invoice.ts';
 import {
   EarningsStatement,
@@ -121,6 +122,7 @@ export const resolvers = {
   CreditNote,
   BillingTerms,
   BillingTermsVersion,
+  OpenPeriod,
   EarningsStatement,
   StatementLine,
   PayoutDestination,
