@@ -6,11 +6,14 @@ import type { BillingTerms } from '../../../src/invoicing/terms.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import type { PriorityClass } from '../../../src/kernel/priority.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import { captureAll, holdAll, runAlone } from '../../../src/ledger/statements.ts';
 import { OPERATOR, ofBackbone, openPricing, type SampleAdapter } from '../pricing/kit.ts';
 
 /** Past months, because the database's own clock must agree that they are over. */
 export const FEBRUARY = '2024-02';
 export const AFTER_FEBRUARY = Date.UTC(2024, 2, 2);
+
+export const ISSUER = 'Patchbay Ltd\n1 Main Street';
 
 /** A tenant and its account. */
 export interface Customer {
@@ -39,7 +42,8 @@ export async function openInvoicing() {
   clock.set(Date.UTC(2024, 0, 1));
   const deps = { database: db.database, clock };
   const ledger = new LedgerService(LEDGER_DEFAULTS, deps);
-  const invoicing = createInvoicing(deps);
+  const run = runAlone(db.database);
+  const invoicing = createInvoicing(deps, { issuer: ISSUER });
   const backbone = await pricing.backbone();
   const price = await pricing.setPrice(ofBackbone(backbone), { inputPerMillion: 1n });
   const cash = await ledger.openAccount(PLATFORM_TENANT_ID, 'CASH', 'USD');
@@ -56,9 +60,11 @@ export async function openInvoicing() {
     price,
     adjustment,
 
-    async topUp({ tenantId, accountId }: Customer, amount: bigint): Promise<void> {
+    /** Pays in; answers the transfer. */
+    async topUp({ tenantId, accountId }: Customer, amount: bigint): Promise<Uuid> {
+      const id = newId(clock);
       await ledger.post({
-        id: newId(clock),
+        id,
         tenantId,
         asset: 'USD',
         key: randomUUID(),
@@ -69,6 +75,7 @@ export async function openInvoicing() {
           { accountId, amount, subjectId: null },
         ],
       });
+      return id;
     },
 
     /** A new tenant with so much paid in. */
@@ -127,23 +134,15 @@ export async function openInvoicing() {
         ],
       );
       if (total > 0n) {
-        const hold = await ledger.hold(
-          {
-            id: newId(clock),
-            accountId: customer.accountId,
-            amount: total,
-            key: requestId,
-            referenceId: requestId,
-            expiresAt: null,
-          },
-          'inference',
-        );
-        await ledger.capture({
-          id: newId(clock),
-          holdId: hold.id,
-          amount: total,
-          credits: [{ accountId: base, amount: total, subjectId: null }],
-        });
+        // As settlement does it: what a request costs is posted at the very time at which it ends.
+        const at = new Date(input.endedAt);
+        const holdId = newId(clock);
+        const { accountId } = customer;
+        const hold = { id: holdId, accountId, amount: total, key: requestId, referenceId: requestId };
+        await holdAll(run, [{ ...hold, expiresAt: null }], 'inference', at);
+        const credits = [{ accountId: base, amount: total, subjectId: null }];
+        const [captured] = await captureAll(run, [{ id: newId(clock), holdId, amount: total, credits }], at);
+        if (captured?.outcome !== 'POSTED') throw new Error(`The capture is ${captured?.outcome}`);
       }
       return requestId;
     },
@@ -173,7 +172,7 @@ export async function openInvoicing() {
       return invoicing.invoices.finalise(OPERATOR, { idempotencyKey: randomUUID(), invoiceId });
     },
 
-    /** The final invoice of a new customer who used so much in February. */
+    /** The final invoice of a new customer who used so much in February and paid in afterwards. */
     async finalInvoice(totalNano = 1_000n): Promise<{ customer: Customer; invoice: Invoice }> {
       const customer = await kit.customer(totalNano);
       if (totalNano > 0n) {
@@ -181,6 +180,19 @@ export async function openInvoicing() {
       }
       const { id } = await kit.close(customer.tenantId);
       return { customer, invoice: await kit.finalise(id) };
+    },
+
+    markPaid(
+      invoiceId: Uuid,
+      reference: string | null = null,
+      topUpId: Uuid | null = null,
+    ): Promise<Invoice> {
+      const input = { idempotencyKey: randomUUID(), invoiceId, reference, topUpId };
+      return invoicing.invoices.markPaid(OPERATOR, input);
+    },
+
+    makeVoid(invoiceId: Uuid): Promise<Invoice> {
+      return invoicing.invoices.void(OPERATOR, { idempotencyKey: randomUUID(), invoiceId });
     },
 
     credit(invoiceId: Uuid, amountNano: bigint, reason = 'An outage') {

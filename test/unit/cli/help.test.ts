@@ -16,6 +16,7 @@ const COMMANDS = [
   ['bench', 'engine'],
   ['ledger', 'verify'],
   ['invoices', 'verify'],
+  ['invoices', 'close'],
   ['reconcile'],
   ['export'],
 ];
