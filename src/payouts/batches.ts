@@ -14,7 +14,7 @@ import { operatorKey, wrongState } from './operator.ts';
 import { bytes, toBatch } from './rows.ts';
 import { lockBatches, settleBatches } from './settle.ts';
 import { finishSubmission, readOrder } from './submission.ts';
-import type { BatchState, PayoutBatch, PayoutDeps, PayoutOptions } from './types.ts';
+import type { BatchState, PayoutBatch, PayoutDeps, PayoutOptions, Resumption } from './types.ts';
 
 /** What an operator wants to be paid. */
 export interface CreateBatchInput {
@@ -22,13 +22,6 @@ export interface CreateBatchInput {
   readonly currency: string;
   /** What was posted before this time is paid; null for all that is past the holdback window. */
   readonly earnedBefore: Date | null;
-}
-
-/** What became of batches that were gone on with. */
-export interface Resumption {
-  readonly resumed: readonly PayoutBatch[];
-  /** Those that the rail did not take; they stay where they are and are tried again. */
-  readonly failed: readonly { readonly batchId: Uuid; readonly error: unknown }[];
 }
 
 /** What a step of a batch takes down. */

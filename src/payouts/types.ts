@@ -86,6 +86,13 @@ export interface PayoutBatch {
   readonly closedAt: Date | null;
 }
 
+/** What became of batches that were gone on with. */
+export interface Resumption {
+  readonly resumed: readonly PayoutBatch[];
+  /** Those that the rail did not take; they stay where they are and are tried again. */
+  readonly failed: readonly { readonly batchId: Uuid; readonly error: unknown }[];
+}
+
 export const PAYOUT_STATES = [
   'PENDING',
   'SENDING',

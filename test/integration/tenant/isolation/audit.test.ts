@@ -308,7 +308,7 @@ async function billWithDue(period: string): Promise<string> {
   const { terms } = createInvoicing({ database: scene.stack.registry.db.database, clock: systemClock });
   const [year = 0, month = 0] = period.split('-').map(Number);
   const end = Date.UTC(year, month);
-  const minimum = { currency: 'USD', freeNano: 0n, minimumNano: 1n, tiers: [] };
+  const minimum = { currency: 'USD', freeNano: 0n, minimumNano: 100n, tiers: [] };
   for (const [wanted, from] of [
     [minimum, end - 1],
     [null, end],
