@@ -53,6 +53,7 @@ const config: CodegenConfig = {
           Invoice: '../../invoicing/rows.ts#Invoice as InvoiceModel',
           InvoiceLine: '../resolvers/invoice.ts#NamedLine',
           InvoiceAdjustment: '../../invoicing/adjustments.ts#Adjustment',
+          OpenPeriod: '../../invoicing/open-periods.ts#OpenPeriod as OpenPeriodModel',
           CreditNote: '../../invoicing/rows.ts#CreditNote as CreditNoteModel',
           BillingTerms: '../../invoicing/terms.ts#BillingTerms as BillingTermsModel',
           BillingTermsVersion: '../../invoicing/terms.ts#BillingTermsVersion as BillingTermsVersionModel',

@@ -192,7 +192,7 @@ export async function startServices(
   });
   lifecycle.add('events', () => events.close());
   lifecycle.add('inference', () => inference.drain({ graceMs: config.server.drainMs }));
-  const invoicing = createInvoicing(registry);
+  const invoicing = createInvoicing(registry, config.invoices);
   const collect = every(COLLECT_MS, async () => {
     await invoicing.invoices.collectOpenCharges().catch(warn('Open charges will be tried again'));
   });
@@ -260,7 +260,7 @@ function startEconomics(
   return new EconomicsService({ perHour, memoryPercent }, { database });
 }
 
-/** Goes on, every minute, with batches that a lost process was handing over. */
+/** Goes on, every minute, with batches that a lost process was handing over, and ends those that are forgotten. */
 function startPayouts(
   { config, database }: ServiceParts,
   { clock, logger }: AppDeps,
@@ -270,17 +270,27 @@ function startPayouts(
     { ...PAYOUT_DEFAULTS, ...config.payouts },
     { database, clock, rail: new FilePayoutRail({ folder: folders(config).payouts }) },
   );
-  const resume = async (): Promise<void> => {
+  const sweep = async (): Promise<void> => {
     try {
-      for (const { id } of await payouts.batches.resume()) {
+      const { resumed, failed } = await payouts.batches.resume();
+      for (const { id } of resumed) {
         logger.warn({ batch: id }, 'Went on with a payout batch that was being handed over');
       }
+      for (const { batchId, error } of failed) {
+        logger.warn(
+          { batch: batchId, err: error },
+          'A payout batch could not be handed over; it will be tried again',
+        );
+      }
+      for (const { id } of await payouts.batches.expire()) {
+        logger.warn({ batch: id }, 'Cancelled a payout batch that nobody handed over');
+      }
     } catch (err) {
-      logger.warn({ err }, 'A payout batch could not be handed over; it will be tried again');
+      logger.warn({ err }, 'Payout batches will be looked for again');
     }
   };
-  const resuming = every(SWEEP_MS, resume);
-  lifecycle.add('payouts', () => resuming.stop());
+  const sweeping = every(SWEEP_MS, sweep);
+  lifecycle.add('payouts', () => sweeping.stop());
   return payouts;
 }
 

@@ -9,7 +9,7 @@ import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { balancesOn, openAccountOn, setLimitOn } from '../ledger/accounts.ts';
 import { ledgerConflict } from '../ledger/errors.ts';
-import { postAll, runInTx } from '../ledger/statements.ts';
+import { lockAccounts, postAll, runInTx } from '../ledger/statements.ts';
 import { AMOUNT_MAX, type Balance, type Run } from '../ledger/types.ts';
 import { requireCurrency } from '../pricing/currency.ts';
 import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from '../tenant/audit.ts';
@@ -191,7 +191,7 @@ export class FundsService {
         const asset = await requireCurrency(tx);
         const account = { id: newId(clock), tenantId, kind: 'CUSTOMER' as const, asset };
         const accountId = await openAccountOn(run, account, at);
-        await tx.$executeRaw`SELECT patchbay.ledger_lock(ARRAY[${accountId}::uuid])`;
+        await lockAccounts(run, [accountId]);
         const before = await balanceOf(run, accountId);
         const { transferId, changed, after } = await work({ tx, run, at, before });
         const balance = asText(toCustomerBalance(await balanceOf(run, accountId)));

@@ -269,13 +269,21 @@ function addLedger(program: Command, io: CliIo, run: Run): void {
 }
 
 function addInvoices(program: Command, io: CliIo, run: Run): void {
-  const invoices = program.command('invoices').description('bills: check what they say');
+  const invoices = program.command('invoices').description('bills: close months, check what bills say');
   invoices
     .command('verify')
     .description('make every invoice anew from the usage records; exits with 1 when anything differs')
     .addOption(json())
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/invoices.ts')).invoicesVerify(io, flags)),
+    );
+  invoices
+    .command('close')
+    .description('close a month of every tenant that has not closed it; exits with 1 when one is refused')
+    .argument('<month>', 'the month (UTC), such as 2028-02')
+    .addOption(json())
+    .action((month: string, flags) =>
+      run(flags.json, async () => (await import('./commands/invoices.ts')).invoicesClose(io, month, flags)),
     );
 }
 

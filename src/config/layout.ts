@@ -1,6 +1,7 @@
 import type { Read } from './read.ts';
 import { economicsTable } from './table-economics.ts';
 import { exportTable } from './table-exports.ts';
+import { invoiceTable } from './table-invoice.ts';
 import { payoutTable } from './table-payout.ts';
 import { processTable } from './table-process.ts';
 import { quotaTable } from './table-quota.ts';
@@ -15,6 +16,7 @@ export function layout(read: Read) {
     ...processTable(read),
     ...serviceTable(read),
     ...quotaTable(read),
+    ...invoiceTable(read),
     ...payoutTable(read),
     ...economicsTable(read),
     ...exportTable(read),

@@ -9,6 +9,7 @@ export const SECTIONS = [
   'Adapters',
   'Metering',
   'Pricing',
+  'Invoices',
   'Payouts',
   'Economics',
   'Exports',

@@ -47,6 +47,16 @@ export function payoutTable(read: Read) {
           { default: '72h', min: '0', max: '8760h' },
         ),
       ),
+      draftTtlMs: read(
+        'Payouts',
+        durationMs(
+          {
+            env: 'PATCHBAY_PAYOUT_DRAFT_TTL',
+            doc: 'A batch that was not handed over for this long is cancelled, and what it holds is free again.',
+          },
+          { default: '336h', min: '1h', max: '8760h' },
+        ),
+      ),
     },
   };
 }

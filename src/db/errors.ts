@@ -5,6 +5,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 export const SQLSTATE = {
   uniqueViolation: '23505',
   insufficientPrivilege: '42501',
+  checkViolation: '23514',
   lockNotAvailable: '55P03',
   serializationFailure: '40001',
   deadlockDetected: '40P01',

@@ -8,6 +8,7 @@ export const EVENT_KINDS: Readonly<Record<string, string>> = {
   'balance.adjusted': 'An operator topped the balance up, refunded or corrected it.',
   'budget.threshold': 'What was spent of a budget reached one of its thresholds.',
   'credit_note.created': 'A credit note was written on an invoice.',
+  'earnings.adjusted': 'An operator corrected what a beneficiary has earned.',
   'invoice.finalised': 'An invoice is final.',
   'invoice.paid': 'An invoice was paid.',
   'invoice.voided': 'An invoice was voided.',

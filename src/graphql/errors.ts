@@ -128,7 +128,8 @@ export async function inInput<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-function toUserError(error: PatchbayError): UserError {
+/** An expected failure as payloads tell it. */
+export function toUserError(error: PatchbayError): UserError {
   const { code, message, fix, field, meta } = error.toPublic();
   return { code, message, fix, field: field ?? null, meta: meta ?? null };
 }

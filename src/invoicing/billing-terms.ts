@@ -5,7 +5,7 @@ import type { Page, PageRequest } from '../db/page.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, newId, type Uuid } from '../kernel/ids.ts';
-import { historyPage, startOf } from '../pricing/versions.ts';
+import { historyPage } from '../pricing/versions.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { type Done, type InvoicingDeps, operate, requireOperatorOf } from './operation.ts';
 import { toTermsVersion } from './rows.ts';
@@ -23,11 +23,9 @@ export interface SetBillingTermsInput {
   readonly tenantId: Uuid | null;
   /** Null lets a tenant have the default again. */
   readonly terms: BillingTerms | null;
-  /** Null for now. */
+  /** Null for now. It may be in the past, but not in a month that is closed. */
   readonly effectiveFrom: Date | null;
 }
-
-const CHECK_VIOLATION = '23514';
 
 /** Terms of billing: versions that are added and never changed. */
 export class BillingTermsService {
@@ -75,8 +73,8 @@ export class BillingTermsService {
       }
       const currency = await currencyOf(tx, terms);
       const nowMs = clock.nowMs();
-      // Nobody remembers terms, so they may begin at once.
-      const effectiveFrom = startOf(nowMs, input.effectiveFrom, 0);
+      // Terms hold for whole months, so a month that is not closed has none yet that a later word could not change.
+      const effectiveFrom = input.effectiveFrom ?? new Date(nowMs);
       const id = newId(clock);
       await insertTerms(tx, { id, owner, terms, currency, effectiveFrom, createdAt: new Date(nowMs) });
       const after = { versionId: id, terms: args.terms, effectiveFrom: effectiveFrom.toISOString() };
@@ -86,10 +84,10 @@ export class BillingTermsService {
       return await operate(this.#deps, operation, work, readVersion);
     } catch (error) {
       const state = sqlState(error);
-      if (state !== SQLSTATE.uniqueViolation && state !== CHECK_VIOLATION) throw error;
+      if (state !== SQLSTATE.uniqueViolation && state !== SQLSTATE.checkViolation) throw error;
       throw new PatchbayError(
         'TERMS_CONFLICT',
-        state === CHECK_VIOLATION
+        state === SQLSTATE.checkViolation
           ? 'A period that these terms would change is closed.'
           : 'Another version begins at the same time.',
         { field: 'effectiveFrom', cause: error },

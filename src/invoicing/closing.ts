@@ -11,10 +11,12 @@ import type { RequestContext } from '../tenant/audit.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
 import { readDocument, readNames } from './facts.ts';
+import { adjustmentKey } from './keys.ts';
 import { minimumCharge } from './open-charge.ts';
 import { type Done, type InvoicingDeps, operate, requireOperatorOf } from './operation.ts';
 import { type Period, parsePeriod } from './period.ts';
 import { billingAccounts, lockAvailable, postMovements } from './posting.ts';
+import { nextRevision, readPrepaid } from './prepaid.ts';
 import { readInvoice } from './reader.ts';
 import type { Invoice } from './rows.ts';
 
@@ -34,13 +36,22 @@ interface Reading {
   readonly document: InvoiceDocument;
   readonly names: Readonly<Record<string, string>>;
   readonly customerName: string;
+  readonly prepaidNano: bigint;
+}
+
+/** What bills say besides what they are about. */
+export interface InvoiceOptions {
+  /** Who writes them, in lines; null to say nothing. */
+  readonly issuer: string | null;
 }
 
 /** Closes periods: what a tenant's requests of a month cost becomes a draft, and its adjustments are posted. */
 export class PeriodCloser {
+  readonly #options: InvoiceOptions;
   readonly #deps: InvoicingDeps;
 
-  constructor(dependencies: InvoicingDeps) {
+  constructor(options: InvoiceOptions, dependencies: InvoicingDeps) {
+    this.#options = options;
     this.#deps = dependencies;
   }
 
@@ -65,7 +76,15 @@ export class PeriodCloser {
     try {
       return await operate(this.#deps, operation, work, readInvoice);
     } catch (error) {
-      if (sqlState(error) !== SQLSTATE.uniqueViolation) throw error;
+      const state = sqlState(error);
+      if (state === SQLSTATE.checkViolation) {
+        throw new PatchbayError('TERMS_CONFLICT', 'Terms of the period were set while it was being closed.', {
+          field: 'period',
+          fix: 'Close it again.',
+          cause: error,
+        });
+      }
+      if (state !== SQLSTATE.uniqueViolation) throw error;
       throw new PatchbayError('INVOICE_STATE', `The period ${label} is closed already.`, {
         field: 'period',
         fix: 'Read the invoice of the period.',
@@ -109,24 +128,27 @@ export class PeriodCloser {
         requireReconciled(await reconcileIn(client, scope), 'period');
       }
       const document = await readDocument(client, tenantId, period);
-      return { document, customerName, names: await readNames(client, document) };
+      const prepaidNano = await readPrepaid(client, document);
+      return { document, customerName, prepaidNano, names: await readNames(client, document) };
     });
   }
 
   async #write(tx: Tx, tenantId: Uuid, period: Period, reading: Reading): Promise<Done> {
     const { clock } = this.#deps;
-    const { document, names, customerName } = reading;
+    const { document, names, customerName, prepaidNano } = reading;
     const { currency, chargesNano, totalNano, adjustments } = document;
     const { reductionNano, minimumNano } = sums(adjustments);
     const id = newId(clock);
     const createdAt = new Date(clock.nowMs());
     const content = documentText(document);
+    const bill = { periodStart: period.start, revision: await nextRevision(tx, tenantId, period) };
     // First: it fails when the period is closed, before anything is posted.
     await tx.invoice.create({
       data: {
         id,
         tenantId,
-        periodStart: period.start,
+        ...bill,
+        ...this.#options,
         periodEnd: period.end,
         currency,
         customerName,
@@ -134,7 +156,10 @@ export class PeriodCloser {
         content,
         contentSha256: hashOf(content),
         chargesNano: String(chargesNano),
+        reductionNano: String(reductionNano),
+        minimumNano: String(minimumNano),
         totalNano: String(totalNano),
+        prepaidNano: String(prepaidNano),
         createdAt,
       },
     });
@@ -144,7 +169,7 @@ export class PeriodCloser {
       id,
       tenantId,
       currency,
-      periodStart: period.start,
+      ...bill,
       amountNano: minimumNano,
     });
     const fits = minimumNano <= available;
@@ -153,7 +178,7 @@ export class PeriodCloser {
         ...minimum,
         direction: 'CREDIT',
         amountNano: reductionNano,
-        key: `invoice.reductions:${period.label}`,
+        key: adjustmentKey('reductions', bill),
       },
       ...(fits ? [minimum] : []),
     ]);
@@ -188,7 +213,8 @@ async function readCustomer(client: PoolClient, tenantId: Uuid, period: Period):
   });
 }
 
-function requireOver(period: Period, nowMs: number): void {
+/** Throws PERIOD_OPEN until a little after the end of the period. */
+export function requireOver(period: Period, nowMs: number): void {
   if (nowMs < period.end.getTime() + CLOSE_GRACE_MS) throw notOver(period);
 }
 

@@ -20,16 +20,18 @@ export class ForeignCharge extends Error {
 
 /**
  * Makes an invoice's document from what is written of its period: the charges of requests that ended in it, and the terms
- * in effect at its end. The client is in a transaction of the system role; one snapshot makes the parts fit.
+ * in effect at its end. The client is in a transaction of the system role; one snapshot makes the parts fit. A bill that was
+ * made void keeps the terms that it was made by, whatever was set for its month since: `pinned` names them.
  */
 export async function readDocument(
   client: PoolClient,
   tenantId: Uuid,
   period: Period,
+  pinned?: Uuid | null,
 ): Promise<InvoiceDocument> {
   const currency = await readCurrency(client);
   const lines = await readLines(client, tenantId, period, currency);
-  const terms = await readTerms(client, tenantId, period);
+  const terms = await readTerms(client, tenantId, period, pinned);
   return composeDocument({ tenantId, period, currency, lines, terms });
 }
 
@@ -118,14 +120,20 @@ interface TermsRow {
 }
 
 /** The tenant's own terms at the end of the period, unless it has none or they inherit; then the default ones. */
-async function readTerms(client: PoolClient, tenantId: Uuid, period: Period): Promise<PinnedTerms | null> {
+async function readTerms(
+  client: PoolClient,
+  tenantId: Uuid,
+  period: Period,
+  pinned: Uuid | null | undefined,
+): Promise<PinnedTerms | null> {
+  if (pinned === null) return null;
   const { rows } = await client.query<TermsRow>(
     `SELECT DISTINCT ON (tenant_id) id, tenant_id, inherits, currency, free_nano::text AS free,
             minimum_nano::text AS minimum, tier_from_nano::text[] AS tier_from,
             tier_discount_ppm::text[] AS tier_discount
-     FROM billing_terms WHERE tenant_id IN ($1, $2) AND effective_from < $3
+     FROM billing_terms WHERE tenant_id IN ($1, $2) AND effective_from < $3 AND ($4::uuid IS NULL OR id = $4)
      ORDER BY tenant_id, effective_from DESC`,
-    [tenantId, PLATFORM_TENANT_ID, period.end.toISOString()],
+    [tenantId, PLATFORM_TENANT_ID, period.end.toISOString(), pinned ?? null],
   );
   const own = rows.find((row) => row.tenant_id === tenantId && !row.inherits);
   const row = own ?? rows.find((one) => one.tenant_id === PLATFORM_TENANT_ID);

@@ -62,7 +62,7 @@ export function renderInvoice(invoice: Invoice): string {
 <div class="head">
 <div><h1>Invoice ${title}</h1><span class="state">${state}</span></div>
 <dl>
-<dt>Customer</dt><dd>${invoice.customerName}<br><span class="id">${document.tenantId}</span></dd>
+${issuer(invoice)}<dt>Customer</dt><dd>${invoice.customerName}<br><span class="id">${document.tenantId}</span></dd>
 <dt>Period</dt><dd>${day(document.period.start)} to ${day(lastDay(document.period.end))} (UTC)</dd>
 <dt>Currency</dt><dd>${currency}</dd>
 ${dates(invoice)}
@@ -85,12 +85,35 @@ ${document.adjustments.map((adjustment) => adjustmentRow(adjustment, currency))}
 </tbody>
 <tfoot><tr><td>Total</td><td class="n">${formatMoney(document.totalNano)} ${currency}</td></tr></tfoot>
 </table>
+${settlement(invoice)}
 ${openNote(invoice)}${creditNotes(invoice)}
 <footer>Charges were taken from the balance as the requests ended. SHA-256 of the document: <span class="id">${invoice.sha256}</span></footer>
 </body>
 </html>
 `;
   return page.text;
+}
+
+function issuer({ issuer: text }: Invoice): Markup {
+  if (text === null) return NOTHING;
+  const lines = text.split('\n').map((line, index) => (index === 0 ? html`${line}` : html`<br>${line}`));
+  return html`<dt>From</dt><dd>${lines}</dd>
+`;
+}
+
+/** How the total was paid, and what is to be paid yet. */
+function settlement({ document, prepaidNano, dueNano, state }: Invoice): Markup {
+  if (state === 'VOID')
+    return html`<p class="note">This invoice was taken back. Nothing is due on it.</p>
+`;
+  return html`<h2>Payment</h2>
+<table>
+<tbody>
+<tr><td>Paid from the balance</td><td class="n">${formatMoney(prepaidNano)}</td></tr>
+</tbody>
+<tfoot><tr><td>Amount due</td><td class="n">${formatMoney(dueNano)} ${document.currency}</td></tr></tfoot>
+</table>
+`;
 }
 
 function dates(invoice: Invoice): readonly Markup[] {

@@ -1,8 +1,8 @@
 import type { Tx } from '../db/client.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { budgetExceeded } from '../ledger/errors.ts';
+import { adjustmentKey } from './keys.ts';
 import type { InvoicingDeps } from './operation.ts';
-import { periodOf } from './period.ts';
 import { billingAccounts, lockAvailable, type Movement, postMovements } from './posting.ts';
 
 /** The movement of a minimum charge. Its key names the period, so that it can happen once whatever is tried again. */
@@ -11,6 +11,7 @@ export function minimumCharge(invoice: {
   readonly tenantId: Uuid;
   readonly currency: string;
   readonly periodStart: Date;
+  readonly revision: number;
   readonly amountNano: bigint;
 }): Movement {
   return {
@@ -18,7 +19,7 @@ export function minimumCharge(invoice: {
     currency: invoice.currency,
     direction: 'DEBIT',
     amountNano: invoice.amountNano,
-    key: `invoice.minimum:${periodOf(invoice.periodStart).label}`,
+    key: adjustmentKey('minimum', invoice),
     referenceType: 'invoice',
     referenceId: invoice.id,
   };
@@ -35,8 +36,8 @@ export async function collectOpenCharge(tx: Tx, { clock }: InvoicingDeps, invoic
   const accounts = await billingAccounts(tx, clock, tenantId, currency);
   const available = await lockAvailable(tx, accounts);
   if (available < amountNano) throw budgetExceeded(amountNano, available, { invoiceId });
-  const { periodStart } = invoice;
-  const movement = minimumCharge({ id: invoiceId, tenantId, currency, periodStart, amountNano });
+  const { periodStart, revision } = invoice;
+  const movement = minimumCharge({ id: invoiceId, tenantId, currency, periodStart, revision, amountNano });
   await postMovements(tx, clock, accounts, [movement]);
   await tx.invoiceOpenCharge.delete({ where: { invoiceId } });
 }

@@ -1,18 +1,19 @@
-import { z } from 'zod';
 import type { Tx } from '../db/client.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { invariant } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
+import { balancesOn, openAccountOn } from '../ledger/accounts.ts';
 import { ledgerConflict, mapLedgerError } from '../ledger/errors.ts';
-import { postAll } from '../ledger/statements.ts';
-import { AMOUNT_MAX, type Run, type Transfer } from '../ledger/types.ts';
+import { lockAccounts, postAll, runInTx } from '../ledger/statements.ts';
+import { AMOUNT_MAX, type Transfer } from '../ledger/types.ts';
 
 /** The two accounts between which a bill moves money. */
 export interface BillingAccounts {
   /** The tenant's. */
   readonly customer: Uuid;
-  /** The platform's: what it bears. */
-  readonly adjustment: Uuid;
+  /** The platform's: what it bears, or what comes in from outside. */
+  readonly platform: Uuid;
 }
 
 /** Money that a bill moves between the two accounts. */
@@ -25,64 +26,54 @@ export interface Movement {
   readonly amountNano: bigint;
   /** Unique within the tenant, so that it happens once. */
   readonly key: string;
-  readonly referenceType: 'invoice' | 'credit_note';
+  readonly referenceType: 'invoice' | 'invoice_payment' | 'credit_note';
   readonly referenceId: Uuid;
 }
 
-const idRow = z.array(z.object({ id: z.string() }));
-const availableRow = z.array(z.object({ available: z.string() }));
-
-/** Runs the ledger's batches inside of a transaction of Prisma's. */
-export function runIn(tx: Tx): Run {
-  return async ({ text, values }) => tx.$queryRawUnsafe(text, ...values);
-}
-
-/** The accounts of a tenant's bills, opened when there are none. */
+/** The accounts of a tenant's bills, opened when there are none; the platform's is what it bears unless said otherwise. */
 export async function billingAccounts(
   tx: Tx,
   clock: Clock,
   tenantId: Uuid,
   currency: string,
+  platform: 'ADJUSTMENT' | 'CASH' = 'ADJUSTMENT',
 ): Promise<BillingAccounts> {
-  const open = async (owner: Uuid, kind: 'CUSTOMER' | 'ADJUSTMENT'): Promise<Uuid> => {
-    const [row] = idRow.parse(
-      await tx.$queryRaw`
-        SELECT patchbay.ledger_open_account(
-          ${newId(clock)}::uuid, ${owner}::uuid, ${kind}, ${currency}, ${new Date(clock.nowMs())}::timestamptz) AS id`,
-    );
-    if (row === undefined) throw new Error('Opening an account returned no row');
-    return row.id;
+  const open = (owner: Uuid, kind: 'CUSTOMER' | typeof platform): Promise<Uuid> => {
+    const account = { id: newId(clock), tenantId: owner, kind, asset: currency };
+    return openAccountOn(runInTx(tx), account, new Date(clock.nowMs()));
   };
   return {
     customer: await open(tenantId, 'CUSTOMER'),
-    adjustment: await open(PLATFORM_TENANT_ID, 'ADJUSTMENT'),
+    platform: await open(PLATFORM_TENANT_ID, platform),
   };
 }
 
 /** What the customer has available, locked until the transaction ends: nothing else can take it before. */
 export async function lockAvailable(tx: Tx, { customer }: BillingAccounts): Promise<bigint> {
-  await tx.$executeRaw`SELECT patchbay.ledger_lock(ARRAY[${customer}::uuid])`;
-  const [row] = availableRow.parse(
-    await tx.$queryRaw`
-      SELECT available::text AS available FROM patchbay.ledger_balances(ARRAY[${customer}::uuid])`,
-  );
-  if (row === undefined) throw new Error('An account that is open has no balance');
-  return BigInt(row.available);
+  const run = runInTx(tx);
+  await lockAccounts(run, [customer]);
+  const [balance] = await balancesOn(run, [customer]);
+  invariant(balance !== undefined, 'an account that is open has a balance');
+  return balance.available;
 }
 
-/** Posts movements. What the ledger cannot take in one transfer goes in several, each with a key of its own. */
+/**
+ * Posts movements; answers the ids of their transfers. What the ledger cannot take in one transfer goes in several, each
+ * with a key of its own.
+ */
 export async function postMovements(
   tx: Tx,
   clock: Clock,
   accounts: BillingAccounts,
   movements: readonly Movement[],
-): Promise<void> {
+): Promise<readonly Uuid[]> {
   const transfers = movements.flatMap((movement) => transfersOf(clock, accounts, movement));
-  if (transfers.length === 0) return;
+  if (transfers.length === 0) return [];
   try {
-    const results = await postAll(runIn(tx), transfers, new Date(clock.nowMs()));
+    const results = await postAll(runInTx(tx), transfers, new Date(clock.nowMs()));
     const refused = results.find(({ outcome }) => outcome !== 'POSTED' && outcome !== 'REPLAYED');
     if (refused !== undefined) throw ledgerConflict('The bill was posted with other amounts.', refused.id);
+    return results.map(({ id }) => id);
   } catch (error) {
     throw mapLedgerError(error);
   }
@@ -98,7 +89,7 @@ function transfersOf(clock: Clock, accounts: BillingAccounts, movement: Movement
     referenceType: movement.referenceType,
     referenceId: movement.referenceId,
     lines: [
-      { accountId: accounts.adjustment, amount: -sign * amount, subjectId: null },
+      { accountId: accounts.platform, amount: -sign * amount, subjectId: null },
       { accountId: accounts.customer, amount: sign * amount, subjectId: null },
     ],
   }));

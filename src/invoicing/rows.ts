@@ -44,10 +44,20 @@ export interface Invoice {
   /** The canonical bytes of the document, and their SHA-256 in hex. */
   readonly content: string;
   readonly sha256: string;
+  /** The how-manieth bill of its month; those before it are void. */
+  readonly revision: number;
+  /** Who wrote it, as it was set when the period was closed. */
+  readonly issuer: string | null;
+  /** What of the total the balance had paid when the period ended. */
+  readonly prepaidNano: bigint;
+  /** What is to be paid yet: the total less what was prepaid and credited. Zero once it is paid or void. */
+  readonly dueNano: bigint;
   /** What of a minimum charge waits until it fits into the balance. */
   readonly openNano: bigint;
   readonly creditNotes: readonly CreditNote[];
   readonly paymentReference: string | null;
+  /** The transfer that brought what was due. */
+  readonly paymentTransferId: Uuid | null;
   readonly createdAt: Date;
   readonly finalisedAt: Date | null;
   readonly paidAt: Date | null;
@@ -68,6 +78,7 @@ const names = z.record(z.string(), z.string());
 /** Reads an invoice with its parts. */
 export function toInvoice(row: InvoiceRow): Invoice {
   let document: InvoiceDocument | undefined;
+  const creditNotes = row.creditNotes.map(toCreditNote);
   return {
     id: row.id,
     tenantId: row.tenantId,
@@ -87,13 +98,29 @@ export function toInvoice(row: InvoiceRow): Invoice {
     content: row.content,
     sha256: Buffer.from(row.contentSha256).toString('hex'),
     openNano: row.openCharges.reduce((sum, { amountNano }) => sum + amountNano, 0n),
-    creditNotes: row.creditNotes.map(toCreditNote),
+    ...{ revision: row.revision, issuer: row.issuer },
+    prepaidNano: integer(row.prepaidNano),
+    dueNano: dueOf(row, creditNotes),
+    creditNotes,
+    paymentTransferId: row.paymentTransferId,
     paymentReference: row.paymentReference,
     createdAt: row.createdAt,
     finalisedAt: row.finalisedAt,
     paidAt: row.paidAt,
     voidedAt: row.voidedAt,
   };
+}
+
+function dueOf(row: InvoiceRow, creditNotes: readonly CreditNote[]): bigint {
+  if (row.state === 'PAID' || row.state === 'VOID') return 0n;
+  const left = integer(row.totalNano) - integer(row.prepaidNano);
+  const due = creditNotes.reduce((rest, { amountNano }) => rest - amountNano, left);
+  return due > 0n ? due : 0n;
+}
+
+/** A whole number of up to 38 digits, as the database has it. */
+function integer(value: Prisma.Decimal): bigint {
+  return BigInt(value.toFixed());
 }
 
 /** Reads a credit note. */

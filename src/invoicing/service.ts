@@ -2,12 +2,16 @@ import type { Actor } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
+import { budgetExceeded } from '../ledger/errors.ts';
 import { reconcile } from '../reconciliation/reconcile.ts';
 import { requireReconciled } from '../reconciliation/require.ts';
 import type { RequestContext } from '../tenant/audit.ts';
+import { sums } from './adjustments.ts';
+import { voidKey } from './keys.ts';
 import { collectOpenCharge } from './open-charge.ts';
 import { type Done, type InvoicingDeps, type Operation, operate, requireOperatorOf } from './operation.ts';
-import { billingAccounts, postMovements } from './posting.ts';
+import { bringPayment, payIfNothingIsDue } from './payment.ts';
+import { billingAccounts, lockAvailable, postMovements } from './posting.ts';
 import { lockInvoice, readInvoice } from './reader.ts';
 import { type CreditNote, type Invoice, type InvoiceState, toCreditNote } from './rows.ts';
 import { TERMS_LIMITS } from './terms.ts';
@@ -22,6 +26,8 @@ export interface InvoiceInput {
 export interface MarkPaidInput extends InvoiceInput {
   /** How, in the operator's words; null to say nothing. */
   readonly reference: string | null;
+  /** The top-up that brought what is due already; null to have the payment posted now. */
+  readonly topUpId: Uuid | null;
 }
 
 /** A correction. */
@@ -50,60 +56,82 @@ export class InvoiceService {
     this.#deps = dependencies;
   }
 
-  /** Gives a draft its number, if the books of its period agree. From then on it never changes. */
+  /**
+   * Gives a draft its number, if the books of its period agree. From then on it never changes. One on which nothing is due
+   * is paid with that.
+   */
   async finalise(actor: Actor, input: InvoiceInput, context: RequestContext = {}): Promise<Invoice> {
     const operation = operationOf(actor, context, input, 'finaliseInvoice', 'invoice.finalise', {});
     await requireOperatorOf(this.#deps, operation);
     await requireDraftAgrees(this.#deps.database, input.invoiceId);
-    return this.#change(operation, input.invoiceId, 'DRAFT', async (tx, now) => {
+    return this.#change(operation, input.invoiceId, ['DRAFT'], async (tx, now) => {
       await tx.invoice.update({
         where: { id: input.invoiceId },
         data: { state: 'FINALISED', finalisedAt: now },
       });
+      await payIfNothingIsDue(tx, input.invoiceId, now);
       return {};
     });
   }
 
-  /** Records that a final invoice is paid. A minimum charge that was open is posted, or it is not paid. */
+  /**
+   * Records that a final invoice is paid, and brings what is due on it to the customer's balance in the same transaction,
+   * once. A minimum charge that was open is posted with it, or it is not paid.
+   */
   async markPaid(actor: Actor, input: MarkPaidInput, context: RequestContext = {}): Promise<Invoice> {
-    const { invoiceId, reference } = input;
-    const args = { reference };
+    const { invoiceId, reference, topUpId } = input;
+    const args = { reference, topUpId };
     const operation = operationOf(actor, context, input, 'markInvoicePaid', 'invoice.markPaid', args);
     requireText(reference ?? ' ', REFERENCE_CHARS_MAX, 'reference');
-    return this.#change(operation, invoiceId, 'FINALISED', async (tx, now) => {
+    return this.#change(operation, invoiceId, ['FINALISED'], async (tx, now, invoice) => {
+      const paymentTransferId = await bringPayment(tx, this.#deps, invoice, topUpId);
       await collectOpenCharge(tx, this.#deps, invoiceId);
       await tx.invoice.update({
         where: { id: invoiceId },
-        data: { state: 'PAID', paidAt: now, paymentReference: reference },
+        data: { state: 'PAID', paidAt: now, paymentReference: reference, paymentTransferId },
       });
-      return { paymentReference: reference };
+      return { paymentReference: reference, paymentTransferId, paidNano: String(invoice.dueNano) };
     });
   }
 
-  /** Takes a final invoice back: nothing is owed for its period, and what was charged for it is given back. */
+  /**
+   * Takes a final invoice back, so that its month can be billed anew: all that it has posted is undone, its credit notes
+   * with it, and the charges of the month are what they were before it was closed. One that a customer has paid stays.
+   */
   async void(actor: Actor, input: InvoiceInput, context: RequestContext = {}): Promise<Invoice> {
     const { invoiceId } = input;
     const operation = operationOf(actor, context, input, 'voidInvoice', 'invoice.void', {});
-    return this.#change(operation, invoiceId, 'FINALISED', async (tx, now, invoice) => {
+    return this.#change(operation, invoiceId, ['FINALISED', 'PAID'], async (tx, now, invoice) => {
       const { clock } = this.#deps;
       const { tenantId } = invoice;
       const { currency } = invoice.document;
-      const amountNano = leftToCredit(invoice);
+      if (invoice.paymentTransferId !== null) {
+        throw new PatchbayError('INVOICE_STATE', 'The customer has paid the invoice.', {
+          field: 'invoice',
+          fix: 'Correct it by a credit note.',
+          meta: { state: invoice.state },
+        });
+      }
+      const givenNano = givenBy(invoice);
       const accounts = await billingAccounts(tx, clock, tenantId, currency);
+      const available = await lockAvailable(tx, accounts);
+      if (givenNano > available) throw budgetExceeded(givenNano, available, { invoiceId });
       await postMovements(tx, clock, accounts, [
         {
-          tenantId,
-          currency,
-          direction: 'CREDIT',
-          amountNano,
-          key: `invoice.void:${invoiceId}`,
-          referenceType: 'invoice',
-          referenceId: invoiceId,
+          ...{
+            tenantId,
+            currency,
+            key: voidKey(invoiceId),
+            referenceType: 'invoice',
+            referenceId: invoiceId,
+          },
+          direction: givenNano > 0n ? 'DEBIT' : 'CREDIT',
+          amountNano: givenNano > 0n ? givenNano : -givenNano,
         },
       ]);
       await tx.invoiceOpenCharge.deleteMany({ where: { invoiceId } });
       await tx.invoice.update({ where: { id: invoiceId }, data: { state: 'VOID', voidedAt: now } });
-      return { creditedNano: String(amountNano) };
+      return { takenBackNano: String(givenNano) };
     });
   }
 
@@ -148,6 +176,7 @@ export class InvoiceService {
         INSERT INTO credit_note (id, tenant_id, invoice_id, currency, amount_nano, reason, created_at)
         VALUES (${id}::uuid, ${tenantId}::uuid, ${invoiceId}::uuid, ${currency}, ${String(amountNano)}::bigint,
                 ${reason}, ${new Date(clock.nowMs())}::timestamptz)`;
+      await payIfNothingIsDue(tx, invoiceId, new Date(clock.nowMs()));
       const { number } = await tx.creditNote.findUniqueOrThrow({ where: { id } });
       const after = { number, invoiceId, ...args };
       return { id, tenantId, targetType: 'creditNote', after };
@@ -168,6 +197,7 @@ export class InvoiceService {
           const { openNano } = await lockInvoice(tx, invoiceId);
           if (openNano === 0n) return 0;
           await collectOpenCharge(tx, this.#deps, invoiceId);
+          await payIfNothingIsDue(tx, invoiceId, new Date(this.#deps.clock.nowMs()));
           return 1;
         })
         .catch(ignoreLackOfFunds);
@@ -179,13 +209,13 @@ export class InvoiceService {
   async #change(
     operation: Operation,
     invoiceId: Uuid,
-    from: InvoiceState,
+    from: readonly InvoiceState[],
     apply: (tx: Tx, now: Date, invoice: Invoice) => Promise<Done['after']>,
   ): Promise<Invoice> {
     await requireOperatorOf(this.#deps, operation);
     const work = async (tx: Tx): Promise<Done> => {
       const invoice = await lockInvoice(tx, invoiceId);
-      requireState(invoice, [from]);
+      requireState(invoice, from);
       const more = await apply(tx, new Date(this.#deps.clock.nowMs()), invoice);
       const { state, number } = await readInvoice(tx, invoiceId);
       return {
@@ -237,6 +267,13 @@ function operationOf(
 /** What credit notes can still give back: what was charged for the period and not given back yet. */
 export function leftToCredit({ document, openNano, creditNotes }: Invoice): bigint {
   return creditNotes.reduce((left, { amountNano }) => left - amountNano, document.totalNano - openNano);
+}
+
+/** What a bill has given the customer so far, less what it has charged besides the usage. */
+function givenBy({ document, openNano, creditNotes }: Invoice): bigint {
+  const { reductionNano, minimumNano } = sums(document.adjustments);
+  const credited = creditNotes.reduce((sum, { amountNano }) => sum + amountNano, 0n);
+  return reductionNano + credited - (minimumNano - openNano);
 }
 
 function requireCreditable(invoice: Invoice, amountNano: bigint): void {

@@ -1,11 +1,11 @@
 import type { PoolClient } from 'pg';
 import { sums } from './adjustments.ts';
 import type { InvoiceDocument } from './document.ts';
-import { periodOf } from './period.ts';
+import { adjustmentKey, paymentKey, voidKey } from './keys.ts';
 import type { StoredInvoice } from './verify-types.ts';
 
 /** What the ledger has for an invoice, by what it is for. */
-type Posted = Readonly<Record<'reductions' | 'minimum' | 'void' | 'credited', bigint>>;
+type Posted = Readonly<Record<'reductions' | 'minimum' | 'void' | 'credited' | 'payment', bigint>>;
 
 /** Something about an invoice that has another amount than its document, its state and its credit notes say. */
 export interface PostingMismatch {
@@ -32,15 +32,15 @@ export async function checkPostings(
   // What was open when an invoice was made void is never posted.
   if (!isVoid || posted.minimum !== 0n) expect('Minimum charge', -posted.minimum, minimumNano - open);
   expect('Credit notes', posted.credited, credited);
-  const taken = document.totalNano - minimumNano - posted.minimum;
-  expect('What the void invoice gives back', posted.void, isVoid ? taken - credited : 0n);
-  if (credited > document.totalNano) {
-    mismatches.push({
-      what: 'Most that credit notes give back',
-      expected: document.totalNano,
-      actual: credited,
-    });
-  }
+  const given = posted.reductions + posted.minimum + posted.credited;
+  expect('What the void invoice takes back', posted.void, isVoid ? -given : 0n);
+  const isPaid = invoice.state === 'PAID';
+  const paid = posted.payment + BigInt(invoice.topped_up) + BigInt(invoice.prepaid) + credited;
+  // More may have come in than was due, by credit notes that followed the payment.
+  if (isPaid && paid < document.totalNano)
+    expect('What came in for the paid invoice', paid, document.totalNano);
+  if (!isPaid) expect('Payment', posted.payment, 0n);
+  if (credited > document.totalNano) expect('Most that credit notes give back', credited, document.totalNano);
   if (isVoid) expect('Open charge of a void invoice', open, 0n);
   return mismatches;
 }
@@ -50,7 +50,7 @@ const PIECES_MAX = 20;
 
 /** Sums of the customer's postings, found by their keys; positive ones were given to the customer. */
 async function readPosted(client: PoolClient, invoice: StoredInvoice): Promise<Posted> {
-  const { label } = periodOf(invoice.period_start);
+  const bill = { periodStart: invoice.period_start, revision: invoice.revision };
   const { rows } = await client.query<{ readonly what: string; readonly amount: string }>(
     `WITH wanted AS (
        SELECT b.what, b.key || CASE n WHEN 1 THEN '' ELSE ':' || n END AS key
@@ -69,8 +69,13 @@ async function readPosted(client: PoolClient, invoice: StoredInvoice): Promise<P
      GROUP BY w.what`,
     [
       invoice.tenant_id,
-      ['reductions', 'minimum', 'void'],
-      [`invoice.reductions:${label}`, `invoice.minimum:${label}`, `invoice.void:${invoice.id}`],
+      ['reductions', 'minimum', 'void', 'payment'],
+      [
+        adjustmentKey('reductions', bill),
+        adjustmentKey('minimum', bill),
+        voidKey(invoice.id),
+        paymentKey(invoice.id),
+      ],
       invoice.id,
     ],
   );
@@ -80,5 +85,6 @@ async function readPosted(client: PoolClient, invoice: StoredInvoice): Promise<P
     minimum: amountOf('minimum'),
     void: amountOf('void'),
     credited: amountOf('credited'),
+    payment: amountOf('payment'),
   };
 }

@@ -2,9 +2,9 @@ import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
-import { readDocument } from './facts.ts';
 import { periodOf } from './period.ts';
-import { EVERY_INVOICE, storedInvoices } from './stored.ts';
+import { readPrepaid } from './prepaid.ts';
+import { EVERY_INVOICE, remadeDocument, storedInvoices } from './stored.ts';
 import { findWrongNumbers } from './verify-numbers.ts';
 import { checkPostings } from './verify-postings.ts';
 import type { InvoiceProblem, StoredInvoice } from './verify-types.ts';
@@ -57,10 +57,14 @@ export async function verifyInvoices(
 }
 
 async function check(client: PoolClient, invoice: StoredInvoice): Promise<readonly string[]> {
-  const document = await readDocument(client, invoice.tenant_id, periodOf(invoice.period_start));
+  const document = await remadeDocument(client, invoice);
+  const prepaid = await readPrepaid(client, document);
   const mismatches = await checkPostings(client, invoice, document);
   return [
     ...compareContent(invoice, document),
+    ...(String(prepaid) === invoice.prepaid
+      ? []
+      : [`The balance had paid ${prepaid}, and it says ${invoice.prepaid}.`]),
     ...mismatches.map(
       ({ what, expected, actual }) => `${what}: the ledger has ${actual}, and it should be ${expected}.`,
     ),
@@ -81,6 +85,9 @@ function compareContent(invoice: StoredInvoice, document: InvoiceDocument): read
   }
   if (invoice.currency !== document.currency || invoice.charges !== String(document.chargesNano)) {
     messages.push('The charges differ from those of the usage records.');
+  }
+  if (invoice.reduction !== String(reductionNano) || invoice.minimum !== String(minimumNano)) {
+    messages.push('Reductions and minimum differ from those of the terms.');
   }
   if (invoice.total !== String(document.chargesNano - reductionNano + minimumNano)) {
     messages.push('The total differs from the charges after the terms.');

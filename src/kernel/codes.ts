@@ -342,7 +342,7 @@ export const ERROR_CODES = {
   INVOICE_STATE: {
     status: 409,
     meaning: 'The invoice does not stand where this needs it, or the period has one already.',
-    fix: 'Read the invoice. A final one never changes; correct it by a credit note.',
+    fix: 'Read the invoice. A final one never changes; correct it by a credit note, or take it back and close the month again.',
   },
   CREDIT_EXCEEDED: {
     status: 409,
@@ -352,7 +352,7 @@ export const ERROR_CODES = {
   TERMS_CONFLICT: {
     status: 409,
     meaning: 'Terms of billing begin at that time already, or would change a closed period.',
-    fix: 'Let them begin later.',
+    fix: 'Let them begin later. Where a bill is wrong, take it back first; then the terms of its month can be set anew.',
   },
   PAYOUT_STATE: {
     status: 409,
@@ -371,6 +371,12 @@ export const ERROR_CODES = {
     meaning:
       'The file of results is malformed, its control totals are wrong, or it names payments or amounts that are not ours.',
     fix: 'Correct the line that is named, or ask the bank for another file, and import the whole file again.',
+  },
+  PAYOUT_SECOND_PERSON: {
+    status: 409,
+    meaning:
+      'That a payment of a large batch was not made, or came back, is said by two people. The first has said it now, and nothing has changed yet.',
+    fix: 'Let another operator import the same file, or say the same of the payout.',
   },
   PAYOUT_RAIL: {
     status: 502,

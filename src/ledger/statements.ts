@@ -29,7 +29,7 @@ export function runAlone(database: LedgerDeps['database']): Run {
   return ({ text, values }) => database.querySystem(text, values);
 }
 
-/** Runs statements in a transaction of Prisma's. It cannot read `void`, so {@link lockAccounts} is not for it. */
+/** Runs statements in a transaction of Prisma's. */
 export function runInTx(tx: Tx): Run {
   return <R extends QueryResultRow>({
     text,
@@ -46,7 +46,8 @@ export function runInTx(tx: Tx): Run {
  * each other. Accounts that only receive are not locked by anything.
  */
 export async function lockAccounts(run: Run, accountIds: readonly Uuid[]): Promise<void> {
-  const text = 'SELECT patchbay.ledger_lock($1)';
+  // As text, because Prisma reads no column of the type void.
+  const text = 'SELECT patchbay.ledger_lock($1::uuid[])::text';
   await run({ name: 'ledger_lock', text, values: [accountIds] });
 }
 

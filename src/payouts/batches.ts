@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Actor, requireOperator, requireScope } from '../auth/principal.ts';
+import { type Actor, SYSTEM_ACTOR } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
 import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
@@ -7,6 +7,7 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from '../tenant/audit.ts';
+import { cutOff, requireReader, requireSecondPerson } from './batch-rules.ts';
 import { draftPayouts, leastPayable, readCandidates } from './draft.ts';
 import { holdPayouts, resolvePayouts } from './money.ts';
 import { operatorKey, wrongState } from './operator.ts';
@@ -14,7 +15,7 @@ import { requireEarningsAgree } from './reconciled.ts';
 import { bytes, toBatch } from './rows.ts';
 import { lockBatches, settleBatches } from './settle.ts';
 import { finishSubmission, readOrder } from './submission.ts';
-import type { BatchState, PayoutBatch, PayoutDeps, PayoutOptions } from './types.ts';
+import type { BatchState, PayoutBatch, PayoutDeps, PayoutOptions, Resumption } from './types.ts';
 
 /** What an operator wants to be paid. */
 export interface CreateBatchInput {
@@ -96,7 +97,7 @@ export class PayoutBatchService {
 
   /** Ends a batch that was not handed over, and releases what it holds. */
   async cancel(actor: Actor, batchId: Uuid, context: RequestContext = {}): Promise<PayoutBatch> {
-    const { clock, database } = this.#deps;
+    const { database } = this.#deps;
     const action = this.#action(actor, 'cancel', batchId, context);
     await auditDenied(this.#deps, action, () => void operatorKey(actor));
     return database.withSystem(async (tx) => {
@@ -110,13 +111,30 @@ export class PayoutBatchService {
           'batch',
         );
       }
-      const at = new Date(clock.nowMs());
-      await this.#change(tx, action, batch, { state: 'CANCELLED', closedAt: at });
-      await tx.payout.updateMany({ where: { batchId }, data: { state: 'CANCELLED', stateChangedAt: at } });
-      const payouts = await tx.payout.findMany({ where: { batchId }, orderBy: { line: 'asc' } });
-      await resolvePayouts(tx, clock, [], payouts, at);
+      await this.#cancel(tx, action, batch);
       return this.#mustGet(tx, batchId);
     });
+  }
+
+  /** Cancels the batches that nobody has handed over for so long that they are forgotten; answers them. */
+  async expire(): Promise<readonly PayoutBatch[]> {
+    const { clock, database } = this.#deps;
+    const before = new Date(clock.nowMs() - this.#options.draftTtlMs);
+    const where = { state: { in: ['DRAFT', 'APPROVED'] }, createdAt: { lt: before } };
+    const rows = await database.withSystem((tx) =>
+      tx.payoutBatch.findMany({ where, select: { id: true }, orderBy: { id: 'asc' } }),
+    );
+    const expired: PayoutBatch[] = [];
+    for (const { id } of rows) {
+      const batch = await database.withSystem(async (tx) => {
+        const found = await this.#lock(tx, id);
+        if (found.state !== 'DRAFT' && found.state !== 'APPROVED') return null;
+        await this.#cancel(tx, this.#action(SYSTEM_ACTOR, 'expire', id, {}), found);
+        return this.#mustGet(tx, id);
+      });
+      if (batch !== null) expired.push(batch);
+    }
+    return expired;
   }
 
   /**
@@ -142,8 +160,8 @@ export class PayoutBatchService {
     return begun.state === 'SUBMITTING' ? this.#handOver(batchId) : begun;
   }
 
-  /** Goes on with every batch whose process was lost while it handed it over. */
-  async resume(): Promise<readonly PayoutBatch[]> {
+  /** Goes on with every batch whose process was lost while it handed it over. One that fails stops no other. */
+  async resume(): Promise<Resumption> {
     const { database } = this.#deps;
     const rows = await database.withSystem((tx) =>
       tx.payoutBatch.findMany({
@@ -153,8 +171,15 @@ export class PayoutBatchService {
       }),
     );
     const resumed: PayoutBatch[] = [];
-    for (const { id } of rows) resumed.push(await this.#handOver(id));
-    return resumed;
+    const failed: { readonly batchId: Uuid; readonly error: unknown }[] = [];
+    for (const { id } of rows) {
+      try {
+        resumed.push(await this.#handOver(id));
+      } catch (error) {
+        failed.push({ batchId: id, error });
+      }
+    }
+    return { resumed, failed };
   }
 
   /** Batches, oldest first. */
@@ -227,6 +252,17 @@ export class PayoutBatchService {
     return this.#mustGet(tx, id);
   }
 
+  /** Ends a batch that is locked and was not handed over: its payouts end, and their money is free. */
+  async #cancel(tx: Tx, action: DeniedEntry, batch: PayoutBatch): Promise<void> {
+    const { clock } = this.#deps;
+    const { id: batchId } = batch;
+    const at = new Date(clock.nowMs());
+    await this.#change(tx, action, batch, { state: 'CANCELLED', closedAt: at });
+    await tx.payout.updateMany({ where: { batchId }, data: { state: 'CANCELLED', stateChangedAt: at } });
+    const payouts = await tx.payout.findMany({ where: { batchId }, orderBy: { line: 'asc' } });
+    await resolvePayouts(tx, clock, [], payouts, at);
+  }
+
   /** Changes the state, and says so in the audit log. */
   async #change(tx: Tx, action: DeniedEntry, { id, state }: PayoutBatch, data: Progress): Promise<void> {
     await tx.payoutBatch.updateMany({ where: { id }, data });
@@ -262,31 +298,4 @@ export class PayoutBatchService {
   #action(actor: Actor, verb: string, targetId: Uuid | null, context: RequestContext): DeniedEntry {
     return { actor, action: `payoutBatch.${verb}`, targetType: 'payoutBatch', targetId, context };
   }
-}
-
-function requireReader(actor: Actor): void {
-  requireOperator(actor);
-  requireScope(actor, 'billing:read');
-}
-
-function requireSecondPerson(isDrafter: boolean): void {
-  if (!isDrafter) return;
-  throw new PatchbayError(
-    'FORBIDDEN',
-    'A batch of this amount is approved by somebody else than who drafted it.',
-    {
-      fix: 'Let another operator approve it, with a key that comes from no key of the drafter: `npx patchbay operator-key` makes one.',
-    },
-  );
-}
-
-/** The wanted time, if all of it is past the holdback window. */
-function cutOff(wanted: Date | null, latest: Date): Date {
-  if (wanted === null || wanted.getTime() === latest.getTime()) return latest;
-  if (wanted.getTime() < latest.getTime()) return wanted;
-  throw new PatchbayError('BAD_INPUT', `What was posted since ${latest.toISOString()} is held back.`, {
-    field: 'earnedBefore',
-    fix: 'Give that time or an earlier one, or leave it out.',
-    meta: { latest: latest.toISOString() },
-  });
 }

@@ -18,7 +18,7 @@ const balanceRows = z.array(
 );
 const statementRows = z.array(
   z.object({
-    kind: z.enum(['OPENING', 'EARNED', 'CORRECTION', 'PAID']),
+    kind: z.enum(['OPENING', 'EARNED', 'CORRECTION', 'PAID', 'RETURNED']),
     subject_id: z.string().nullable(),
     amount,
     postings: z.string().transform(Number),
@@ -82,7 +82,7 @@ export class EarningsService {
 /** The rows put together; the closing balance is their sum. */
 function statementOf(
   rows: readonly StatementRow[],
-): Pick<EarningsStatement, 'opening' | 'earned' | 'corrections' | 'paid' | 'closing'> {
+): Pick<EarningsStatement, 'opening' | 'earned' | 'corrections' | 'paid' | 'returned' | 'closing'> {
   const sum = (kind: StatementRow['kind']): bigint =>
     rows.filter((row) => row.kind === kind).reduce((total, row) => total + row.amount, 0n);
   const lines = (kind: StatementRow['kind']): readonly StatementLine[] =>
@@ -94,6 +94,7 @@ function statementOf(
     earned: lines('EARNED'),
     corrections: lines('CORRECTION'),
     paid: -sum('PAID'),
+    returned: sum('RETURNED'),
     closing: rows.reduce((total, row) => total + row.amount, 0n),
   };
 }

@@ -1,14 +1,15 @@
-import { z } from 'zod';
 import type { Tx } from '../db/client.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { invariant } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
-import { captureAll, holdAll, voidAll } from '../ledger/statements.ts';
-import type { Run } from '../ledger/types.ts';
+import { openAccountOn } from '../ledger/accounts.ts';
+import { captureAll, holdAll, lockAccounts, postAll, runInTx, voidAll } from '../ledger/statements.ts';
+import type { Run, Transfer } from '../ledger/types.ts';
 
-/** What the ledger knows a payout's hold by. */
+/** What the ledger knows a payout's hold by, and the transfer that brings a payment back. */
 const REFERENCE_TYPE = 'payout';
+const RETURN_TYPE = 'payout_return';
 
 /** A payout as the ledger sees it. */
 export interface HeldPayout {
@@ -17,11 +18,6 @@ export interface HeldPayout {
   readonly holdId: Uuid;
   readonly currency: string;
   readonly amountNano: bigint;
-}
-
-/** Runs the ledger's statements inside of a Prisma transaction. */
-export function runInTx(tx: Tx): Run {
-  return ({ text, values }) => tx.$queryRawUnsafe(text, ...values);
 }
 
 /** Holds the amounts; answers the ids of those that fit, all of which are new. */
@@ -61,10 +57,10 @@ export async function resolvePayouts(
   const run = runInTx(tx);
   const all = [...paid, ...released];
   if (all.length === 0) return;
-  await lockAccounts(tx, [...new Set(all.map(({ accountId }) => accountId))]);
+  await lockAccounts(run, [...new Set(all.map(({ accountId }) => accountId))]);
   const cash = new Map<string, Uuid>();
   for (const { currency } of paid) {
-    if (!cash.has(currency)) cash.set(currency, await cashAccount(tx, clock, currency, at));
+    if (!cash.has(currency)) cash.set(currency, await cashAccount(run, clock, currency, at));
   }
   const captures = paid.map(({ holdId, amountNano, currency }) => ({
     id: newId(clock),
@@ -81,20 +77,40 @@ export async function resolvePayouts(
   }
 }
 
-/** As the ledger's own, which answers nothing: Prisma reads no column of that type. */
-async function lockAccounts(tx: Tx, accountIds: readonly Uuid[]): Promise<void> {
-  await tx.$queryRaw`SELECT patchbay.ledger_lock(${[...accountIds]}::uuid[])::text`;
+/** A payout that was paid and came back, with the transfer that puts it back. */
+export interface ReturnedPayout extends HeldPayout {
+  readonly tenantId: Uuid;
+  readonly returnTransferId: Uuid;
 }
 
-const opened = z.array(z.object({ id: z.string() }));
+/** Takes what came back from outside in again. Its key is the payout, so that it comes back once. */
+export async function returnPayouts(
+  tx: Tx,
+  clock: Clock,
+  returned: readonly ReturnedPayout[],
+  at: Date,
+): Promise<void> {
+  if (returned.length === 0) return;
+  const run = runInTx(tx);
+  const transfers: Transfer[] = [];
+  for (const { id, tenantId, accountId, currency, amountNano, returnTransferId } of returned) {
+    const cash = await cashAccount(run, clock, currency, at);
+    transfers.push({
+      ...{ id: returnTransferId, tenantId, asset: currency, key: `payout.return:${id}` },
+      ...{ referenceType: RETURN_TYPE, referenceId: id },
+      lines: [
+        { accountId: cash, amount: -amountNano, subjectId: null },
+        { accountId, amount: amountNano, subjectId: null },
+      ],
+    });
+  }
+  for (const { outcome } of await postAll(run, transfers, at)) {
+    invariant(outcome === 'POSTED', `a payout comes back once, and not ${outcome}`);
+  }
+}
 
 /** The world outside, in the currency. */
-async function cashAccount(tx: Tx, clock: Clock, currency: string, at: Date): Promise<Uuid> {
-  const [row] = opened.parse(
-    await tx.$queryRaw`
-      SELECT patchbay.ledger_open_account(
-        ${newId(clock)}::uuid, ${PLATFORM_TENANT_ID}::uuid, 'CASH', ${currency}, ${at}::timestamptz) AS id`,
-  );
-  invariant(row !== undefined, 'opening an account answers its id');
-  return row.id;
+function cashAccount(run: Run, clock: Clock, currency: string, at: Date): Promise<Uuid> {
+  const cash = { id: newId(clock), tenantId: PLATFORM_TENANT_ID, kind: 'CASH' as const, asset: currency };
+  return openAccountOn(run, cash, at);
 }

@@ -5,13 +5,26 @@ import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
-import { auditDenied, type RequestContext, recordAudit } from '../tenant/audit.ts';
-import { resolvePayouts } from './money.ts';
+import { lockAccounts, runInTx } from '../ledger/statements.ts';
+import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from '../tenant/audit.ts';
+import {
+  batchesOf,
+  type Change,
+  changeOf,
+  countStates,
+  needSecondPerson,
+  type PayoutRow,
+  readPayouts,
+  requireUnusedReferences,
+} from './changes.ts';
+import { resolvePayouts, returnPayouts } from './money.ts';
 import { operatorKey, wrongState } from './operator.ts';
-import { type BankResult, fileError, parseResults } from './results.ts';
+import { sha256 as hashOf } from './payment-file.ts';
+import { BANK_REFERENCE, type BankResult, parseResults } from './results.ts';
 import { bytes, toImport, toPayout } from './rows.ts';
+import { firstToSay, waitsForSecondPerson } from './second-person.ts';
 import { lockBatches, settleBatches } from './settle.ts';
-import type { Payout, PayoutDeps, PayoutImport, PayoutState, ResultState } from './types.ts';
+import type { Payout, PayoutDeps, PayoutImport, ResultState } from './types.ts';
 
 /** What an operator found out of a payout that was unknown. */
 export interface ResolveUnknownInput {
@@ -21,24 +34,14 @@ export interface ResolveUnknownInput {
   readonly bankReference: string | null;
 }
 
-/** A payout with what it becomes. */
-interface Change {
-  readonly payout: PayoutRow;
-  readonly state: ResultState;
-  readonly bankReference: string | null;
+/** Who says what is applied, and when. */
+interface Said {
+  readonly action: DeniedEntry;
+  readonly by: Uuid;
+  readonly at: Date;
+  /** Of all that is said: what a second person has to say too. */
+  readonly sha256: string;
 }
-
-type PayoutRow = Awaited<ReturnType<typeof readPayouts>>[number];
-
-const RESULTS_OF: Readonly<Record<PayoutState, readonly ResultState[]>> = {
-  PENDING: [],
-  SENDING: ['PAID', 'FAILED', 'UNKNOWN'],
-  UNKNOWN: ['PAID', 'FAILED'],
-  PAID: [],
-  FAILED: [],
-  CANCELLED: [],
-};
-const REFERENCE = /^[^\p{Cc}]{1,140}$/u;
 
 /** What became of payouts: results of banks, and what operators found out. */
 export class PayoutOutcomeService {
@@ -48,23 +51,26 @@ export class PayoutOutcomeService {
     this.#deps = dependencies;
   }
 
-  /** Takes in a file of results: all of it or, when any line is wrong, nothing. The same file again changes nothing. */
+  /**
+   * Takes in a file of results: all of it or, when any line is wrong, nothing. The same file again changes nothing. One that
+   * frees money of a large batch is taken in when a second person gives the same file.
+   */
   async importResults(actor: Actor, content: string, context: RequestContext = {}): Promise<PayoutImport> {
     const { clock, database } = this.#deps;
     const action = { actor, action: 'payout.import', targetType: 'payoutImport', targetId: null, context };
     await auditDenied(this.#deps, action, () => void operatorKey(actor));
     const { sha256, results, total } = parseResults(content);
-    return database.withSystem(async (tx) => {
-      // One file after the other, so that the second of two equal ones finds the first.
-      await tx.$queryRaw`SELECT pg_advisory_xact_lock(hashtextextended('patchbay.payouts.import', 0))::text`;
+    const taken = await database.withSystem(async (tx) => {
+      await lockOutcomes(tx);
       const known = await tx.payoutImport.findUnique({ where: { sha256: bytes(sha256) } });
       if (known !== null) return toImport(known);
       const payouts = await this.#lockPayouts(tx, results);
       const changes = results.flatMap((result) => changeOf(result, payouts.get(result.key)));
       const at = new Date(clock.nowMs());
-      await this.#apply(tx, changes, at);
+      const by = operatorKey(actor);
+      if (!(await this.#apply(tx, changes, { action, by, at, sha256 }))) return null;
       const id = newId(clock);
-      const data = { id, sha256: bytes(sha256), content, createdAt: at, importedBy: operatorKey(actor) };
+      const data = { id, sha256: bytes(sha256), content, createdAt: at, importedBy: by };
       const counts = { resultCount: results.length, appliedCount: changes.length, totalNano: String(total) };
       await tx.payoutImport.createMany({ data: { ...data, ...counts } });
       await tx.payoutResult.createMany({
@@ -78,9 +84,11 @@ export class PayoutOutcomeService {
       await recordAudit(tx, clock, { ...action, targetId: id, tenantId: PLATFORM_TENANT_ID, after });
       return toImport(await tx.payoutImport.findUniqueOrThrow({ where: { id } }));
     });
+    if (taken === null) throw waitsForSecondPerson();
+    return taken;
   }
 
-  /** Says what became of a payout that a bank called unknown. */
+  /** Says what became of a payout that a bank called unknown. That it failed is, of a large batch, said by two people. */
   async resolveUnknown(
     actor: Actor,
     input: ResolveUnknownInput,
@@ -91,32 +99,31 @@ export class PayoutOutcomeService {
     const action = { actor, action: 'payout.resolve', targetType: 'payout', targetId: payoutId, context };
     await auditDenied(this.#deps, action, () => void operatorKey(actor));
     requireReference(outcome, bankReference);
-    return database.withSystem(async (tx) => {
+    const resolved = await database.withSystem(async (tx) => {
+      await lockOutcomes(tx);
       const found = await tx.payout.findUnique({ where: { id: payoutId }, select: { batchId: true } });
       if (found === null)
         throw new PatchbayError('NOT_FOUND', 'There is no such payout.', { field: 'payout' });
       await lockBatches(tx, [found.batchId]);
-      const row = await tx.payout.findUniqueOrThrow({
-        where: { id: payoutId },
-        include: { destination: true },
-      });
+      const read = { where: { id: payoutId }, include: { destination: true, batch: true } } as const;
+      const row = await tx.payout.findUniqueOrThrow(read);
       if (row.state === outcome && row.bankReference === bankReference) return toPayout(row);
       if (row.state !== 'UNKNOWN') {
         const fix = 'Only what the bank calls unknown is resolved by hand; import its results otherwise.';
         throw wrongState('payout', row.state, fix, 'payout');
       }
       const at = new Date(clock.nowMs());
-      await this.#apply(tx, [{ payout: row, state: outcome, bankReference }], at);
+      const change = { payout: row, state: outcome, reference: bankReference, line: null };
+      const sha256 = hashOf(['patchbay:payout.resolve', payoutId, outcome, bankReference ?? ''].join('\n'));
+      if (!(await this.#apply(tx, [change], { action, by: operatorKey(actor), at, sha256 }))) return null;
       await settleBatches(tx, [row.batchId], at);
       const before = { state: row.state, bankReference: row.bankReference };
       const after = { state: outcome, bankReference };
       await recordAudit(tx, clock, { ...action, tenantId: row.tenantId, before, after });
-      const changed = await tx.payout.findUniqueOrThrow({
-        where: { id: payoutId },
-        include: { destination: true },
-      });
-      return toPayout(changed);
+      return toPayout(await tx.payout.findUniqueOrThrow(read));
     });
+    if (resolved === null) throw waitsForSecondPerson();
+    return resolved;
   }
 
   /** A beneficiary's payouts, oldest first; for an operator those of any tenant, or of all. */
@@ -159,50 +166,56 @@ export class PayoutOutcomeService {
     return new Map(rows.map((row) => [toPayout(row).paymentKey, row]));
   }
 
-  async #apply(tx: Tx, changes: readonly Change[], at: Date): Promise<void> {
-    if (changes.length === 0) return;
-    const ids = changes.map(({ payout }) => payout.id);
-    const states = changes.map(({ state }) => state);
-    const references = changes.map(({ bankReference }) => bankReference ?? '');
-    await tx.$executeRaw`
-      UPDATE payout p SET state = c.state, bank_reference = nullif(c.reference, ''), state_changed_at = ${at}::timestamptz
-      FROM unnest(${ids}::uuid[], ${states}::text[], ${references}::text[]) AS c(id, state, reference)
-      WHERE p.id = c.id`;
+  /** Moves payouts and their money on; false when that waits for a second person, and nothing was moved. */
+  async #apply(tx: Tx, changes: readonly Change[], said: Said): Promise<boolean> {
+    if (changes.length === 0) return true;
+    const { clock } = this.#deps;
+    const { by, at, sha256 } = said;
+    await requireUnusedReferences(tx, changes);
+    const first = needSecondPerson(changes) ? await firstToSay(tx, { sha256, by, at }) : by;
+    if (first === null) {
+      const after = { sha256, ...countStates(changes) };
+      const request = {
+        ...said.action,
+        action: 'payout.requestRelease',
+        tenantId: PLATFORM_TENANT_ID,
+        after,
+      };
+      await recordAudit(tx, clock, request);
+      return false;
+    }
+    // One order of locks for all that is moved below.
+    await lockAccounts(runInTx(tx), [...new Set(changes.map(({ payout }) => payout.accountId))]);
     const those = (state: ResultState) =>
       changes.filter((change) => change.state === state).map(({ payout }) => payout);
-    await resolvePayouts(tx, this.#deps.clock, those('PAID'), those('FAILED'), at);
+    const returned = those('RETURNED').map((payout) => ({ ...payout, returnTransferId: newId(clock) }));
+    await returnPayouts(tx, clock, returned, at);
+    await resolvePayouts(tx, clock, those('PAID'), those('FAILED'), at);
+    const transfers = new Map(returned.map(({ id, returnTransferId }) => [id, returnTransferId]));
+    const ids = changes.map(({ payout }) => payout.id);
+    const states = changes.map(({ state }) => state);
+    const references = changes.map(({ reference }) => reference ?? '');
+    const returns = ids.map((id) => transfers.get(id) ?? '');
+    await tx.$executeRaw`
+      UPDATE payout p SET state = c.state, state_changed_at = ${at}::timestamptz,
+        bank_reference = CASE c.state WHEN 'RETURNED' THEN p.bank_reference ELSE nullif(c.reference, '') END,
+        return_reference = CASE c.state WHEN 'RETURNED' THEN c.reference END,
+        return_transfer_id = nullif(c.transfer, '')::uuid,
+        release_requested_by = CASE WHEN c.state IN ('FAILED', 'RETURNED') THEN ${first}::uuid END,
+        released_by = CASE WHEN c.state IN ('FAILED', 'RETURNED') THEN ${by}::uuid END
+      FROM unnest(${ids}::uuid[], ${states}::text[], ${references}::text[], ${returns}::text[])
+        AS c(id, state, reference, transfer)
+      WHERE p.id = c.id`;
+    return true;
   }
 }
 
-function readPayouts(tx: Tx, keys: readonly Uint8Array<ArrayBuffer>[]) {
-  return tx.payout.findMany({ where: { paymentKey: { in: [...keys] } }, include: { destination: true } });
+/** What is said of payouts is taken in one after the other, so that nothing that is said twice is done twice. */
+async function lockOutcomes(tx: Tx): Promise<void> {
+  await tx.$queryRaw`SELECT pg_advisory_xact_lock(hashtextextended('patchbay.payouts.import', 0))::text`;
 }
 
-/** What a result changes: nothing when it says what is known. Throws when it contradicts. */
-function changeOf(result: BankResult, payout: PayoutRow | undefined): readonly Change[] {
-  const { key, line, state, amount, reference } = result;
-  if (payout === undefined) throw fileError(`No payout has the key ${key}.`, line);
-  if (payout.amountNano !== amount) {
-    throw fileError('The amount is not the one of the payout.', line);
-  }
-  const known = toPayout(payout);
-  if (known.state === state && known.bankReference === reference) return [];
-  if (RESULTS_OF[known.state].includes(state)) return [{ payout, state, bankReference: reference }];
-  const reported = known.bankReference === null ? '' : ` with the reference ${known.bankReference}`;
-  const message = `The payout is ${known.state}${reported}, and the file says ${state}.`;
-  throw fileError(message, line, 'PAYOUT_STATE');
-}
-
-function batchesOf(changes: readonly Change[]): readonly Uuid[] {
-  return [...new Set(changes.map(({ payout }) => payout.batchId))];
-}
-
-function countStates(changes: readonly Change[]): Readonly<Record<string, number>> {
-  const count = (state: ResultState): number => changes.filter((change) => change.state === state).length;
-  return { paid: count('PAID'), failed: count('FAILED'), unknown: count('UNKNOWN') };
-}
-
-const reference = z.string().regex(REFERENCE).nullable();
+const reference = z.string().regex(BANK_REFERENCE).nullable();
 
 function requireReference(outcome: 'PAID' | 'FAILED', text: string | null): void {
   if (reference.safeParse(text).success && (outcome === 'FAILED' || text !== null)) return;

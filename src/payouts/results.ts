@@ -28,7 +28,8 @@ export interface BankResults {
 
 const COLUMNS = ['key', 'state', 'amount', 'reference'];
 const KEY = /^[0-9a-f]{64}$/;
-const REFERENCE = /^[^\p{Cc}]{1,140}$/u;
+/** What banks call payments. */
+export const BANK_REFERENCE = /^[^\p{Cc}]{1,140}$/u;
 const parsed = z.array(z.object({ record: z.array(z.string()), info: z.object({ lines: z.number() }) }));
 
 /**
@@ -86,9 +87,11 @@ function toResult({ line, fields }: Line): BankResult {
   if (known === undefined) throw bad(`The state is none of ${RESULT_STATES.join(', ')}.`, line);
   const nano = parseMoney(amount);
   if (nano === null || nano <= 0n) throw bad('The amount is not a positive decimal number.', line);
-  if (reference !== '' && !REFERENCE.test(reference))
+  if (reference !== '' && !BANK_REFERENCE.test(reference))
     throw bad('The reference has more than 140 characters.', line);
-  if (known === 'PAID' && reference === '') throw bad('A payment that was made has a reference.', line);
+  if (reference === '' && (known === 'PAID' || known === 'RETURNED')) {
+    throw bad('A payment that was made, or that came back, has a reference.', line);
+  }
   return { line, key, state: known, amount: nano, reference: reference === '' ? null : reference };
 }
 
@@ -112,7 +115,7 @@ export function fileError(
   message: string,
   line: number | null,
   code: 'PAYOUT_FILE' | 'PAYOUT_STATE' = 'PAYOUT_FILE',
-) {
+): PatchbayError {
   return new PatchbayError(code, line === null ? message : `Line ${line}: ${message}`, {
     field: 'content',
     fix: 'Nothing of the file was taken in. Correct it, or ask the bank for another, and import the whole file again.',

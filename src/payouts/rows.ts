@@ -50,6 +50,7 @@ interface PayoutRow {
   readonly earnedBefore: Date;
   readonly paymentKey: Uint8Array;
   readonly bankReference: string | null;
+  readonly returnReference: string | null;
   readonly createdAt: Date;
   readonly stateChangedAt: Date;
   readonly destination: DestinationRow;
@@ -87,6 +88,7 @@ export function toPayout(row: PayoutRow): Payout {
     state: oneOf(PAYOUT_STATES, row.state),
     paymentKey: hex(row.paymentKey),
     destination: toDestination(row.destination),
+    returnReference: row.returnReference,
     stateChangedAt: row.stateChangedAt,
   };
 }

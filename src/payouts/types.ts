@@ -24,6 +24,8 @@ export interface PayoutOptions {
   readonly secondPersonAboveNano: bigint;
   /** After this long a changed destination takes effect. */
   readonly destinationDelayMs: number;
+  /** After this long a batch that was not handed over is cancelled, so that it holds nobody's money for good. */
+  readonly draftTtlMs: number;
   /** Most payouts of one batch; the others come with the next. */
   readonly batchMax: number;
 }
@@ -34,6 +36,7 @@ export const PAYOUT_DEFAULTS: PayoutOptions = {
   minimumNano: 10n ** 10n,
   secondPersonAboveNano: 10n ** 12n,
   destinationDelayMs: 3 * 24 * 3_600_000,
+  draftTtlMs: 14 * 24 * 3_600_000,
   batchMax: 1_000,
 };
 
@@ -83,11 +86,26 @@ export interface PayoutBatch {
   readonly closedAt: Date | null;
 }
 
-export const PAYOUT_STATES = ['PENDING', 'SENDING', 'PAID', 'FAILED', 'UNKNOWN', 'CANCELLED'] as const;
+/** What became of batches that were gone on with. */
+export interface Resumption {
+  readonly resumed: readonly PayoutBatch[];
+  /** Those that the rail did not take; they stay where they are and are tried again. */
+  readonly failed: readonly { readonly batchId: Uuid; readonly error: unknown }[];
+}
+
+export const PAYOUT_STATES = [
+  'PENDING',
+  'SENDING',
+  'PAID',
+  'FAILED',
+  'UNKNOWN',
+  'RETURNED',
+  'CANCELLED',
+] as const;
 export type PayoutState = (typeof PAYOUT_STATES)[number];
 
 /** What a bank can say of a payment. */
-export const RESULT_STATES = ['PAID', 'FAILED', 'UNKNOWN'] as const;
+export const RESULT_STATES = ['PAID', 'FAILED', 'UNKNOWN', 'RETURNED'] as const;
 export type ResultState = (typeof RESULT_STATES)[number];
 
 /** One payment to one beneficiary. */
@@ -102,7 +120,10 @@ export interface Payout {
   /** Lower-case hex SHA-256 of its content: what makes it unique. */
   readonly paymentKey: string;
   readonly destination: PayoutDestination;
+  /** What the bank calls the payment. */
   readonly bankReference: string | null;
+  /** What the bank calls the payment with which the money came back. */
+  readonly returnReference: string | null;
   readonly createdAt: Date;
   readonly stateChangedAt: Date;
 }
@@ -158,6 +179,8 @@ export interface EarningsStatement {
   readonly corrections: readonly StatementLine[];
   /** Not below zero. */
   readonly paid: bigint;
-  /** opening + earned + corrections − paid. */
+  /** What was paid, in this month or before, and came back in it. */
+  readonly returned: bigint;
+  /** opening + earned + corrections − paid + returned. */
   readonly closing: bigint;
 }

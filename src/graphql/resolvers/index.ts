@@ -41,6 +41,7 @@ import {
   InvoiceLine,
   invoiceMutations,
   invoiceQueries,
+  OpenPeriod,
 } from './invoice.ts';
 import {
   EarningsStatement,
@@ -134,6 +135,7 @@ export const resolvers = {
   CreditNote,
   BillingTerms,
   BillingTermsVersion,
+  OpenPeriod,
   EarningsStatement,
   StatementLine,
   PayoutDestination,

@@ -6,7 +6,7 @@ import type { Invoice as Bill } from '../../invoicing/rows.ts';
 import type { BillingTerms as Terms } from '../../invoicing/terms.ts';
 import { toConnection, toPageRequest } from '../connections.ts';
 import { requirePrincipal } from '../context.ts';
-import { withUserErrors } from '../errors.ts';
+import { toUserError, withUserErrors } from '../errors.ts';
 import type {
   BillingTermsInput,
   BillingTermsResolvers,
@@ -16,6 +16,7 @@ import type {
   InvoiceLineResolvers,
   InvoiceResolvers,
   MutationResolvers,
+  OpenPeriodResolvers,
   QueryResolvers,
 } from '../generated/types.ts';
 import { requireGlobalId, toGlobalId } from '../ids.ts';
@@ -41,6 +42,9 @@ export const Invoice = {
   adjustments: ({ document }) => document.adjustments,
   terms: ({ document }) => document.terms?.terms ?? null,
   total: ({ totalNano }) => totalNano,
+  paidFromBalance: ({ prepaidNano }) => prepaidNano,
+  due: ({ dueNano }) => dueNano,
+  paymentTransfer: ({ paymentTransferId }) => paymentTransferId,
   open: ({ openNano }) => openNano,
   html: (invoice) => renderInvoice(invoice),
 } satisfies InvoiceResolvers;
@@ -84,6 +88,11 @@ export const BillingTermsVersion = {
   tenant: ({ tenantId }) => (tenantId === null ? null : toGlobalId('Tenant', tenantId)),
 } satisfies BillingTermsVersionResolvers;
 
+export const OpenPeriod = {
+  tenant: ({ tenantId }) => toGlobalId('Tenant', tenantId),
+  period: ({ start }) => periodOf(start).label,
+} satisfies OpenPeriodResolvers;
+
 export const invoiceQueries = {
   invoices: async (_root, args, context) => {
     const caller = requirePrincipal(context);
@@ -94,6 +103,13 @@ export const invoiceQueries = {
   },
 
   invoice: (_root, { id }, context) => context.services.invoicing.reader.get(requirePrincipal(context), id),
+
+  openPeriods: async (_root, args, context) => {
+    const caller = requirePrincipal(context);
+    const request = toPageRequest(args);
+    const page = await context.services.invoicing.periods.open(caller, request);
+    return toConnection(page, request, ({ start, tenantId }) => `${periodOf(start).label}/${tenantId}`);
+  },
 
   billingTerms: async (_root, args, context) => {
     const caller = requirePrincipal(context);
@@ -128,6 +144,22 @@ export const invoiceMutations = {
     });
   },
 
+  closePeriods: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => {
+      const { idempotencyKey, period } = input;
+      const wanted = { idempotencyKey, period, first: input.first ?? 100, after: input.after ?? null };
+      const { refused, ...done } = await context.services.invoicing.periods.closeAll(caller, wanted, context);
+      return {
+        ...done,
+        refused: refused.map(({ tenantId, error }) => ({
+          tenant: toGlobalId('Tenant', tenantId),
+          error: toUserError(error),
+        })),
+      };
+    });
+  },
+
   finaliseInvoice: (_root, { input }, context) => {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => ({
@@ -138,7 +170,7 @@ export const invoiceMutations = {
   markInvoicePaid: (_root, { input }, context) => {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
-      const paid = { ...named(input), reference: input.reference ?? null };
+      const paid = { ...named(input), reference: input.reference ?? null, topUpId: input.topUp ?? null };
       return { invoice: await context.services.invoicing.invoices.markPaid(caller, paid, context) };
     });
   },

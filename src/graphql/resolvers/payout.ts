@@ -88,6 +88,19 @@ export const payoutMutations = {
     }));
   },
 
+  adjustEarnings: (_root, { input }, context) => {
+    const caller = requirePrincipal(context);
+    return withUserErrors(async () => {
+      const { idempotencyKey, amount, reason, adapterVersion } = input;
+      const adapterVersionId =
+        adapterVersion == null ? null : requireGlobalId('AdapterVersion', adapterVersion, 'adapterVersion');
+      const tenantId = requireGlobalId('Tenant', input.tenant, 'tenant');
+      const correction = { idempotencyKey, tenantId, adapterVersionId, amount, reason };
+      const done = await context.services.payouts.corrections.adjust(caller, correction, context);
+      return { transfer: done.transferId };
+    });
+  },
+
   createPayoutBatch: (_root, { input }, context) => {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {

@@ -1,8 +1,7 @@
 import type { PoolClient } from 'pg';
 import { documentText, hashOf } from '../../invoicing/document.ts';
-import { ForeignCharge, readDocument } from '../../invoicing/facts.ts';
-import { periodOf } from '../../invoicing/period.ts';
-import { storedInvoices } from '../../invoicing/stored.ts';
+import { ForeignCharge } from '../../invoicing/facts.ts';
+import { remadeDocument, storedInvoices } from '../../invoicing/stored.ts';
 import { checkPostings } from '../../invoicing/verify-postings.ts';
 import type { StoredInvoice } from '../../invoicing/verify-types.ts';
 import {
@@ -40,9 +39,7 @@ export async function checkInvoices(
 ): Promise<InvoiceFindings> {
   const [documents, postings] = [new Findings(), new Findings()];
   for await (const invoice of storedInvoices(client, scope)) {
-    const document = await readDocument(client, invoice.tenant_id, periodOf(invoice.period_start)).catch(
-      foreign,
-    );
+    const document = await remadeDocument(client, invoice).catch(foreign);
     if (document instanceof ForeignCharge) {
       const { wanted, found } = document;
       documents.add(difference('INVOICE_DOCUMENT', invoice, 'currency of a charge', wanted, found));

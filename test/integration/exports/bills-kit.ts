@@ -69,7 +69,11 @@ async function writeInvoices(db: TestDatabase) {
   await kit.credit(invoiceId, 4n);
   const change = (id: Uuid) => ({ idempotencyKey: randomUUID(), invoiceId: id });
   kit.clock.set(PAID_AT.getTime());
-  const invoice = await invoices.markPaid(OPERATOR, { ...change(invoiceId), reference: 'Wire 7' });
+  const invoice = await invoices.markPaid(OPERATOR, {
+    ...change(invoiceId),
+    reference: 'Wire 7',
+    topUpId: null,
+  });
   const voided = await invoices.void(OPERATOR, change(voidedId));
   return { customer: customer.tenantId, invoice, voided, empty, draft };
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
+import { z } from 'zod';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { toGlobalId } from '../../../src/graphql/ids.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
@@ -12,6 +12,7 @@ import { CONTEXT } from '../../unit/adapter/sample.ts';
 import { openStack, type Stack } from './stack.ts';
 
 const INVOICE = `uuid tenant number state period periodStart periodEnd currency charges total open paymentReference
+  revision issuer paidFromBalance due paymentTransfer
   lines(first: 1) { edges { cursor node { adapterVersion backbone name priority price royalty requests inputTokens
     cachedTokens outputTokens inputAmount cachedAmount outputAmount rankAmount royaltyAmount total } }
     pageInfo { hasNextPage } }
@@ -21,6 +22,12 @@ const INVOICE = `uuid tenant number state period periodStart periodEnd currency 
 const payload = (field: string, type: string) =>
   `mutation ($input: ${type}!) { ${field}(input: $input) { invoice { ${INVOICE} } userErrors { code field meta } } }`;
 const CLOSE = payload('closePeriod', 'ClosePeriodInput');
+const CLOSE_ALL = `mutation ($input: ClosePeriodsInput!) {
+  closePeriods(input: $input) {
+    closed { uuid tenant } alreadyClosed refused { tenant error { code } } next userErrors { code field }
+  }
+}`;
+const OPEN = '{ openPeriods(first: 100) { edges { cursor node { tenant customerName period unsettled } } } }';
 const FINALISE = payload('finaliseInvoice', 'FinaliseInvoiceInput');
 const PAY = payload('markInvoicePaid', 'MarkInvoicePaidInput');
 const VOID = payload('voidInvoice', 'VoidInvoiceInput');
@@ -82,13 +89,12 @@ beforeAll(async () => {
     await ledger.openAccount(id, 'CUSTOMER', 'USD'),
     await ledger.openAccount(PLATFORM_TENANT_ID, 'PLATFORM_BASE', 'USD'),
   ];
+  // What the requests cost is taken from a balance that may go below zero.
+  await ledger.setCreditLimit(accountId, 10n ** 18n, 'limit');
   for (const { endedAt, priority, inputNano } of [
     { endedAt: '2025-02-10T00:00:00Z', priority: 'STANDARD', inputNano: 9_007_199_254_740_993n },
     { endedAt: '2025-02-28T23:59:59.999Z', priority: 'BATCH', inputNano: 7n },
   ]) {
-    await stack.funds.move(SYSTEM_ACTOR, {
-      ...{ idempotencyKey: randomUUID(), tenantId: id, kind: 'TOP_UP', amount: inputNano, reason: 'Paid in' },
-    });
     await writeSettled(deps, {
       ...{ tenantId: id, accountId, platform, backbone: CONTEXT.backboneDigest, priceVersion: price },
       ...{ endedAt, priority, inputNano, inputTokens: 3, cachedTokens: 2, outputTokens: 1 },
@@ -112,7 +118,8 @@ test('a month is billed: terms, closing, number, credit note, payment', async ()
     currency: 'USD',
     charges: '9007199254741000',
     total: '9007199254741000',
-    open: '0',
+    ...{ open: '0', revision: 1, issuer: null, paidFromBalance: '0', due: '9007199254741000' },
+    paymentTransfer: null,
     adjustments: [],
     terms: null,
     lines: {
@@ -188,6 +195,8 @@ test('a month is billed: terms, closing, number, credit note, payment', async ()
   const paid = await run(operator, PAY, { invoice, reference: 'SEPA 12' });
   expect(at(paid.data, 'markInvoicePaid', 'invoice')).toMatchObject({
     state: 'PAID',
+    due: '0',
+    paymentTransfer: expect.stringMatching(/^[0-9a-f-]{36}$/),
     paymentReference: 'SEPA 12',
     creditNotes: [{ number: expect.stringMatching(/^CN-\d{4}-000001$/), reason: 'Slow & late' }],
     html: expect.stringContaining('Slow &amp; late'),
@@ -226,12 +235,17 @@ test('terms are set by operators, listed by whom they concern, and taken back wi
     [{ terms: { currency: 'USD', free: '-1' } }, 'input.terms.free'],
     [{ terms: { currency: 'EUR' } }, 'input.terms.currency'],
     [{}, 'input.terms'],
-    [{ terms: { currency: 'USD' }, effectiveFrom: '2020-02-29T00:00:00Z' }, 'input.effectiveFrom'],
   ] as const;
   for (const [input, field] of wrong) {
     const { data } = await run(operator, TERMS, input);
     expect(at(data, 'setBillingTerms', 'userErrors'), field).toMatchObject([{ code: 'BAD_INPUT', field }]);
   }
+  const early = await run(operator, TERMS, {
+    ...{ terms: { currency: 'USD' }, effectiveFrom: '2020-02-29T00:00:00Z' },
+  });
+  expect(at(early.data, 'setBillingTerms', 'userErrors')).toMatchObject([
+    { code: 'TERMS_CONFLICT', field: 'input.effectiveFrom' },
+  ]);
   const listed = await stack.query(
     customer.key.header,
     `query ($tenant: ID) { billingTerms(tenant: $tenant) { edges { node { uuid terms { free } } } } }`,
@@ -268,11 +282,36 @@ test('lists are of one’s own, page by page, and operators’ of all', async ()
   expect(bad.errors?.[0]?.extensions.code).toBe('BAD_INPUT');
 });
 
+test('a month is closed for everybody by one call, and what is open is listed', async () => {
+  const open = async () => {
+    const { data } = await stack.query(operator.header, OPEN);
+    const edges = z
+      .array(z.object({ node: z.object({ tenant: z.string(), period: z.string() }) }))
+      .parse(at(data, 'openPeriods', 'edges'));
+    return edges.filter(({ node }) => node.tenant === tenant()).map(({ node }) => node.period);
+  };
+  // January was made void.
+  expect((await open()).slice(0, 2)).toEqual(['2025-01', '2025-03']);
+  const closed = await run(operator, CLOSE_ALL, { period: '2025-03' });
+  expect(at(closed.data, 'closePeriods')).toMatchObject({
+    ...{ closed: [{ tenant: tenant() }], alreadyClosed: 0, refused: [], next: null, userErrors: [] },
+  });
+  expect((await open()).slice(0, 2)).toEqual(['2025-01', '2025-04']);
+  const again = await run(operator, CLOSE_ALL, { period: '2025-03', first: 1 });
+  expect(at(again.data, 'closePeriods')).toMatchObject({ closed: [], alreadyClosed: 1 });
+  const wrong = await run(operator, CLOSE_ALL, { period: '2025-3' });
+  expect(at(wrong.data, 'closePeriods')).toEqual({
+    ...{ closed: null, alreadyClosed: null, refused: null, next: null },
+    userErrors: [{ code: 'BAD_INPUT', field: 'input.period' }],
+  });
+});
+
 test('tenants change nothing, and read nothing without the scope', async () => {
   const input = { invoice: randomUUID() };
   const attempts = [
     [CLOSE, { tenant: tenant(), period: '2025-03' }],
     [FINALISE, input],
+    [CLOSE_ALL, { period: '2025-03' }],
     [PAY, input],
     [VOID, input],
     [CREDIT, { ...input, amount: '1', reason: 'x' }],
@@ -286,6 +325,7 @@ test('tenants change nothing, and read nothing without the scope', async () => {
   for (const query of [
     '{ invoices { edges { cursor } } }',
     '{ billingTerms { edges { cursor } } }',
+    OPEN,
     `{ invoice(id: "${randomUUID()}") { uuid } }`,
   ]) {
     expect((await stack.query(weak.header, query)).errors?.[0]?.extensions.code, query).toBe('FORBIDDEN');

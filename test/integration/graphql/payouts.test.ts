@@ -12,7 +12,7 @@ const BATCH = `batch {
   createdAt approvedAt submittingAt submittedAt closedAt
 } ${ERRORS}`;
 const DESTINATION = 'uuid kind accountName accountReference effectiveFrom createdAt';
-const PAYOUT = `uuid tenant batch state currency amount earnedBefore paymentKey bankReference destination { ${DESTINATION} }`;
+const PAYOUT = `uuid tenant batch state currency amount earnedBefore paymentKey bankReference returnReference destination { ${DESTINATION} }`;
 const SET = `mutation ($input: SetPayoutDestinationInput!) {
   setPayoutDestination(input: $input) { destination { ${DESTINATION} } ${ERRORS} }
 }`;
@@ -23,6 +23,9 @@ const IMPORT = `mutation ($input: ImportPayoutResultsInput!) {
 }`;
 const RESOLVE = `mutation ($input: ResolveUnknownPayoutInput!) {
   resolveUnknownPayout(input: $input) { payout { ${PAYOUT} } ${ERRORS} }
+}`;
+const ADJUST = `mutation ($input: AdjustEarningsInput!) {
+  adjustEarnings(input: $input) { transfer ${ERRORS} }
 }`;
 const MINE = `{
   earningsBalances { currency posted held maturing payable carried }
@@ -164,7 +167,7 @@ test('a beneficiary registers a destination, is paid by two operators and reads 
     `query ($period: String!) {
       earningsStatement(period: $period, currency: "USD") {
         tenant currency period isComplete opening earned { adapterVersion amount postings }
-        corrections { adapterVersion amount postings } paid closing
+        corrections { adapterVersion amount postings } paid returned closing
       }
     }`,
     { period },
@@ -179,7 +182,7 @@ test('a beneficiary registers a destination, is paid by two operators and reads 
       earned: [],
     },
     corrections: [{ adapterVersion: null, amount: '50000000000', postings: '1' }],
-    ...{ paid: '50000000000', closing: '0' },
+    ...{ paid: '50000000000', returned: '0', closing: '0' },
   });
   const bad = await stack.query(
     owner.header,
@@ -196,6 +199,27 @@ test('a beneficiary registers a destination, is paid by two operators and reads 
     payoutBatch: { state: 'SETTLED', closedAt: expect.any(String) },
     payoutBatches: { edges: [{ node: { uuid: batch } }] },
     payouts: { edges: [{ node: { state: 'PAID' } }] },
+  });
+  const back = { ...said, state: 'RETURNED', reference: 'RETURN-1' };
+  expect(await run(operator, IMPORT, { content: resultsFile([back]) })).toMatchObject({
+    import: { appliedCount: 1 },
+  });
+  const adjust = { idempotencyKey: randomUUID(), tenant: toGlobalId('Tenant', tenantId), reason: 'Fraud' };
+  const clawback = { ...adjust, amount: '-60000000000' };
+  expect(await run(owner, ADJUST, clawback)).toBe('FORBIDDEN');
+  const adjusted = await run(operator, ADJUST, clawback);
+  expect(adjusted).toEqual({ transfer: expect.stringMatching(/^[0-9a-f-]{36}$/), userErrors: [] });
+  expect(await run(operator, ADJUST, clawback)).toEqual(adjusted);
+  expect(await run(operator, ADJUST, { ...clawback, amount: '0' })).toMatchObject({
+    transfer: null,
+    userErrors: [{ code: 'BAD_INPUT', field: 'input.amount' }],
+  });
+  const after = await stack.query(owner.header, MINE);
+  expect(after.data).toMatchObject({
+    earningsBalances: [{ posted: '-10000000000', held: '0', payable: '0' }],
+    payouts: {
+      edges: [{ node: { state: 'RETURNED', bankReference: 'BANK-1', returnReference: 'RETURN-1' } }],
+    },
   });
   const hidden = await stack.query(owner.header, '{ payoutBatches { edges { cursor } } }');
   expect(hidden.errors?.[0]?.extensions.code).toBe('FORBIDDEN');

@@ -168,7 +168,7 @@ describe('lines', () => {
     const idle = await kit.customer();
     const borne = await kit.borne();
     const nothing = await kit.finalise((await kit.close(idle.tenantId)).id);
-    expect(nothing).toMatchObject({ state: 'FINALISED', document: { lines: [], totalNano: 0n } });
+    expect(nothing).toMatchObject({ state: 'PAID', dueNano: 0n, document: { lines: [], totalNano: 0n } });
     expect(await kit.borne()).toBe(borne);
   });
 
@@ -268,24 +268,19 @@ describe('terms', () => {
       const shared = await others.invoicing.terms.list(actorOf(mine.tenantId), null, page);
       expect(shared.items).toMatchObject([{ tenantId: null, terms: { freeNano: 50n } }]);
       // A default that begins before the end of anybody's closed period would change it.
-      await expect(others.setTerms(null, {}, new Date(Date.UTC(2024, 3, 2)))).resolves.toBeTruthy();
-      others.clock.set(Date.UTC(2024, 2, 20));
-      await expect(others.setTerms(null, {})).rejects.toMatchObject({ code: 'TERMS_CONFLICT' });
+      await expect(others.setTerms(null, {}, new Date(Date.UTC(2024, 3, 1)))).resolves.toBeTruthy();
+      const within = new Date(Date.UTC(2024, 2, 20));
+      await expect(others.setTerms(null, {}, within)).rejects.toMatchObject({ code: 'TERMS_CONFLICT' });
     } finally {
       await others.db.dispose();
     }
   });
 
-  test('cannot begin in the past, in a closed period, twice at once, or in another currency', async () => {
+  test('cannot begin in a closed period, twice at once, or in another currency', async () => {
     const { tenantId } = customer;
     await close();
     const at = (ms: number) => kit.setTerms(tenantId, { freeNano: 1n }, new Date(ms));
-    await expect(at(kit.clock.nowMs() - 1)).rejects.toMatchObject({
-      code: 'BAD_INPUT',
-      field: 'effectiveFrom',
-    });
-    // A program whose clock is behind.
-    kit.clock.set(Date.UTC(2024, 1, 20));
+    await expect(at(Date.UTC(2024, 1, 20))).rejects.toMatchObject({ code: 'TERMS_CONFLICT' });
     await expect(at(Date.UTC(2024, 2, 1) - 1)).rejects.toMatchObject({ code: 'TERMS_CONFLICT' });
     await at(Date.UTC(2024, 2, 1));
     await expect(at(Date.UTC(2024, 2, 1))).rejects.toMatchObject({ code: 'TERMS_CONFLICT' });
@@ -315,13 +310,6 @@ describe('a minimum charge that does not fit into the balance', () => {
     const invoice = await kit.finalise(draft.id);
     expect(invoice).toMatchObject({ state: 'FINALISED', openNano: 410n });
 
-    const pay = () =>
-      kit.invoicing.invoices.markPaid(OPERATOR, {
-        idempotencyKey: randomUUID(),
-        invoiceId: invoice.id,
-        reference: 'transfer 7',
-      });
-    await expect(pay()).rejects.toMatchObject({ code: 'BUDGET_EXCEEDED' });
     expect(await kit.invoicing.invoices.collectOpenCharges()).toBe(0);
     await kit.topUp(customer, 399n);
     expect(await kit.invoicing.invoices.collectOpenCharges()).toBe(0);
@@ -329,11 +317,14 @@ describe('a minimum charge that does not fit into the balance', () => {
     // What was charged so far is what can be given back: 90 of 500.
     await expect(kit.credit(invoice.id, 91n)).rejects.toMatchObject({ code: 'CREDIT_EXCEEDED' });
 
-    await kit.topUp(customer, 1n);
+    const rest = await kit.topUp(customer, 401n);
     const collected = await Promise.all([1, 2, 3].map(() => kit.invoicing.invoices.collectOpenCharges()));
     expect(collected.reduce((sum, count) => sum + count, 0)).toBe(1);
-    expect(await kit.available(customer)).toBe(0n);
-    expect(await pay()).toMatchObject({ state: 'PAID', openNano: 0n, paymentReference: 'transfer 7' });
+    expect(await kit.available(customer)).toBe(400n);
+    // The balance had paid 100 of 500, and the top-up has brought the other 400.
+    const paid = await kit.markPaid(invoice.id, 'transfer 7', rest);
+    expect(paid).toMatchObject({ state: 'PAID', openNano: 0n, paymentReference: 'transfer 7' });
+    expect(await kit.available(customer)).toBe(400n);
     expect((await kit.credit(invoice.id, 500n)).amountNano).toBe(500n);
   });
 
@@ -345,14 +336,10 @@ describe('a minimum charge that does not fit into the balance', () => {
     kit.clock.set(AFTER_FEBRUARY);
     expect(await kit.close(limited.tenantId)).toMatchObject({ openNano: 0n });
     expect(await kit.available(limited)).toBe(0n);
-    const { id } = await kit.finalise((await kit.close(waiting.tenantId)).id);
-    await kit.topUp(waiting, 60n);
-    const input = { idempotencyKey: randomUUID(), invoiceId: id, reference: null };
-    expect(await kit.invoicing.invoices.markPaid(OPERATOR, input)).toMatchObject({
-      state: 'PAID',
-      openNano: 0n,
-    });
-    expect(await kit.available(waiting)).toBe(10n);
+    const { id, dueNano } = await kit.finalise((await kit.close(waiting.tenantId)).id);
+    expect(dueNano).toBe(50n);
+    expect(await kit.markPaid(id)).toMatchObject({ state: 'PAID', openNano: 0n });
+    expect(await kit.available(waiting)).toBe(0n);
   });
 
   test('is never posted when the invoice is made void', async () => {
@@ -365,10 +352,10 @@ describe('a minimum charge that does not fit into the balance', () => {
     await kit.credit(id, 10n);
     const input = { idempotencyKey: randomUUID(), invoiceId: id };
     expect(await kit.invoicing.invoices.void(OPERATOR, input)).toMatchObject({ state: 'VOID', openNano: 0n });
-    expect(await kit.available(customer)).toBe(30n);
+    expect(await kit.available(customer)).toBe(0n);
     await kit.topUp(customer, 1_000n);
     expect(await kit.invoicing.invoices.collectOpenCharges()).toBe(0);
-    expect(await kit.available(customer)).toBe(1_030n);
+    expect(await kit.available(customer)).toBe(1_000n);
   });
 });
 

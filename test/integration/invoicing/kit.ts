@@ -14,6 +14,8 @@ import { OPERATOR, ofBackbone, openPricing, type SampleAdapter } from '../pricin
 export const FEBRUARY = '2024-02';
 export const AFTER_FEBRUARY = Date.UTC(2024, 2, 2);
 
+export const ISSUER = 'Patchbay Ltd\n1 Main Street';
+
 /** A tenant and its account. */
 export interface Customer {
   readonly tenantId: Uuid;
@@ -41,7 +43,7 @@ export async function openInvoicing(existing?: TestDatabase) {
   clock.set(Date.UTC(2024, 0, 1));
   const deps = { database: db.database, clock };
   const ledger = new LedgerService(LEDGER_DEFAULTS, deps);
-  const invoicing = createInvoicing(deps);
+  const invoicing = createInvoicing(deps, { issuer: ISSUER });
   const backbone = await pricing.backbone();
   const price = await pricing.setPrice(ofBackbone(backbone), { inputPerMillion: 1n });
   const cash = await ledger.openAccount(PLATFORM_TENANT_ID, 'CASH', 'USD');
@@ -58,9 +60,11 @@ export async function openInvoicing(existing?: TestDatabase) {
     price,
     adjustment,
 
-    async topUp({ tenantId, accountId }: Customer, amount: bigint): Promise<void> {
+    /** Pays in; answers the transfer. */
+    async topUp({ tenantId, accountId }: Customer, amount: bigint): Promise<Uuid> {
+      const id = newId(clock);
       await ledger.post({
-        id: newId(clock),
+        id,
         tenantId,
         asset: 'USD',
         key: randomUUID(),
@@ -71,6 +75,7 @@ export async function openInvoicing(existing?: TestDatabase) {
           { accountId, amount, subjectId: null },
         ],
       });
+      return id;
     },
 
     /** A new tenant with so much paid in. */
@@ -145,7 +150,7 @@ export async function openInvoicing(existing?: TestDatabase) {
       return invoicing.invoices.finalise(OPERATOR, { idempotencyKey: randomUUID(), invoiceId });
     },
 
-    /** The final invoice of a new customer who used so much in February. */
+    /** The final invoice of a new customer who used so much in February and paid in afterwards. */
     async finalInvoice(totalNano = 1_000n): Promise<{ customer: Customer; invoice: Invoice }> {
       const customer = await kit.customer(totalNano);
       if (totalNano > 0n) {
@@ -153,6 +158,19 @@ export async function openInvoicing(existing?: TestDatabase) {
       }
       const { id } = await kit.close(customer.tenantId);
       return { customer, invoice: await kit.finalise(id) };
+    },
+
+    markPaid(
+      invoiceId: Uuid,
+      reference: string | null = null,
+      topUpId: Uuid | null = null,
+    ): Promise<Invoice> {
+      const input = { idempotencyKey: randomUUID(), invoiceId, reference, topUpId };
+      return invoicing.invoices.markPaid(OPERATOR, input);
+    },
+
+    makeVoid(invoiceId: Uuid): Promise<Invoice> {
+      return invoicing.invoices.void(OPERATOR, { idempotencyKey: randomUUID(), invoiceId });
     },
 
     credit(invoiceId: Uuid, amountNano: bigint, reason = 'An outage') {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sqlState } from '../../../src/db/errors.ts';
+import { verifyInvoices } from '../../../src/invoicing/verify.ts';
 import { actorOf, OPERATOR } from '../pricing/kit.ts';
 import { AFTER_FEBRUARY, type InvoicingKit, openInvoicing } from './kit.ts';
 
@@ -12,9 +13,8 @@ afterAll(() => kit.db.dispose());
 beforeEach(() => kit.clock.set(AFTER_FEBRUARY));
 
 const keyed = (invoiceId: string) => ({ idempotencyKey: randomUUID(), invoiceId });
-const markPaid = (invoiceId: string, reference: string | null = null) =>
-  kit.invoicing.invoices.markPaid(OPERATOR, { ...keyed(invoiceId), reference });
-const makeVoid = (invoiceId: string) => kit.invoicing.invoices.void(OPERATOR, keyed(invoiceId));
+const markPaid = (invoiceId: string, reference: string | null = null) => kit.markPaid(invoiceId, reference);
+const makeVoid = (invoiceId: string) => kit.makeVoid(invoiceId);
 
 /** The SQLSTATE that a statement of the superuser fails with; null when it does not fail. */
 async function stateOf(statement: string, values: readonly unknown[] = []): Promise<string | null> {
@@ -32,7 +32,12 @@ describe('states', () => {
     expect(invoice).toMatchObject({ state: 'FINALISED', number: expect.stringMatching(/^INV-2024-\d{6}$/) });
     expect(invoice.finalisedAt?.getTime()).toBe(AFTER_FEBRUARY);
     const paid = await markPaid(invoice.id, 'bank 1');
-    expect(paid).toEqual({ ...invoice, state: 'PAID', paidAt: paid.paidAt, paymentReference: 'bank 1' });
+    expect(invoice).toMatchObject({ prepaidNano: 0n, dueNano: 1_000n });
+    expect(paid).toEqual({
+      ...invoice,
+      ...{ state: 'PAID', dueNano: 0n, paidAt: paid.paidAt },
+      ...{ paymentReference: 'bank 1', paymentTransferId: expect.any(String) },
+    });
     expect(await kit.events(invoice.id)).toEqual(
       ['invoice.finalised', 'invoice.paid'].map((kind) => ({
         kind,
@@ -45,8 +50,8 @@ describe('states', () => {
         },
       })),
     );
-    // Nothing was left of the balance, and marking moves no money.
-    expect(await kit.available(customer)).toBe(0n);
+    // Nothing was left of the balance, and what was due has come in.
+    expect(await kit.available(customer)).toBe(1_000n);
   });
 
   test('go no other way, in the program and in the database', async () => {
@@ -63,6 +68,7 @@ describe('states', () => {
     for (const id of [final.id, paid, gone]) await expect(kit.finalise(id)).rejects.toMatchObject(refused);
     for (const id of [paid, gone]) {
       await expect(markPaid(id)).rejects.toMatchObject(refused);
+      // What a customer has paid stays.
       await expect(makeVoid(id)).rejects.toMatchObject(refused);
     }
     await expect(kit.credit(gone, 1n)).rejects.toMatchObject(refused);
@@ -74,14 +80,19 @@ describe('states', () => {
       [draft.id, `finalised_at = now()`],
       [final.id, `state = 'DRAFT', finalised_at = NULL`],
       [final.id, `state = 'FINALISED'`],
+      // Without a payment.
+      [final.id, `state = 'PAID', paid_at = now()`],
+      [final.id, `state = 'PAID', paid_at = now(), payment_transfer_id = gen_random_uuid()`],
       [paid, `state = 'FINALISED', paid_at = NULL`],
-      [paid, `state = 'VOID', paid_at = NULL, voided_at = now()`],
+      [paid, `state = 'VOID', voided_at = now()`],
       [gone, `state = 'PAID', voided_at = NULL, paid_at = now()`],
     ];
     for (const [id, change] of moves) {
       expect(await stateOf(`UPDATE invoice SET ${change} WHERE id = $1`, [id]), change).toBe('23514');
     }
-    const numbered = `UPDATE invoice SET state = 'PAID', paid_at = now(), number = 'INV-1' WHERE id = $1`;
+    const forgotten = `UPDATE invoice SET state = 'VOID', voided_at = now(), payment_transfer_id = NULL WHERE id = $1`;
+    expect(await stateOf(forgotten, [paid])).toBe('42501');
+    const numbered = `UPDATE invoice SET state = 'VOID', voided_at = now(), number = 'INV-1' WHERE id = $1`;
     expect(await stateOf(numbered, [final.id])).toBe('42501');
   });
 
@@ -103,6 +114,11 @@ describe('states', () => {
       content_sha256: `sha256('x')`,
       charges_nano: 'charges_nano + 1',
       total_nano: 'total_nano + 1',
+      revision: 'revision + 1',
+      reduction_nano: 'reduction_nano + 1',
+      minimum_nano: 'minimum_nano + 1',
+      prepaid_nano: 'prepaid_nano + 1',
+      payment_transfer_id: 'gen_random_uuid()',
     };
     for (const name of columns?.names ?? []) {
       const value = changes[name] ?? (/_(at|serial|year)$/.test(name) ? null : `'x'`);
@@ -130,14 +146,16 @@ describe('states', () => {
     const input = keyed(invoice.id);
     const attempts = [
       () => invoices.finalise(tenant, input),
-      () => invoices.markPaid(tenant, { ...input, reference: null }),
+      () => invoices.markPaid(tenant, { ...input, reference: null, topUpId: null }),
       () => invoices.void(tenant, input),
       () => invoices.credit(tenant, { ...input, amountNano: 1n, reason: 'x' }),
     ];
     for (const attempt of attempts) await expect(attempt()).rejects.toMatchObject({ code: 'FORBIDDEN' });
-    const pay = () => invoices.markPaid(OPERATOR, { ...input, reference: 'r' });
+    const pay = () => invoices.markPaid(OPERATOR, { ...input, reference: 'r', topUpId: null });
     expect(await pay()).toEqual(await pay());
-    await expect(invoices.markPaid(OPERATOR, { ...input, reference: 's' })).rejects.toMatchObject({
+    await expect(
+      invoices.markPaid(OPERATOR, { ...input, reference: 's', topUpId: null }),
+    ).rejects.toMatchObject({
       code: 'IDEMPOTENCY_CONFLICT',
     });
     await expect(markPaid(invoice.id, '')).rejects.toMatchObject({ code: 'BAD_INPUT', field: 'reference' });
@@ -172,7 +190,10 @@ describe('states', () => {
         action: 'invoice.markPaid',
         outcome: 'DONE',
         before: { state: 'FINALISED' },
-        after: { state: 'PAID', number, paymentReference: 'r' },
+        after: {
+          ...{ state: 'PAID', number, paymentReference: 'r' },
+          ...{ paymentTransferId: expect.any(String), paidNano: '1000' },
+        },
       },
     ];
     expect(lines).toEqual(expect.arrayContaining(wanted));
@@ -180,22 +201,57 @@ describe('states', () => {
 });
 
 describe('an invoice that is taken back', () => {
-  test('gives back what was charged and not given back yet, once', async () => {
-    const { customer, invoice } = await kit.finalInvoice(1_000n);
-    await kit.credit(invoice.id, 300n);
+  test('undoes what it has posted, once, and its month is billed anew by other terms', async () => {
+    kit.clock.set(Date.UTC(2024, 0, 2));
+    const customer = await kit.customer(2_000n);
+    const wrong = await kit.setTerms(customer.tenantId, { freeNano: 900n });
+    await kit.charge(customer, { endedAt: '2024-02-10T00:00:00Z', inputNano: 1_000n });
+    kit.clock.set(AFTER_FEBRUARY);
+    const first = await kit.finalise((await kit.close(customer.tenantId)).id);
+    expect(first).toMatchObject({ revision: 1, state: 'PAID', document: { totalNano: 100n } });
+    await kit.credit(first.id, 50n);
+    expect(await kit.available(customer)).toBe(1_950n);
     const borne = await kit.borne();
-    const input = keyed(invoice.id);
+    // While the bill counts, the terms of its month are what they were.
+    const set = () => kit.setTerms(customer.tenantId, { freeNano: 200n }, new Date(Date.UTC(2024, 1, 29)));
+    await expect(set()).rejects.toMatchObject({ code: 'TERMS_CONFLICT' });
+
+    const input = keyed(first.id);
     const take = () => kit.invoicing.invoices.void(OPERATOR, input);
-    const [first, second] = await Promise.all([take(), take()]);
-    expect(first).toEqual(second);
+    const [gone, again] = await Promise.all([take(), take()]);
+    expect(gone).toEqual(again);
+    expect(gone).toMatchObject({ state: 'VOID', number: first.number, dueNano: 0n });
+    // As before the month was closed: the allowance and the credit note are taken back.
     expect(await kit.available(customer)).toBe(1_000n);
-    expect((await kit.borne()) - borne).toBe(700n);
-    expect((await kit.events(invoice.id)).map(({ kind }) => kind)).toEqual([
-      'invoice.finalised',
-      'invoice.voided',
-    ]);
-    // Its period stays closed.
+    expect((await kit.borne()) - borne).toBe(-950n);
+    const kinds = (await kit.events(first.id)).map(({ kind }) => kind);
+    expect(kinds).toEqual(['invoice.finalised', 'invoice.paid', 'invoice.voided']);
+
+    const right = await set();
+    const second = await kit.finalise((await kit.close(customer.tenantId)).id);
+    expect(second).toMatchObject({ revision: 2, state: 'PAID', document: { totalNano: 800n } });
+    expect([gone?.document.terms?.id, second.document.terms?.id]).toEqual([wrong.id, right.id]);
+    const serial = (number: string | null): number => Number(number?.slice(-6));
+    expect(serial(second.number)).toBe(serial(first.number) + 1);
+    expect(await kit.available(customer)).toBe(1_200n);
     await expect(kit.close(customer.tenantId)).rejects.toMatchObject({ code: 'INVOICE_STATE' });
+    // The void one is still what the terms of its time give.
+    expect((await verifyInvoices(kit.db.database)).problems).toEqual([]);
+  });
+
+  test('stays when the balance has no room for what it has given', async () => {
+    kit.clock.set(Date.UTC(2024, 0, 2));
+    const customer = await kit.customer(1_000n);
+    await kit.setTerms(customer.tenantId, { freeNano: 900n });
+    await kit.charge(customer, { endedAt: '2024-02-10T00:00:00Z', inputNano: 1_000n });
+    kit.clock.set(AFTER_FEBRUARY);
+    const { id } = await kit.finalise((await kit.close(customer.tenantId)).id);
+    await kit.charge(customer, { endedAt: '2024-03-01T10:00:00Z', inputNano: 1n });
+    await expect(makeVoid(id)).rejects.toMatchObject({ code: 'BUDGET_EXCEEDED' });
+    expect((await kit.invoicing.reader.get(OPERATOR, id))?.state).toBe('PAID');
+    await kit.topUp(customer, 1n);
+    expect((await makeVoid(id)).state).toBe('VOID');
+    expect(await kit.available(customer)).toBe(0n);
   });
 
   test('may be about nothing', async () => {
@@ -230,14 +286,15 @@ describe('credit notes', () => {
       },
     ]);
     const read = await kit.invoicing.reader.get(OPERATOR, invoice.id);
-    expect(read).toEqual({ ...invoice, creditNotes: [note] });
+    expect(read).toEqual({ ...invoice, dueNano: 600n, creditNotes: [note] });
     for (const statement of ['UPDATE credit_note SET amount_nano = 1', 'DELETE FROM credit_note']) {
       expect(await stateOf(statement), statement).toBe('42501');
     }
-    // A paid invoice can be corrected too.
+    // A paid invoice can be corrected too; what was due on it was the rest.
     await markPaid(invoice.id);
-    expect((await kit.credit(invoice.id, 600n)).amountNano).toBe(600n);
     expect(await kit.available(customer)).toBe(1_000n);
+    expect((await kit.credit(invoice.id, 600n)).amountNano).toBe(600n);
+    expect(await kit.available(customer)).toBe(1_600n);
   });
 
   test('never exceed the invoice, whoever races', async () => {

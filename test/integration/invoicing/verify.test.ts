@@ -146,7 +146,12 @@ describe('a change is found', () => {
       ),
     ).toMatch(/not what the usage records and terms give/);
     const total = (sign: string) =>
-      `UPDATE invoice SET total_nano = total_nano ${sign} 1 WHERE id = '${ids.billed}'`;
+      `UPDATE invoice SET total_nano = total_nano ${sign} 1, minimum_nano = minimum_nano ${sign} 1
+       WHERE id = '${ids.billed}'`;
+    const parts = (sign: string) =>
+      `UPDATE invoice SET reduction_nano = reduction_nano ${sign} 1, minimum_nano = minimum_nano ${sign} 1
+       WHERE id = '${ids.billed}'`;
+    expect(await found(parts('+'), parts('-'))).toMatch(/Reductions and minimum differ/);
     expect(await found(total('+'), total('-'))).toMatch(/The total differs/);
     const open = (to: number) => `UPDATE invoice_open_charge SET amount_nano = ${to}`;
     expect(await found(open(4), open(5))).toMatch(/Minimum charge: the ledger has 0, and it should be 1/);
@@ -155,11 +160,8 @@ describe('a change is found', () => {
     expect(await found(note('+'), note('-'))).toMatch(/Credit notes: the ledger has 50, and it should be 51/);
     const state = (to: string) => `UPDATE invoice SET state = ${to} WHERE id = '${ids.gone}'`;
     expect(
-      await found(
-        state(`'FINALISED', voided_at = NULL`),
-        state(`'VOID', voided_at = '2024-03-02T00:00:00Z'`),
-      ),
-    ).toMatch(/What the void invoice gives back/);
+      await found(state(`'PAID', voided_at = NULL`), state(`'VOID', voided_at = '2024-03-02T00:00:00Z'`)),
+    ).toMatch(/What the void invoice takes back/);
     const posting = (sign: string) =>
       `UPDATE ledger_posting SET amount = amount ${sign} 1 WHERE transfer_id =
          (SELECT id FROM ledger_transfer WHERE business_key = 'invoice.reductions:2024-02'

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Principal } from '../../../src/auth/principal.ts';
 import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
@@ -309,5 +311,65 @@ describe('nobody but an operator with a key', () => {
     const destination = { idempotencyKey: randomUUID(), accountName: 'A', accountReference: IBAN };
     expect(await codeOf(kit.payouts.destinations.set(weak, destination))).toBe('FORBIDDEN');
     expect(await codeOf(kit.payouts.destinations.set(kit.drafter, destination))).toBe('BAD_INPUT');
+  });
+});
+
+describe('a batch that the rail does not take', () => {
+  test('stops no other when batches are gone on with, and is told of', async () => {
+    await mkdir(kit.folder, { recursive: true });
+    const fileOf = (id: string): string => join(kit.folder, `payouts-${id}.csv`);
+    const ids: string[] = [];
+    for (let i = 0; i < 2; i += 1) {
+      const currency = newCurrency();
+      await earned(currency, 20n * UNIT);
+      mature();
+      const { id } = await kit.create(currency);
+      await kit.payouts.batches.approve(kit.approver, id);
+      // Something else has the name of its file.
+      await writeFile(fileOf(id), 'something else');
+      expect(await codeOf(kit.payouts.batches.submit(kit.drafter, id))).toBe('PAYOUT_RAIL');
+      ids.push(id);
+    }
+    const [stuck = '', free = ''] = ids.toSorted();
+    await rm(fileOf(free));
+    const { resumed, failed } = await kit.payouts.batches.resume();
+    expect(resumed).toMatchObject([{ id: free, state: 'SUBMITTED' }]);
+    expect(failed).toMatchObject([{ batchId: stuck, error: { code: 'PAYOUT_RAIL' } }]);
+    await rm(fileOf(stuck));
+    expect((await kit.payouts.batches.resume()).resumed).toMatchObject([{ id: stuck }]);
+  });
+});
+
+describe('a batch that is forgotten', () => {
+  test('before it was handed over is cancelled, and its money is free', async () => {
+    const currency = newCurrency();
+    const who = await earned(currency, 20n * UNIT);
+    mature();
+    const { id } = await kit.create(currency);
+    await kit.payouts.batches.approve(kit.approver, id);
+    const expiredOf = async () => (await kit.payouts.batches.expire()).filter((batch) => batch.id === id);
+    kit.clock.advance(kit.options.draftTtlMs);
+    expect(await expiredOf()).toEqual([]);
+    expect((await kit.balance(who)).held).toBe(20n * UNIT);
+    kit.clock.advance(1);
+    expect(await expiredOf()).toMatchObject([{ state: 'CANCELLED' }]);
+    expect(await expiredOf()).toEqual([]);
+    expect(await kit.balance(who)).toMatchObject({ posted: 20n * UNIT, held: 0n });
+    const audit = await kit.db.admin(
+      `SELECT actor_kind::text AS kind FROM audit_log WHERE action = 'payoutBatch.expire' AND target_id = $1`,
+      [id],
+    );
+    expect(audit).toEqual([{ kind: 'SYSTEM' }]);
+    expect(await kit.create(currency)).toMatchObject({ totalNano: 20n * UNIT });
+  });
+
+  test('after it was handed over is not', async () => {
+    const currency = newCurrency();
+    await earned(currency, 20n * UNIT);
+    mature();
+    const { id } = await kit.submitted(currency);
+    kit.clock.advance(kit.options.draftTtlMs + 1);
+    await kit.payouts.batches.expire();
+    expect((await kit.payouts.batches.get(kit.drafter, id))?.state).toBe('SUBMITTED');
   });
 });

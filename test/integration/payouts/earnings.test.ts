@@ -31,7 +31,7 @@ test('a statement tells a month by adapter version, and the months follow from e
       key,
       amount,
       state: 'PAID',
-      reference: 'B1',
+      reference: `B-${key}`,
     })),
   );
   await kit.earn(who, currency, 100n, sorter);
@@ -50,6 +50,7 @@ test('a statement tells a month by adapter version, and the months follow from e
     ],
     corrections: [],
     paid: 0n,
+    returned: 0n,
     closing: sum,
   });
   const march = await of('2028-03');
@@ -65,6 +66,7 @@ test('a statement tells a month by adapter version, and the months follow from e
       { adapterVersionId: poet, amount: -3n, postings: 1 },
     ],
     paid: batch.totalNano,
+    returned: 0n,
     closing: sum + 12n + 100n - 1n - batch.totalNano,
   });
   // Sealed or not, and read by an operator or by the beneficiary, it is the same.

@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import type { Principal } from '../../../src/auth/principal.ts';
-import { Database, type Tx } from '../../../src/db/client.ts';
 import { FilePayoutRail, type RailDisk, railDisk } from '../../../src/payouts/file-rail.ts';
 import { openPayouts } from '../../../src/payouts/open.ts';
 import { PAYOUT_DEFAULTS } from '../../../src/payouts/types.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
+import { MortalDatabase, mortal } from '../../kit/mortal.ts';
 
 // A process that carries one order out and kills itself at one point of it, as a machine that loses power would.
 
@@ -31,29 +31,8 @@ const order = z.object({
 });
 type Order = z.infer<typeof order>;
 
-/** Dies at the point that was ordered; SIGKILL cannot be caught, and nothing after it runs. */
-async function pass(point: string): Promise<void> {
-  if (point !== work.point) return;
-  process.kill(process.pid, 'SIGKILL');
-  await new Promise(() => {});
-}
-
-/** Passes a point right before and right after every commit. */
-class MortalDatabase extends Database {
-  #transactions = 0;
-
-  override async withSystem<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
-    this.#transactions += 1;
-    const name = `transaction ${this.#transactions}`;
-    const result = await super.withSystem(async (tx) => {
-      const done = await work(tx);
-      await pass(`${name} before commit`);
-      return done;
-    });
-    await pass(`${name} after commit`);
-    return result;
-  }
-}
+const work: Order = order.parse(JSON.parse(process.argv[2] ?? ''));
+const pass = mortal(work.point);
 
 const mortalDisk: RailDisk = {
   ...railDisk,
@@ -70,14 +49,10 @@ const mortalDisk: RailDisk = {
   },
 };
 
-const work: Order = order.parse(JSON.parse(process.argv[2] ?? ''));
 const clock = new ManualClock();
 clock.advance(work.nowMs);
-const database = new MortalDatabase({
-  appUrl: work.appUrl,
-  systemUrl: work.systemUrl,
-  applicationName: 'mortal',
-});
+const { appUrl, systemUrl } = work;
+const database = new MortalDatabase({ appUrl, systemUrl, applicationName: 'mortal' }, pass);
 const rail = new FilePayoutRail({ folder: work.folder }, { disk: mortalDisk });
 const { batches, outcomes } = openPayouts(PAYOUT_DEFAULTS, { database, clock, rail });
 await carryOut(work.step, work.actor);

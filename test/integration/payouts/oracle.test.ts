@@ -109,12 +109,16 @@ const operation = fc.oneof(
       outcome: fc.constantFrom('PAID' as const, 'FAILED' as const),
     }),
   },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('return' as const), pick }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('seal' as const) }) },
 );
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
 /** How often something happened. */
-type Seen = Record<'PAID' | 'FAILED' | 'UNKNOWN' | 'crash' | 'resume' | 'resolve' | 'again', number>;
+type Seen = Record<
+  'PAID' | 'FAILED' | 'UNKNOWN' | 'RETURNED' | 'crash' | 'resume' | 'resolve' | 'again',
+  number
+>;
 
 /** One run: some beneficiaries of a currency of its own, in the database and in the oracle. */
 class Comparison {
@@ -161,6 +165,7 @@ class Comparison {
     else if (op.kind === 'resume') await this.resume();
     else if (op.kind === 'results') await this.results(op.outcomes);
     else if (op.kind === 'resolve') await this.resolve(op.pick, op.outcome);
+    else if (op.kind === 'return') await this.giveBack(op.pick);
     else if (op.kind === 'seal') await kit.sealer.run();
     else if (this.lastFile !== null) {
       await kit.payouts.outcomes.importResults(kit.drafter, this.lastFile);
@@ -211,7 +216,7 @@ class Comparison {
   /** What must hold whatever the oracle says. */
   async conclude(): Promise<void> {
     const out = await kit.paidOut(this.currency);
-    const paid = this.people.map((_, index) => this.oracle.paid(index));
+    const paid = this.people.map((_, index) => this.oracle.paid(index) - this.oracle.returned(index));
     expect(out).toBe(sum(paid));
     const ids = this.people.map(({ tenantId }) => tenantId);
     const sent = (await kit.payments()).filter(({ tenantId }) => ids.includes(tenantId));
@@ -219,19 +224,20 @@ class Comparison {
     expect(new Set(sent.map(({ key }) => key)).size).toBe(sent.length);
     const keys = new Set(sent.map(({ key }) => key));
     for (const [payout, { paymentKey }] of this.payouts) {
-      if (['PAID', 'FAILED', 'UNKNOWN'].includes(payout.state)) expect(keys.has(paymentKey)).toBe(true);
+      if (['PAID', 'FAILED', 'UNKNOWN', 'RETURNED'].includes(payout.state))
+        expect(keys.has(paymentKey)).toBe(true);
       if (['PENDING', 'CANCELLED'].includes(payout.state)) expect(keys.has(paymentKey)).toBe(false);
     }
     // The bank, if it made every payment that is not known to have failed, has paid nobody more than was ever earned.
     for (const [index, account] of this.oracle.accounts.entries()) {
       const most = sum(
         account.payouts
-          .filter(({ state }) => !['FAILED', 'CANCELLED'].includes(state))
+          .filter(({ state }) => !['FAILED', 'CANCELLED', 'RETURNED'].includes(state))
           .map(({ amount }) => amount),
       );
       const earned = sum(account.postings.filter(({ amount }) => amount > 0n).map(({ amount }) => amount));
       expect(most <= earned).toBe(true);
-      expect(this.oracle.posted(index) + this.oracle.paid(index)).toBe(
+      expect(this.oracle.posted(index) + (paid[index] ?? 0n)).toBe(
         sum(account.postings.map(({ amount }) => amount)),
       );
     }
@@ -315,17 +321,29 @@ class Comparison {
       payout.state = state;
       this.seen[state] += 1;
       this.references += 1;
-      said.push({
-        key: known.paymentKey,
-        amount: known.amountNano,
-        state,
-        reference: `B-${this.references}`,
-      });
+      const reference = `B-${known.id}-${this.references}`;
+      said.push({ key: known.paymentKey, amount: known.amountNano, state, reference });
     }
     if (said.length === 0) return;
     this.lastFile = resultsFile(said);
     await kit.payouts.outcomes.importResults(kit.drafter, this.lastFile);
     this.oracle.settle();
+  }
+
+  /** A payment that was made comes back, and another one never does. */
+  private async giveBack(index: number): Promise<void> {
+    const all = [...this.payouts].filter(([{ state }]) => state !== 'UNKNOWN' && state !== 'RETURNED');
+    const paid = all.filter(([{ state }]) => state === 'PAID');
+    const from = paid.length > 0 && index % 4 !== 0 ? paid : all;
+    const [payout, known] = from[index % Math.max(1, from.length)] ?? [];
+    if (payout === undefined || known === undefined) return;
+    this.references += 1;
+    const back = { key: known.paymentKey, amount: known.amountNano, reference: `R-${this.references}` };
+    const code = await codeOf(kit.say([{ ...back, state: 'RETURNED' }]));
+    expect(code).toBe(payout.state === 'PAID' ? null : 'PAYOUT_STATE');
+    if (payout.state !== 'PAID') return;
+    this.oracle.giveBack(payout, kit.clock.nowMs());
+    this.seen.RETURNED += 1;
   }
 
   private async resolve(index: number, state: 'PAID' | 'FAILED'): Promise<void> {
@@ -335,7 +353,7 @@ class Comparison {
     const [payout, known] = from[index % Math.max(1, from.length)] ?? [];
     if (payout === undefined || known === undefined) return;
     this.references += 1;
-    const input = { payoutId: known.id, outcome: state, bankReference: `R-${this.references}` };
+    const input = { payoutId: known.id, outcome: state, bankReference: `R-${known.id}-${this.references}` };
     const code = await codeOf(kit.payouts.outcomes.resolveUnknown(kit.approver, input));
     expect(code).toBe(payout.state === 'UNKNOWN' ? null : 'PAYOUT_STATE');
     if (payout.state === 'UNKNOWN') {
@@ -369,7 +387,7 @@ class Comparison {
 
 test(`random interleavings do what the oracle says, and pay nobody twice or more than earned (seed ${SEED})`, async () => {
   const seen: Seen = {
-    ...{ PAID: 0, FAILED: 0, UNKNOWN: 0 },
+    ...{ PAID: 0, FAILED: 0, UNKNOWN: 0, RETURNED: 0 },
     ...{ crash: 0, resume: 0, resolve: 0, again: 0 },
   };
   await fc.assert(

@@ -2,13 +2,15 @@
 interface OracleAccount {
   readonly postings: { readonly atMs: number; readonly amount: bigint }[];
   readonly payouts: OraclePayout[];
+  /** What was paid and came back. */
+  readonly returns: { readonly atMs: number; readonly amount: bigint }[];
 }
 
 export interface OraclePayout {
   readonly who: number;
   readonly amount: bigint;
   readonly beforeMs: number;
-  state: 'PENDING' | 'SENDING' | 'PAID' | 'FAILED' | 'UNKNOWN' | 'CANCELLED';
+  state: 'PENDING' | 'SENDING' | 'PAID' | 'FAILED' | 'UNKNOWN' | 'RETURNED' | 'CANCELLED';
 }
 
 export interface OracleBatch {
@@ -32,7 +34,7 @@ export class Oracle {
 
   constructor(beneficiaries: number, rules: OracleRules) {
     this.rules = rules;
-    this.accounts = Array.from({ length: beneficiaries }, () => ({ postings: [], payouts: [] }));
+    this.accounts = Array.from({ length: beneficiaries }, () => ({ postings: [], payouts: [], returns: [] }));
   }
 
   post(who: number, atMs: number, amount: bigint): void {
@@ -40,11 +42,25 @@ export class Oracle {
   }
 
   posted(who: number): bigint {
-    return sum(this.accounts[who]?.postings.map(({ amount }) => amount) ?? []) - this.paid(who);
+    const all = sum(this.accounts[who]?.postings.map(({ amount }) => amount) ?? []);
+    return all - this.paid(who) + this.returned(who);
   }
 
+  /** What ever went out. */
   paid(who: number): bigint {
-    return sum(this.ofState(who, ['PAID']));
+    return sum(this.ofState(who, ['PAID', 'RETURNED']));
+  }
+
+  /** What of it came back before the time. */
+  returned(who: number, beforeMs = Number.POSITIVE_INFINITY): bigint {
+    const returns = this.accounts[who]?.returns ?? [];
+    return sum(returns.filter(({ atMs }) => atMs < beforeMs).map(({ amount }) => amount));
+  }
+
+  /** A payment that was made comes back. */
+  giveBack(payout: OraclePayout, atMs: number): void {
+    payout.state = 'RETURNED';
+    this.accounts[payout.who]?.returns.push({ atMs, amount: payout.amount });
   }
 
   held(who: number): bigint {
@@ -55,7 +71,8 @@ export class Oracle {
   payable(who: number, beforeMs: number): bigint {
     const postings = this.accounts[who]?.postings ?? [];
     const counted = postings.filter(({ atMs, amount }) => amount < 0n || atMs < beforeMs);
-    return sum(counted.map(({ amount }) => amount)) - this.paid(who) - this.held(who);
+    const gone = this.paid(who) - this.returned(who, beforeMs);
+    return sum(counted.map(({ amount }) => amount)) - gone - this.held(who);
   }
 
   /** Null when nothing is due. */
@@ -94,7 +111,7 @@ export class Oracle {
 
   settle(): void {
     for (const batch of this.batches) {
-      const isOver = batch.payouts.every(({ state }) => state === 'PAID' || state === 'FAILED');
+      const isOver = batch.payouts.every(({ state }) => ['PAID', 'FAILED', 'RETURNED'].includes(state));
       if (batch.state === 'SUBMITTED' && isOver) batch.state = 'SETTLED';
     }
   }

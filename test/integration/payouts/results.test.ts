@@ -34,7 +34,12 @@ async function sent(...amounts: readonly bigint[]): Promise<Sent> {
   return { currency, batchId, who, payouts };
 }
 
-const said = (payout: Payout | undefined, state: string, reference: string | null = 'B-1'): Said => ({
+/** Every payment of the bank has a reference of its own. */
+const said = (
+  payout: Payout | undefined,
+  state: string,
+  reference: string | null = `B-${payout?.id}`,
+): Said => ({
   ...{ key: payout?.paymentKey ?? '', amount: payout?.amountNano ?? 0n, state, reference },
 });
 const stateOf = async (batchId: string) => (await kit.payouts.batches.get(kit.drafter, batchId))?.state;
@@ -196,5 +201,134 @@ describe('a payout is resolved by hand', () => {
     expect(await resolve('FAILED', null)).toBeNull();
     const stranger = { payoutId: randomUUID(), outcome: 'FAILED', bankReference: null } as const;
     expect(await codeOf(outcomes.resolveUnknown(kit.drafter, stranger))).toBe('NOT_FOUND');
+  });
+});
+
+describe('a payment that came back', () => {
+  test('is the beneficiary’s again, once, and is paid with a later batch', async () => {
+    const { currency, batchId, who, payouts } = await sent(20n * UNIT);
+    const [payout] = payouts;
+    const [one] = who;
+    if (one === undefined) throw new Error('There is one.');
+    await expect(kit.say([said(payout, 'RETURNED', 'R-1')])).rejects.toMatchObject({ code: 'PAYOUT_STATE' });
+    await kit.say([said(payout, 'PAID', 'B-20')]);
+    // That it failed contradicts that it was paid; what it is called is in the error.
+    await expect(kit.say([said(payout, 'FAILED', 'B-20')])).rejects.toMatchObject({
+      message: expect.stringContaining('RETURNED'),
+    });
+    const file = resultsFile([said(payout, 'RETURNED', 'R-1')]);
+    const back = await importing(file);
+    expect(await importing(file)).toEqual(back);
+    // In other words, and what was true before.
+    for (const result of [said(payout, 'RETURNED', 'R-1'), said(payout, 'PAID', 'B-20')]) {
+      const again = await importing(resultsFile([result], { hash: false, eol: '\n' }));
+      expect(again.appliedCount).toBe(0);
+    }
+    await expect(kit.say([said(payout, 'RETURNED', 'R-2')])).rejects.toMatchObject({ code: 'PAYOUT_STATE' });
+    expect(await kit.payoutsOf(batchId)).toMatchObject([
+      { state: 'RETURNED', bankReference: 'B-20', returnReference: 'R-1' },
+    ]);
+    expect(await stateOf(batchId)).toBe('SETTLED');
+    expect(await kit.paidOut(currency)).toBe(0n);
+    expect(await kit.balance(one)).toMatchObject({ posted: 20n * UNIT, held: 0n });
+    expect(await kit.events(payout?.id ?? '')).toEqual(['PENDING', 'SENDING', 'PAID', 'RETURNED']);
+    const period = new Date(kit.clock.nowMs()).toISOString().slice(0, 7);
+    const statement = await kit.payouts.earnings.statement(one.principal, {
+      tenantId: null,
+      currency,
+      period,
+    });
+    expect(statement).toMatchObject({
+      paid: 20n * UNIT,
+      returned: 20n * UNIT,
+      corrections: [],
+      closing: 20n * UNIT,
+    });
+    // It is past the holdback window again, in which another destination can be named.
+    expect(await codeOf(kit.create(currency))).toBe('PAYOUT_NOTHING_DUE');
+    kit.clock.advance(kit.options.holdbackMs + 1);
+    expect(await kit.create(currency)).toMatchObject({ payoutCount: 1, totalNano: 20n * UNIT });
+  });
+});
+
+describe('one payment of the bank', () => {
+  test('pays one payout, whatever becomes of it', async () => {
+    const { payouts } = await sent(20n * UNIT, 30n * UNIT, 40n * UNIT);
+    const [one, two, three] = payouts;
+    const twice = [said(one, 'PAID', 'B-30'), said(two, 'PAID', 'B-30')];
+    const refused = {
+      code: 'PAYOUT_STATE',
+      message: expect.stringContaining('B-30 has paid another payout'),
+    };
+    await expect(kit.say(twice)).rejects.toMatchObject({ ...refused, meta: { line: 3 } });
+    await kit.say([said(one, 'PAID', 'B-30'), said(three, 'UNKNOWN', null)]);
+    await expect(kit.say([said(two, 'PAID', 'B-30')])).rejects.toMatchObject({
+      ...refused,
+      meta: { line: 2 },
+    });
+    await kit.say([said(one, 'RETURNED', 'R-30')]);
+    const input = { payoutId: three?.id ?? '', outcome: 'PAID', bankReference: 'B-30' } as const;
+    await expect(kit.payouts.outcomes.resolveUnknown(kit.drafter, input)).rejects.toMatchObject({
+      ...{ code: 'PAYOUT_STATE', field: 'bankReference' },
+    });
+    // The database says so too.
+    const behind = kit.db.admin(
+      `DO $$ BEGIN SET LOCAL session_replication_role = replica;
+         UPDATE payout SET state = 'PAID', bank_reference = 'B-30' WHERE id = '${two?.id}'; END $$`,
+    );
+    await expect(behind).rejects.toMatchObject({ constraint: 'payout_bank_reference_key' });
+  });
+});
+
+describe('of a large batch', () => {
+  test('that a payment failed or came back is said by two people', async () => {
+    const large = kit.options.secondPersonAboveNano + UNIT;
+    const { currency, batchId, payouts } = await sent(large, 20n * UNIT, 30n * UNIT);
+    const [one, two, three] = payouts;
+    const { outcomes } = kit.payouts;
+    const waits = { code: 'PAYOUT_SECOND_PERSON' };
+    const states = async () => {
+      const found = await kit.payoutsOf(batchId);
+      return payouts.map(({ id }) => found.find((payout) => payout.id === id)?.state);
+    };
+    const failed = resultsFile([
+      said(one, 'FAILED', null),
+      said(two, 'PAID', 'B-40'),
+      said(three, 'UNKNOWN', null),
+    ]);
+    // Whoever says it once more is still one person.
+    for (let i = 0; i < 2; i += 1) await expect(importing(failed)).rejects.toMatchObject(waits);
+    expect(await states()).toEqual(['SENDING', 'SENDING', 'SENDING']);
+    expect(await kit.paidOut(currency)).toBe(0n);
+    expect(await outcomes.importResults(kit.approver, failed)).toMatchObject({ appliedCount: 3 });
+    expect(await states()).toEqual(['FAILED', 'PAID', 'UNKNOWN']);
+
+    const back = resultsFile([said(two, 'RETURNED', 'R-40')]);
+    await expect(importing(back)).rejects.toMatchObject(waits);
+    await outcomes.importResults(kit.approver, back);
+    const input = { payoutId: three?.id ?? '', outcome: 'FAILED', bankReference: null } as const;
+    await expect(outcomes.resolveUnknown(kit.approver, input)).rejects.toMatchObject(waits);
+    expect((await outcomes.resolveUnknown(kit.drafter, input)).state).toBe('FAILED');
+    expect(await states()).toEqual(['FAILED', 'RETURNED', 'FAILED']);
+    expect(await stateOf(batchId)).toBe('SETTLED');
+    const audit = await kit.db.admin<{ action: string }>(
+      `SELECT action FROM audit_log WHERE action = 'payout.requestRelease' AND actor_key_id = ANY ($1)`,
+      [[kit.drafter.keyId, kit.approver.keyId]],
+    );
+    expect(audit).toHaveLength(4);
+  });
+
+  test('is what the database wants as well', async () => {
+    const { payouts } = await sent(kit.options.secondPersonAboveNano + UNIT);
+    const release = (first: string | null, second: string | null) =>
+      kit.db.database.withSystemPg((client) =>
+        client.query(
+          `UPDATE payout SET state = 'FAILED', release_requested_by = $1, released_by = $2 WHERE id = $3`,
+          [first, second, payouts[0]?.id],
+        ),
+      );
+    const { keyId } = kit.drafter;
+    await expect(release(keyId, keyId)).rejects.toMatchObject({ constraint: 'payout_second_person' });
+    await expect(release(null, keyId)).rejects.toMatchObject({ code: '42501' });
   });
 });

@@ -41,7 +41,10 @@ async function outcome(...statements: readonly (readonly [string, ...unknown[]])
 }
 
 const setPayout = (state: string, reference: string | null = null) =>
-  ['UPDATE payout SET state = $1, bank_reference = $2 WHERE id = $3', state, reference, payoutId] as const;
+  [
+    `UPDATE payout SET state = $1, bank_reference = $2, release_requested_by = $4, released_by = $4 WHERE id = $3`,
+    ...[state, reference, payoutId, kit.drafter.keyId],
+  ] as const;
 
 describe('a payout', () => {
   test('does not change its state without the ledger, nor the ledger without it', async () => {
@@ -60,7 +63,7 @@ describe('a payout', () => {
   });
 
   test('goes forward only', async () => {
-    for (const state of ['PENDING', 'CANCELLED', 'SENDING'])
+    for (const state of ['PENDING', 'CANCELLED', 'SENDING', 'RETURNED'])
       expect(await outcome(setPayout(state))).toBe('42501');
     expect(await outcome(setPayout('SENT'))).toMatch(/^42501|^23514/);
     expect(await outcome(setPayout('PAID'))).toBe('23514 payout_paid_by');
@@ -75,7 +78,8 @@ describe('a payout', () => {
       expect(await outcome([`UPDATE payout SET ${change}`])).toBe('42501');
       await expect(kit.db.admin(`UPDATE payout SET ${change}`)).rejects.toMatchObject({ code: '42501' });
     }
-    for (const table of ['payout', 'payout_batch', 'payout_destination', 'payout_import', 'payout_result']) {
+    const tables = ['payout_destination', 'payout_import', 'payout_result', 'payout_release'];
+    for (const table of ['payout', 'payout_batch', ...tables]) {
       expect(await outcome([`DELETE FROM ${table}`])).toBe('42501');
       await expect(kit.db.admin(`TRUNCATE ${table} CASCADE`)).rejects.toMatchObject({ code: '42501' });
     }
@@ -187,6 +191,7 @@ describe('a tenant', () => {
       'SELECT id FROM payout_batch',
       'SELECT id FROM payout_import',
       'SELECT line FROM payout_result',
+      'SELECT created_at FROM payout_release',
       `UPDATE payout SET state = 'FAILED'`,
       `UPDATE payout_destination SET account_reference = 'EVIL1'`,
       `SELECT patchbay.earnings_payable('{}', now())`,

@@ -17,6 +17,7 @@ const COMMANDS = [
   ['bench', 'engine'],
   ['ledger', 'verify'],
   ['invoices', 'verify'],
+  ['invoices', 'close'],
   ['reconcile'],
   ['economics'],
   ['export'],

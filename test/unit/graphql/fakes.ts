@@ -295,7 +295,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
     budgets: { list: async () => [], uses: empty, set: missing, remove: missing },
     events: { list: empty, follow: missing },
     invoicing: {
-      periods: { close: missing },
+      periods: { close: missing, closeAll: missing, open: empty },
       invoices: {
         finalise: missing,
         markPaid: missing,
@@ -308,13 +308,15 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
     },
     payouts: {
       earnings: { balances: async () => [], statement: missing },
+      corrections: { adjust: missing },
       destinations: { set: missing, list: empty },
       batches: {
         create: missing,
         approve: missing,
         cancel: missing,
         submit: missing,
-        resume: async () => [],
+        resume: async () => ({ resumed: [], failed: [] }),
+        expire: async () => [],
         list: empty,
         get: async () => null,
       },

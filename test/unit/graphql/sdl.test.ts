@@ -79,6 +79,7 @@ describe('the schema', () => {
       'RemoveBudgetInput',
       'SetBillingTermsInput',
       'ClosePeriodInput',
+      'ClosePeriodsInput',
       'FinaliseInvoiceInput',
       'MarkInvoicePaidInput',
       'VoidInvoiceInput',
@@ -86,6 +87,7 @@ describe('the schema', () => {
       'CreateExportInput',
       'SetPayoutDestinationInput',
       'CreatePayoutBatchInput',
+      'AdjustEarningsInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);

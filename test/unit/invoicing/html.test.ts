@@ -21,6 +21,7 @@ test('every text that comes from outside is escaped', () => {
   const page = renderInvoice(
     invoice([line(), ADAPTER_LINE], {
       customerName: HOSTILE,
+      issuer: HOSTILE,
       names: { [VERSION]: HOSTILE, [BACKBONE]: HOSTILE },
       number: HOSTILE,
       state: 'PAID',
@@ -32,8 +33,8 @@ test('every text that comes from outside is escaped', () => {
   expect(page).not.toContain('<script');
   expect(page).not.toContain('<img');
   expect(page.match(/<\/style>/g)).toHaveLength(1);
-  // Title, heading, customer, payment, adapter, its backbone, the plain backbone, and the note's number and reason.
-  expect(page.split(ESCAPED)).toHaveLength(10);
+  // Title, heading, issuer, customer, payment, adapter, its backbone, the plain backbone, and the note's number and reason.
+  expect(page.split(ESCAPED)).toHaveLength(11);
 });
 
 test('the page shows what the invoice says, exactly', () => {

@@ -73,6 +73,7 @@ export function invoice(lines: readonly InvoiceLine[], more: Partial<Invoice> = 
     document,
     content: documentText(document),
     sha256: '00'.repeat(32),
+    ...{ revision: 1, issuer: null, prepaidNano: 0n, dueNano: document.totalNano, paymentTransferId: null },
     openNano: 0n,
     creditNotes: [],
     paymentReference: null,

@@ -289,6 +289,12 @@ const OTHERS: Readonly<Record<string, Done>> = {
       period: '2025-03',
     }),
   },
+  'Mutation.closePeriods': {
+    by: 'operator',
+    action: 'period.close',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), period: '2025-02' }),
+  },
   'Mutation.finaliseInvoice': {
     by: 'operator',
     action: 'invoice.finalise',
@@ -299,7 +305,7 @@ const OTHERS: Readonly<Record<string, Done>> = {
     by: 'operator',
     action: 'invoice.markPaid',
     what: 'change',
-    input: async () => ({ idempotencyKey: randomUUID(), invoice: await bill('2025-05', 'FINALISED') }),
+    input: async () => ({ idempotencyKey: randomUUID(), invoice: await billWithDue('2025-08') }),
   },
   'Mutation.voidInvoice': {
     by: 'operator',
@@ -345,6 +351,22 @@ async function bill(period: string, state: 'DRAFT' | 'FINALISED'): Promise<strin
   return id;
 }
 
+/** A final invoice of the victim on which something is due: a minimum charge, by terms of its month alone. */
+async function billWithDue(period: string): Promise<string> {
+  const { terms } = createInvoicing({ database: scene.stack.registry.db.database, clock: systemClock });
+  const [year = 0, month = 0] = period.split('-').map(Number);
+  const end = Date.UTC(year, month);
+  const minimum = { currency: 'USD', freeNano: 0n, minimumNano: 100n, tiers: [] };
+  for (const [wanted, from] of [
+    [minimum, end - 1],
+    [null, end],
+  ] as const) {
+    const version = { tenantId: scene.victim.tenant, terms: wanted, effectiveFrom: new Date(from) };
+    await terms.set(SYSTEM_ACTOR, { idempotencyKey: randomUUID(), ...version });
+  }
+  return bill(period, 'FINALISED');
+}
+
 /** The mutations of payouts, each on a batch of its own. */
 const PAYOUTS: Readonly<Record<string, Done>> = {
   'Mutation.setPayoutDestination': {
@@ -353,6 +375,15 @@ const PAYOUTS: Readonly<Record<string, Done>> = {
     // It follows the one that the victim has.
     what: 'change',
     input: () => ({ idempotencyKey: randomUUID(), accountName: 'V', accountReference: 'ACCOUNT99' }),
+  },
+  'Mutation.adjustEarnings': {
+    by: 'operator',
+    action: 'earnings.adjust',
+    what: 'creation',
+    input: () => ({
+      ...{ idempotencyKey: randomUUID(), tenant: toGlobalId('Tenant', scene.victim.tenant) },
+      ...{ amount: '1', reason: 'x' },
+    }),
   },
   'Mutation.createPayoutBatch': {
     by: 'operator',

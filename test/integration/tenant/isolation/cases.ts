@@ -107,6 +107,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
   'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],
   'Query.billingTerms': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
+  'Query.openPeriods': (ids) => [{ after: cursor(`2025-02/${ids.tenant}`) }, {}],
   'Query.earningsBalances': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
   'Query.earningsStatement': (ids) => [
     { tenant: globalIds(ids).tenant, period: '2026-11', currency: 'USD' },
@@ -202,14 +203,28 @@ export const CASES: Readonly<Record<string, Case>> = {
     input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, terms: { currency: 'USD' } }),
   'Mutation.closePeriod': (ids) =>
     input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, period: '2025-02' }),
+  'Mutation.closePeriods': (ids) =>
+    input(
+      { idempotencyKey: once(), period: '2025-02' },
+      { idempotencyKey: once(), period: '2025-02', after: ids.tenant },
+    ),
   'Mutation.finaliseInvoice': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
-  'Mutation.markInvoicePaid': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
+  'Mutation.markInvoicePaid': (ids) =>
+    input(
+      { idempotencyKey: once(), invoice: ids.invoice },
+      { idempotencyKey: once(), invoice: ids.invoice, topUp: ids.transfer },
+    ),
   'Mutation.voidInvoice': (ids) => input({ idempotencyKey: once(), invoice: ids.invoice }),
   'Mutation.createCreditNote': (ids) =>
     input({ idempotencyKey: once(), invoice: ids.invoice, amount: '1', reason: 'x' }),
   // It names nothing of anybody's; what is malformed changes nothing of the caller's own either.
   'Mutation.setPayoutDestination': () =>
     input({ idempotencyKey: once(), accountName: 'x', accountReference: 'x' }),
+  'Mutation.adjustEarnings': (ids) =>
+    input({
+      ...{ idempotencyKey: once(), tenant: globalIds(ids).tenant, adapterVersion: globalIds(ids).version },
+      ...{ amount: '-1', reason: 'x' },
+    }),
   'Mutation.createPayoutBatch': () => input({ idempotencyKey: once(), currency: 'USD' }),
   'Mutation.approvePayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
   'Mutation.cancelPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),

@@ -19,6 +19,7 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
   number_series: 'How many bills the installation has numbered; only the system role sees it.',
   payout_batch: 'A batch concerns many tenants and belongs to none; only the system role sees it.',
   payout_import: 'What a bank said of the payouts of many tenants; only the system role sees it.',
+  payout_release: 'Who said first that payments of a batch were not made; only the system role sees it.',
   payout_result: 'A line of such a file; only the system role sees it.',
   earnings_rolled:
     'How far the chain is summed up; only the system role and the function that sums up see it.',
