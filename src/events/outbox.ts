@@ -18,8 +18,14 @@ export interface EventBatch {
 }
 
 const COLUMNS = 'transaction::text, position::text, id, tenant_id, kind, subject_id, payload, created_at';
-const SEEN = `($1::text[] IS NULL OR kind = ANY ($1))
-  AND ($2 = 'ALL' OR (kind LIKE 'adapter.%') = ($2 = 'ADAPTERS'))`;
+const FREQUENT = 'request.settled';
+
+/** What is asked for. There is one such event for each request; whoever does not want them reads past none of them. */
+function seen({ kinds }: EventFilter): string {
+  return kinds.includes(FREQUENT)
+    ? 'kind = ANY ($1::text[])'
+    : `kind = ANY ($1::text[]) AND kind <> '${FREQUENT}'`;
+}
 
 interface EventRow {
   readonly transaction: string;
@@ -44,9 +50,9 @@ export async function readAfter(
     const horizon = await readHorizon(client);
     const { rows } = await client.query<EventRow>(
       `SELECT ${COLUMNS} FROM outbox_event
-       WHERE ${SEEN} AND (transaction, position) > ($3::bigint, $4::bigint) AND transaction < $5::bigint
-       ORDER BY outbox_event.transaction, outbox_event.position LIMIT $6`,
-      [...values(filter), String(after.transaction), String(after.position), String(horizon), most],
+       WHERE ${seen(filter)} AND (transaction, position) > ($2::bigint, $3::bigint) AND transaction < $4::bigint
+       ORDER BY outbox_event.transaction, outbox_event.position LIMIT $5`,
+      [filter.kinds, String(after.transaction), String(after.position), String(horizon), most],
     );
     const events = rows.map(toEvent);
     const last = events.at(-1);
@@ -70,9 +76,9 @@ export async function readBefore(
     const bound = before ?? { transaction: horizon, position: 0n };
     const { rows } = await client.query<EventRow>(
       `SELECT ${COLUMNS} FROM outbox_event
-       WHERE ${SEEN} AND (transaction, position) < ($3::bigint, $4::bigint) AND transaction < $5::bigint
-       ORDER BY outbox_event.transaction DESC, outbox_event.position DESC LIMIT $6`,
-      [...values(filter), String(bound.transaction), String(bound.position), String(horizon), most],
+       WHERE ${seen(filter)} AND (transaction, position) < ($2::bigint, $3::bigint) AND transaction < $4::bigint
+       ORDER BY outbox_event.transaction DESC, outbox_event.position DESC LIMIT $5`,
+      [filter.kinds, String(bound.transaction), String(bound.position), String(horizon), most],
     );
     return rows.map(toEvent);
   });
@@ -108,10 +114,6 @@ async function readHorizon(client: PoolClient): Promise<bigint> {
     'SELECT patchbay.outbox_horizon()::text AS horizon',
   );
   return BigInt(rows[0]?.horizon ?? 0);
-}
-
-function values({ kinds, domain }: EventFilter): readonly unknown[] {
-  return [kinds, domain];
 }
 
 const payloadShape = z.record(z.string(), z.unknown());

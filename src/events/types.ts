@@ -24,8 +24,5 @@ export interface OutboxEvent {
 
 /** Which of a tenant's events somebody asks for and may see. */
 export interface EventFilter {
-  /** Null for all kinds. */
-  readonly kinds: readonly string[] | null;
-  /** Whether adapters' events, the others, or both are seen. */
-  readonly domain: 'ADAPTERS' | 'MONEY' | 'ALL';
+  readonly kinds: readonly string[];
 }
