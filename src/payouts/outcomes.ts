@@ -73,8 +73,8 @@ export class PayoutOutcomeService {
           payoutId: payouts.get(key)?.id ?? '',
         })),
       });
-      await settleBatches(tx, batchesOf(changes), at);
-      const after = { sha256, ...counts, ...countStates(changes) };
+      await settleBatches(tx, clock, batchesOf(changes));
+      const after = { sha256, ...counts, ...idsByState(changes) };
       await recordAudit(tx, clock, { ...action, targetId: id, tenantId: PLATFORM_TENANT_ID, after });
       return toImport(await tx.payoutImport.findUniqueOrThrow({ where: { id } }));
     });
@@ -107,7 +107,7 @@ export class PayoutOutcomeService {
       }
       const at = new Date(clock.nowMs());
       await this.#apply(tx, [{ payout: row, state: outcome, bankReference }], at);
-      await settleBatches(tx, [row.batchId], at);
+      await settleBatches(tx, clock, [row.batchId]);
       const before = { state: row.state, bankReference: row.bankReference };
       const after = { state: outcome, bankReference };
       await recordAudit(tx, clock, { ...action, tenantId: row.tenantId, before, after });
@@ -197,9 +197,11 @@ function batchesOf(changes: readonly Change[]): readonly Uuid[] {
   return [...new Set(changes.map(({ payout }) => payout.batchId))];
 }
 
-function countStates(changes: readonly Change[]): Readonly<Record<string, number>> {
-  const count = (state: ResultState): number => changes.filter((change) => change.state === state).length;
-  return { paid: count('PAID'), failed: count('FAILED'), unknown: count('UNKNOWN') };
+/** The payouts by what they have become, for the audit log. */
+function idsByState(changes: readonly Change[]) {
+  const those = (state: ResultState): readonly Uuid[] =>
+    changes.filter((change) => change.state === state).map(({ payout }) => payout.id);
+  return { paid: those('PAID'), failed: those('FAILED'), unknown: those('UNKNOWN') };
 }
 
 const reference = z.string().regex(REFERENCE).nullable();

@@ -223,12 +223,21 @@ describe('setting a price', () => {
     await expect(
       kit.pricing.setPrice(OPERATOR, { ...request, terms: { ...terms, inputPerMillion: 4n } }),
     ).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
-    const audit = await kit.db.admin(
-      `SELECT outcome::text, after->'terms'->>'inputPerMillion' AS input FROM audit_log
-       WHERE action = 'price.set' AND target_id = $1`,
-      [backbone],
-    );
-    expect(audit).toEqual([{ outcome: 'DONE', input: '3' }]);
+    const audit = async () =>
+      kit.db.admin(
+        `SELECT outcome::text, before ->> 'versionId' AS replaced, before->'terms'->>'inputPerMillion' AS was,
+                after->'terms'->>'inputPerMillion' AS input
+         FROM audit_log WHERE action = 'price.set' AND target_id = $1 ORDER BY at, id`,
+        [backbone],
+      );
+    const line = { outcome: 'DONE', replaced: null, was: null, input: '3' };
+    expect(await audit()).toEqual([line]);
+    await kit.pricing.setPrice(OPERATOR, {
+      ...request,
+      idempotencyKey: randomUUID(),
+      terms: { ...terms, inputPerMillion: 5n },
+    });
+    expect(await audit()).toEqual([line, { outcome: 'DONE', replaced: first.id, was: '3', input: '5' }]);
   });
 
   test('is for operators, and a denied attempt is audited', async () => {
