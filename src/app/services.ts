@@ -127,9 +127,17 @@ export async function startServices(
     logger.info({ backbone: backbone.manifest.digest }, 'The backbone had no price and has got one of zero');
   }
 
+  const audit = new AuditService(registry);
   const authenticator = new Authenticator(
     { pepper: secret },
-    { ...registry, onError: warn('Key use not written') },
+    {
+      ...registry,
+      onError: warn('Key use not written'),
+      onRefused: (principal, reason, requestId) =>
+        audit
+          .refusedKey(principal, reason, { requestId })
+          .catch(warn('The use of a refused key was not recorded')),
+    },
   );
   lifecycle.add('authenticator', () => authenticator.close());
   const tenants = new TenantService(registry);
@@ -190,7 +198,7 @@ export async function startServices(
     apiKeys,
     members: new MemberService(registry),
     quotas: new QuotaService({ defaults: config.quotas }, registry),
-    audit: new AuditService(registry),
+    audit,
     adapters,
     incoming,
     metering,
