@@ -162,7 +162,10 @@ export class FundsService {
         before.creditLimit !== creditLimit && (await this.#writeLimit(run, before.accountId, input, at));
       const isOtherAlert = alertBelow !== null && alertBelow !== before.alertBelow;
       // After the limit, because what is left by the new one is what may be low.
-      if (isOtherAlert) await setBalanceAlertOn(run, before.accountId, alertBelow);
+      if (isOtherAlert) {
+        const known = await setBalanceAlertOn(run, before.accountId, alertBelow);
+        invariant(known, 'the account was opened just now');
+      }
       return { transferId: null, changed: isOtherLimit || isOtherAlert, after: {} };
     });
   }

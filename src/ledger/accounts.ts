@@ -35,8 +35,8 @@ interface BalanceRow {
 }
 
 const BALANCE_COLUMNS = `b.account_id, b.tenant_id, b.kind, b.asset, b.posted::text, b.held::text,
-  b.credit_limit::text, coalesce(l.alert_below, 0)::text AS alert_below, b.available::text`;
-const WITH_ALERT = 'b JOIN ledger_balance l ON l.account_id = b.account_id';
+  b.credit_limit::text, coalesce(l.below_nano, 0)::text AS alert_below, b.available::text`;
+const WITH_ALERT = 'b LEFT JOIN balance_alert l ON l.account_id = b.account_id';
 
 /** The account of this tenant, kind and asset; opened when there is none. */
 export async function openAccountOn(
@@ -68,13 +68,14 @@ export async function setLimitOn(
   return row.outcome;
 }
 
-/** Sets below which amount the tenant is told that its balance runs low; 0 is never. */
-export async function setBalanceAlertOn(run: Run, accountId: Uuid, below: bigint): Promise<void> {
-  await run({
+/** Sets below which amount the tenant is told that its balance runs low; 0 is never. False for no customer's account. */
+export async function setBalanceAlertOn(run: Run, accountId: Uuid, below: bigint): Promise<boolean> {
+  const [row] = await run<{ readonly known: boolean }>({
     name: 'set_balance_alert',
-    text: 'SELECT patchbay.set_balance_alert($1::uuid, nullif($2::bigint, 0))',
+    text: 'SELECT patchbay.set_balance_alert($1::uuid, nullif($2::bigint, 0)) AS known',
     values: [accountId, String(below)],
   });
+  return row?.known ?? false;
 }
 
 /** Balances across tenants, for the system role. */

@@ -305,41 +305,76 @@ SELECT patchbay.make_definer('patchbay.start_budget(uuid, uuid, timestamptz)', '
 -- Balances that run low -------------------------------------------------------------------------------------------
 
 -- What is left of a customer's balance, its credit included, is told of once when it falls below this, and again only
--- after it was above. Beside the balance, so that an account without it costs nothing to check.
-ALTER TABLE ledger_balance
-  ADD COLUMN alert_below bigint CHECK (alert_below BETWEEN 1 AND 1000000000000000000),
-  ADD COLUMN alerted     boolean NOT NULL DEFAULT false,
-  ADD CONSTRAINT ledger_balance_alert_is_limited CHECK (limited OR alert_below IS NULL);
-GRANT UPDATE (alert_below, alerted) ON ledger_balance TO patchbay_definer;
+-- after it was above. A setting and no fact of the ledger, so it is not in its tables.
+CREATE TABLE balance_alert (
+  account_id uuid PRIMARY KEY,
+  tenant_id  uuid    NOT NULL,
+  below_nano bigint  NOT NULL CHECK (below_nano BETWEEN 1 AND 1000000000000000000),
+  -- Whether it was told, and was not above since.
+  told       boolean NOT NULL
+);
+CREATE INDEX balance_alert_tenant_id_idx ON balance_alert (tenant_id);
+SELECT patchbay.protect_tenant_table('balance_alert', 'SELECT', 'SELECT');
+GRANT SELECT, INSERT, UPDATE (below_nano, told), DELETE ON balance_alert TO patchbay_definer;
+CREATE POLICY balance_functions ON balance_alert TO patchbay_definer USING (true) WITH CHECK (true);
 
-CREATE FUNCTION patchbay.tell_low_balance() RETURNS trigger
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION patchbay.tell_low_balance(of_account uuid, left_nano bigint, credit_limit bigint, below bigint) RETURNS void
+  LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+  SELECT patchbay.emit_event(a.tenant_id, 'balance.low', a.id, jsonb_build_object(
+    'currency', a.asset, 'leftNano', left_nano::text, 'creditLimitNano', credit_limit::text,
+    'thresholdNano', below::text))
+  FROM public.ledger_account a WHERE a.id = of_account
+$$;
+GRANT EXECUTE ON FUNCTION patchbay.tell_low_balance(uuid, bigint, bigint, bigint) TO patchbay_definer;
+
+-- Once for a statement, whatever the number of balances, and on the index alone, as the ledger's own triggers.
+CREATE FUNCTION patchbay.watch_balances() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+  SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+  crossed record;
 BEGIN
-  NEW.alerted := NOT NEW.alerted;
-  IF NEW.alerted THEN
-    PERFORM patchbay.emit_event(NEW.tenant_id, 'balance.low', NEW.account_id, jsonb_build_object(
-      'currency', (SELECT a.asset FROM public.ledger_account a WHERE a.id = NEW.account_id),
-      'leftNano', (NEW.credit_limit + NEW.posted)::text, 'creditLimitNano', NEW.credit_limit::text,
-      'thresholdNano', NEW.alert_below::text));
-  END IF;
-  RETURN NEW;
+  FOR crossed IN
+    UPDATE public.balance_alert a SET told = NOT a.told
+    FROM changed c
+    WHERE a.account_id = c.account_id AND (c.credit_limit + c.posted < a.below_nano) <> a.told
+    RETURNING a.account_id, a.told, a.below_nano, c.credit_limit + c.posted AS left_nano, c.credit_limit
+  LOOP
+    CONTINUE WHEN NOT crossed.told;
+    PERFORM patchbay.tell_low_balance(crossed.account_id, crossed.left_nano, crossed.credit_limit, crossed.below_nano);
+  END LOOP;
+  RETURN NULL;
 END
 $$;
-CREATE TRIGGER tell_low BEFORE UPDATE ON ledger_balance FOR EACH ROW
-  WHEN (NEW.alert_below IS NOT NULL AND (NEW.credit_limit + NEW.posted < NEW.alert_below) <> NEW.alerted)
-  EXECUTE FUNCTION patchbay.tell_low_balance();
-SELECT patchbay.make_definer('patchbay.tell_low_balance()', VARIADIC ARRAY[]::text[]);
+CREATE TRIGGER watch_balances AFTER UPDATE ON ledger_balance REFERENCING NEW TABLE AS changed
+  FOR EACH STATEMENT EXECUTE FUNCTION patchbay.watch_balances();
+SELECT patchbay.make_definer('patchbay.watch_balances()', VARIADIC ARRAY[]::text[]);
 
--- Sets it, or with null takes it away; another one is told anew. Returns the one before.
-CREATE FUNCTION patchbay.set_balance_alert(of_account uuid, below bigint) RETURNS bigint
+-- Sets it, or with null takes it away. What is below another one already is told at once.
+-- Whether there is such an account.
+CREATE FUNCTION patchbay.set_balance_alert(of_account uuid, below bigint) RETURNS boolean
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  before bigint;
+  balance public.ledger_balance;
 BEGIN
-  SELECT b.alert_below INTO before FROM public.ledger_balance b WHERE b.account_id = of_account FOR NO KEY UPDATE;
-  UPDATE public.ledger_balance b SET alert_below = below, alerted = false
-  WHERE b.account_id = of_account AND b.alert_below IS DISTINCT FROM below;
-  RETURN before;
+  -- The lock keeps the balance as it is until this commits.
+  SELECT * INTO balance FROM public.ledger_balance b WHERE b.account_id = of_account AND b.limited FOR NO KEY UPDATE;
+  IF balance.account_id IS NULL THEN
+    RETURN false;
+  END IF;
+  IF below IS NULL THEN
+    DELETE FROM public.balance_alert a WHERE a.account_id = of_account;
+    RETURN true;
+  END IF;
+  INSERT INTO public.balance_alert AS a (account_id, tenant_id, below_nano, told)
+  VALUES (of_account, balance.tenant_id, below, balance.credit_limit + balance.posted < below)
+  ON CONFLICT (account_id) DO UPDATE SET below_nano = excluded.below_nano, told = excluded.told
+    WHERE a.below_nano <> excluded.below_nano;
+  IF FOUND AND balance.credit_limit + balance.posted < below THEN
+    PERFORM patchbay.tell_low_balance(
+      of_account, balance.credit_limit + balance.posted, balance.credit_limit, below);
+  END IF;
+  RETURN true;
 END
 $$;
 SELECT patchbay.make_definer('patchbay.set_balance_alert(uuid, bigint)', 'patchbay_system');

@@ -240,6 +240,28 @@ describe('setting a price', () => {
     expect(await audit()).toEqual([line, { outcome: 'DONE', replaced: first.id, was: '3', input: '5' }]);
   });
 
+  test('of a royalty is audited with the one that it follows', async () => {
+    const owner = await kit.tenant();
+    const { adapterId } = await kit.adapter(owner, backbone);
+    const set = (sharePpm: bigint) =>
+      kit.pricing.setRoyalty(actorOf(owner), {
+        ...{ idempotencyKey: randomUUID(), adapterId, effectiveFrom: null },
+        terms: { kind: 'SHARE', sharePpm },
+      });
+    const first = await set(1n);
+    kit.clock.advance(SECOND);
+    await set(2n);
+    const audit = await kit.db.admin(
+      `SELECT before ->> 'versionId' AS replaced, before->'terms'->>'sharePpm' AS was, after->'terms'->>'sharePpm' AS share
+       FROM audit_log WHERE action = 'royalty.set' AND target_id = $1 ORDER BY at, id`,
+      [adapterId],
+    );
+    expect(audit).toEqual([
+      { replaced: null, was: null, share: '1' },
+      { replaced: first.id, was: '1', share: '2' },
+    ]);
+  });
+
   test('is for operators, and a denied attempt is audited', async () => {
     const actor = actorOf(tenant);
     await expect(
