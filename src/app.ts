@@ -140,7 +140,7 @@ class PatchbayApp implements App {
         clock,
         log: logger,
         services: this.#graphqlServices(services, machine),
-        authenticate: (authorization) => authenticator.authenticate(authorization),
+        authenticate: (authorization, requestId) => authenticator.authenticate(authorization, requestId),
         onKeyRevoked: revocations.onRevoked,
         onRevocationsMissed: revocations.onMissed,
         ready: () => !this.#draining && services.metering.lease.current !== null,

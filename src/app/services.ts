@@ -140,9 +140,17 @@ export async function startServices(
       logger.warn({ backbone: backboneDigest }, 'The backbone has no price: its requests are refused');
   }
 
+  const audit = new AuditService(registry);
   const authenticator = new Authenticator(
     { pepper: secret },
-    { ...registry, onError: warn('Key use not written') },
+    {
+      ...registry,
+      onError: warn('Key use not written'),
+      onRefused: (principal, reason, requestId) =>
+        audit
+          .refusedKey(principal, reason, { requestId })
+          .catch(warn('The use of a refused key was not recorded')),
+    },
   );
   lifecycle.add('authenticator', () => authenticator.close());
   const tenants = new TenantService(registry);
@@ -206,7 +214,7 @@ export async function startServices(
     apiKeys,
     members: new MemberService(registry),
     quotas: new QuotaService({ defaults: config.quotas }, registry),
-    audit: new AuditService(registry),
+    audit,
     adapters,
     incoming,
     metering,

@@ -23,7 +23,12 @@ export interface AuthenticatorDependencies {
   readonly clock: Clock;
   /** Told when last-used times could not be written; they are tried again with the next batch. */
   readonly onError?: (error: unknown) => void;
+  /** Told of a request with a key that is known and not usable, and whose key it is. It does not fail. */
+  readonly onRefused?: (principal: Principal, reason: KeyRefusal, requestId: string) => Promise<void>;
 }
+
+/** Why a key that is known may not be used. */
+export type KeyRefusal = 'REVOKED' | 'MEMBER_REMOVED' | 'EXPIRED' | 'TENANT_SUSPENDED' | 'TENANT_CLOSED';
 
 /** A row of patchbay.find_api_key. */
 interface FoundKey {
@@ -57,6 +62,8 @@ export class Authenticator {
   private timer: NodeJS.Timeout | undefined;
   /** How often everything was forgotten. */
   private forgotten = 0;
+  /** What {@link AuthenticatorDependencies.onRefused} has not finished. */
+  private readonly telling = new Set<Promise<void>>();
 
   constructor(options: AuthenticatorOptions, dependencies: AuthenticatorDependencies) {
     this.options = { cacheTtlMs: 1_000, cacheEntriesMax: 10_000, lastUsedIntervalMs: 60_000, ...options };
@@ -65,14 +72,20 @@ export class Authenticator {
 
   /**
    * The caller that the header's key stands for. Throws UNAUTHENTICATED, always with the same words: whether a key
-   * is malformed, unknown, expired, revoked or of a suspended tenant is not for strangers to learn.
+   * is malformed, unknown, expired, revoked or of a suspended tenant is not for strangers to learn. Somebody's request
+   * has an id, and is told of when a known key is refused; where the program itself asks again there is none.
    */
-  async authenticate(header: string | undefined): Promise<Principal> {
+  async authenticate(header: string | undefined, requestId?: string): Promise<Principal> {
     const parsed = parseKey(BEARER.exec(header ?? '')?.[1] ?? '');
     if (parsed === null) throw unauthenticated();
     const found = await this.findNow(hashKey(this.options.pepper, parsed.text));
     const nowMs = this.dependencies.clock.nowMs();
-    if (found === null || !isUsable(found, nowMs)) throw unauthenticated();
+    if (found === null) throw unauthenticated();
+    const refusal = refusalOf(found, nowMs);
+    if (refusal !== null) {
+      if (requestId !== undefined) this.tell(found, refusal, requestId);
+      throw unauthenticated();
+    }
     this.noteUse(found.key_id, nowMs);
     return toPrincipal(found);
   }
@@ -105,6 +118,7 @@ export class Authenticator {
   /** Writes what is left. Call it before the database closes. */
   async close(): Promise<void> {
     await this.flush();
+    await Promise.all(this.telling);
     clearTimeout(this.timer);
   }
 
@@ -142,19 +156,27 @@ export class Authenticator {
     return rows[0] ?? null;
   }
 
+  /** Without being waited for, so that the answer comes as soon as that to an unknown key. */
+  private tell(found: FoundKey, refusal: KeyRefusal, requestId: string): void {
+    const told = this.dependencies.onRefused?.(toPrincipal(found), refusal, requestId);
+    if (told === undefined) return;
+    this.telling.add(told);
+    void told.finally(() => this.telling.delete(told));
+  }
+
   private noteUse(keyId: Uuid, nowMs: number): void {
     this.used.set(keyId, nowMs);
     this.timer ??= setTimeout(() => void this.flush(), this.options.lastUsedIntervalMs).unref();
   }
 }
 
-function isUsable(key: FoundKey, nowMs: number): boolean {
-  return (
-    key.revoked_at === null &&
-    key.member_removed_at === null &&
-    (key.expires_at === null || key.expires_at.getTime() > nowMs) &&
-    key.tenant_state === 'ACTIVE'
-  );
+/** Why the key may not be used; null when it may. */
+function refusalOf(key: FoundKey, nowMs: number): KeyRefusal | null {
+  if (key.revoked_at !== null) return 'REVOKED';
+  if (key.member_removed_at !== null) return 'MEMBER_REMOVED';
+  if (key.expires_at !== null && key.expires_at.getTime() <= nowMs) return 'EXPIRED';
+  if (key.tenant_state === 'ACTIVE') return null;
+  return key.tenant_state === 'CLOSED' ? 'TENANT_CLOSED' : 'TENANT_SUSPENDED';
 }
 
 function toPrincipal(key: FoundKey): Principal {

@@ -47,19 +47,27 @@ export function checkBudget(limit: bigint, alertsPpm: readonly number[] | null):
 }
 
 /**
- * Throws unless the subject is a key of the tenant's own, or an adapter that it may run. Of somebody else's, hidden and
- * absent ones the same is said, found by the same query.
+ * What the budget of a subject is kept under: of a key, the first of its chain of rotations, so that the budget bounds all
+ * of them. Throws unless the subject is a key of the tenant's own, or an adapter that it may run. Of somebody else's,
+ * hidden and absent ones the same is said, found by the same query.
  */
-export async function requireSubject(tx: Tx, subject: BudgetSubject): Promise<void> {
-  if (subject.scope === 'KEY') {
-    if ((await tx.apiKey.count({ where: { id: subject.keyId } })) === 1) return;
-    throw new PatchbayError('NOT_FOUND', 'No such key is visible to you.', { field: 'key' });
-  }
-  if (subject.scope === 'ADAPTER') {
-    const found = await tx.$queryRaw<
-      unknown[]
-    >`SELECT id FROM patchbay.find_adapter(${subject.adapterId}::uuid)`;
-    if (found.length === 1) return;
-    throw new PatchbayError('ADAPTER_NOT_FOUND', 'No such adapter is visible to you.', { field: 'adapter' });
+export async function findSubject(tx: Tx, subject: BudgetSubject): Promise<Uuid> {
+  switch (subject.scope) {
+    case 'TENANT':
+      return WHOLE_TENANT;
+    case 'KEY': {
+      const key = await tx.apiKey.findUnique({ where: { id: subject.keyId }, select: { originId: true } });
+      if (key !== null) return key.originId;
+      throw new PatchbayError('NOT_FOUND', 'No such key is visible to you.', { field: 'key' });
+    }
+    case 'ADAPTER': {
+      const found = await tx.$queryRaw<
+        unknown[]
+      >`SELECT id FROM patchbay.find_adapter(${subject.adapterId}::uuid)`;
+      if (found.length === 1) return subject.adapterId;
+      throw new PatchbayError('ADAPTER_NOT_FOUND', 'No such adapter is visible to you.', {
+        field: 'adapter',
+      });
+    }
   }
 }

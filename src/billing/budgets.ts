@@ -4,6 +4,7 @@ import { type Actor, reaches, requireScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
 import { type Page, requirePageSize } from '../db/page.ts';
+import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
@@ -12,11 +13,13 @@ import { auditDenied, type RequestContext, recordAudit } from '../tenant/audit.t
 import { type PeriodUse, type PeriodUsePage, readUses } from './budget-history.ts';
 import type { BudgetPeriod } from './budget-period.ts';
 import { type BudgetState, readBudget, readBudgets } from './budget-state.ts';
-import { type BudgetSubject, checkBudget, requireSubject, subjectIdOf } from './budget-terms.ts';
+import { type BudgetSubject, checkBudget, findSubject, subjectIdOf } from './budget-terms.ts';
 
 /** A budget to make, or the one of this subject and period to change. */
 export interface SetBudgetInput {
   readonly idempotencyKey: string;
+  /** Whose budget; null for the actor's own tenant. An operator names one: the platform spends nothing. */
+  readonly tenantId?: Uuid | null;
   readonly subject: BudgetSubject;
   readonly period: BudgetPeriod;
   readonly limit: bigint;
@@ -63,8 +66,8 @@ export class BudgetService {
   /** Makes a budget, or changes the limit and the thresholds of the one that there is. */
   async set(actor: Actor, input: SetBudgetInput, context: RequestContext = {}): Promise<BudgetState> {
     const { subject, period, limit } = input;
-    const { tenantId } = actor;
     const { database, clock } = this.#deps;
+    const tenantId = input.tenantId ?? actor.tenantId;
     const action = {
       actor,
       action: 'budget.set',
@@ -73,6 +76,7 @@ export class BudgetService {
       context,
     };
     await auditDenied(this.#deps, action, () => requireScope(actor, 'billing:write'));
+    requireCustomer(actor, tenantId);
     const alerts = input.alertsPpm === null ? null : [...new Set(input.alertsPpm)].sort((a, b) => a - b);
     checkBudget(limit, alerts);
     const args = {
@@ -89,10 +93,11 @@ export class BudgetService {
       requestHash: hashRequest(args),
     };
     return database.withTenant(tenantId, async (tx) => {
+      await requireTenant(tx, tenantId);
       const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
-        await requireSubject(tx, subject);
+        const subjectId = await findSubject(tx, subject);
         await lockBudgets(tx, tenantId);
-        const where = { scope: subject.scope, subjectId: subjectIdOf(subject), period };
+        const where = { scope: subject.scope, subjectId, period };
         const known = await tx.budget.findFirst({ where });
         const updatedAt = new Date(clock.nowMs());
         const terms = {
@@ -100,7 +105,7 @@ export class BudgetService {
           alertsPpm: [...(alerts ?? known?.alertsPpm ?? DEFAULT_ALERTS_PPM)],
           updatedAt,
         };
-        const after = { ...args, alertsPpm: terms.alertsPpm };
+        const after = { ...args, subjectId, alertsPpm: terms.alertsPpm };
         if (known === null) {
           await requireRoom(tx);
           const id = newId(clock);
@@ -108,6 +113,8 @@ export class BudgetService {
           await tx.budget.create({
             data: { id, tenantId, ...where, currency, ...terms, createdAt: updatedAt },
           });
+          await tx.$executeRaw`
+            SELECT patchbay.start_budget(${id}::uuid, ${newId(clock)}::uuid, ${updatedAt}::timestamptz)`;
           await recordAudit(tx, clock, { ...action, tenantId, after: { budgetId: id, ...after } });
           return { budgetId: id };
         }
@@ -136,14 +143,15 @@ export class BudgetService {
    */
   async remove(
     actor: Actor,
-    input: { readonly idempotencyKey: string; readonly budgetId: Uuid },
+    input: { readonly idempotencyKey: string; readonly budgetId: Uuid; readonly tenantId?: Uuid | null },
     context: RequestContext = {},
   ): Promise<Uuid> {
     const { budgetId } = input;
-    const { tenantId } = actor;
+    const tenantId = input.tenantId ?? actor.tenantId;
     const { database, clock } = this.#deps;
     const action = { actor, action: 'budget.remove', targetType: 'budget', targetId: budgetId, context };
     await auditDenied(this.#deps, action, () => requireScope(actor, 'billing:write'));
+    requireCustomer(actor, tenantId);
     const request = {
       scope: { tenantId, actor: actor.kind },
       operation: 'removeBudget',
@@ -151,6 +159,7 @@ export class BudgetService {
       requestHash: hashRequest({ budgetId }),
     };
     return database.withTenant(tenantId, async (tx) => {
+      await requireTenant(tx, tenantId);
       const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
         await lockBudgets(tx, tenantId);
         const known = await tx.budget.findFirst({ where: { id: budgetId } });
@@ -171,8 +180,27 @@ export class BudgetService {
 function mayRead(actor: Actor, tenantId: Uuid | null): Uuid {
   const id = tenantId ?? actor.tenantId;
   requireScope(actor, 'billing:read');
-  if (reaches(actor, id)) return id;
-  throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
+  if (!reaches(actor, id)) throw tenantNotFound();
+  return id;
+}
+
+/** The tenant is the actor's to spend for, and one that spends: the platform has no balance that a budget could bound. */
+function requireCustomer(actor: Actor, tenantId: Uuid): void {
+  if (!reaches(actor, tenantId)) throw tenantNotFound();
+  if (tenantId !== PLATFORM_TENANT_ID) return;
+  throw new PatchbayError('BAD_INPUT', 'The platform spends nothing, so it has no budgets.', {
+    field: 'tenant',
+    fix: 'Name the tenant whose budget it is.',
+  });
+}
+
+/** An operator may name any id. */
+async function requireTenant(tx: Tx, tenantId: Uuid): Promise<void> {
+  if ((await tx.tenant.count({ where: { id: tenantId } })) === 0) throw tenantNotFound();
+}
+
+function tenantNotFound(): PatchbayError {
+  return new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
 }
 
 const TARGETS = { TENANT: 'tenant', KEY: 'apiKey', ADAPTER: 'adapter' } as const;

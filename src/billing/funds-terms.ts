@@ -22,6 +22,8 @@ export interface CustomerBalance {
   readonly posted: bigint;
   readonly held: bigint;
   readonly creditLimit: bigint;
+  /** Below which credit limit and posted the tenant is told that it runs low; 0 is never. */
+  readonly alertBelow: bigint;
   readonly available: bigint;
 }
 
@@ -69,6 +71,7 @@ export function checkMove({ kind, amount, reason }: MoveInput): void {
   }
 }
 
-export function toCustomerBalance({ asset, posted, held, creditLimit, available }: Balance): CustomerBalance {
-  return { currency: asset, posted, held, creditLimit, available };
+export function toCustomerBalance(balance: Balance): CustomerBalance {
+  const { asset, posted, held, creditLimit, alertBelow, available } = balance;
+  return { currency: asset, posted, held, creditLimit, alertBelow, available };
 }

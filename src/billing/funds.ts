@@ -7,7 +7,7 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
-import { balancesOn, openAccountOn, setLimitOn } from '../ledger/accounts.ts';
+import { balancesOn, openAccountOn, setBalanceAlertOn, setLimitOn } from '../ledger/accounts.ts';
 import { ledgerConflict } from '../ledger/errors.ts';
 import { lockAccounts, postAll, runInTx } from '../ledger/statements.ts';
 import { AMOUNT_MAX, type Balance, type Run } from '../ledger/types.ts';
@@ -28,6 +28,8 @@ export interface CreditLimitInput {
   readonly idempotencyKey: string;
   readonly tenantId: Uuid;
   readonly creditLimit: bigint;
+  /** Below which credit limit and posted the tenant is told that it runs low; 0 is never, null leaves it. */
+  readonly alertBelow?: bigint | null;
 }
 
 const text = z.string();
@@ -37,6 +39,8 @@ const answer = z.object({
   posted: text,
   held: text,
   creditLimit: text,
+  // Answers of older programs do not have it.
+  alertBelow: text.default('0'),
   available: text,
 });
 
@@ -128,13 +132,22 @@ export class FundsService {
     context: RequestContext = {},
   ): Promise<FundsChange> {
     const { tenantId, creditLimit } = input;
+    const alertBelow = input.alertBelow ?? null;
     const entry = { actor, action: 'creditLimit.set', targetType: 'tenant', targetId: tenantId, context };
-    const args = { tenantId, creditLimit: creditLimit.toString() };
+    const args = {
+      tenantId,
+      creditLimit: creditLimit.toString(),
+      // Absent as before where there is none, so that retries of older programs stay retries.
+      ...(alertBelow === null ? {} : { alertBelow: alertBelow.toString() }),
+    };
     const check = (): void => {
-      if (creditLimit >= 0n && creditLimit <= AMOUNT_MAX) return;
-      throw new PatchbayError('BAD_INPUT', `A credit limit is 0 to ${AMOUNT_MAX} nano-units.`, {
-        field: 'creditLimit',
-      });
+      for (const [field, amount] of [
+        ['creditLimit', creditLimit] as const,
+        ['alertBelow', alertBelow ?? 0n] as const,
+      ]) {
+        if (amount >= 0n && amount <= AMOUNT_MAX) continue;
+        throw new PatchbayError('BAD_INPUT', `It is 0 to ${AMOUNT_MAX} nano-units.`, { field });
+      }
     };
     return this.#change(entry, 'setCreditLimit', input, args, check, async ({ run, at, before }) => {
       const used = before.held - before.posted;
@@ -145,16 +158,32 @@ export class FundsService {
           meta: { used: used.toString(), creditLimit: creditLimit.toString() },
         });
       }
-      if (before.creditLimit === creditLimit) return { transferId: null, changed: false, after: {} };
-      const key = businessKey('credit_limit', input.idempotencyKey);
-      const limit = { id: newId(this.#deps.clock), accountId: before.accountId, creditLimit, key };
-      const outcome = await setLimitOn(run, limit, at);
-      invariant(outcome !== 'UNKNOWN', 'the account was opened just now');
-      if (outcome === 'CONFLICT') {
-        throw ledgerConflict('The idempotency key set another limit before.', before.accountId);
+      const isOtherLimit =
+        before.creditLimit !== creditLimit && (await this.#writeLimit(run, before.accountId, input, at));
+      const isOtherAlert = alertBelow !== null && alertBelow !== before.alertBelow;
+      // After the limit, because what is left by the new one is what may be low.
+      if (isOtherAlert) {
+        const known = await setBalanceAlertOn(run, before.accountId, alertBelow);
+        invariant(known, 'the account was opened just now');
       }
-      return { transferId: null, changed: outcome === 'WRITTEN', after: {} };
+      return { transferId: null, changed: isOtherLimit || isOtherAlert, after: {} };
     });
+  }
+
+  /** Whether this wrote the limit, and not a change under the same key before. */
+  async #writeLimit(
+    run: Run,
+    accountId: Uuid,
+    { creditLimit, idempotencyKey }: CreditLimitInput,
+    at: Date,
+  ): Promise<boolean> {
+    const key = businessKey('credit_limit', idempotencyKey);
+    const outcome = await setLimitOn(run, { id: newId(this.#deps.clock), accountId, creditLimit, key }, at);
+    invariant(outcome !== 'UNKNOWN', 'the account was opened just now');
+    if (outcome === 'CONFLICT') {
+      throw ledgerConflict('The idempotency key set another limit before.', accountId);
+    }
+    return outcome === 'WRITTEN';
   }
 
   /**
@@ -202,7 +231,7 @@ export class FundsService {
         return { transferId, ...balance };
       }),
     );
-    const { transferId, currency, posted, held, creditLimit, available } = value;
+    const { transferId, currency, posted, held, creditLimit, alertBelow, available } = value;
     return {
       transferId,
       balance: {
@@ -210,6 +239,7 @@ export class FundsService {
         posted: BigInt(posted),
         held: BigInt(held),
         creditLimit: BigInt(creditLimit),
+        alertBelow: BigInt(alertBelow),
         available: BigInt(available),
       },
     };
@@ -234,6 +264,7 @@ function asText(balance: CustomerBalance) {
     posted: balance.posted.toString(),
     held: balance.held.toString(),
     creditLimit: balance.creditLimit.toString(),
+    alertBelow: balance.alertBelow.toString(),
     available: balance.available.toString(),
   };
 }

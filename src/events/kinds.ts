@@ -6,6 +6,8 @@ import type { EventFilter } from './types.ts';
 export const EVENT_KINDS: Readonly<Record<string, string>> = {
   'adapter.state': 'An adapter version was made, or its state changed.',
   'balance.adjusted': 'An operator topped the balance up, refunded or corrected it.',
+  'balance.low': 'What is left of the balance fell below its threshold.',
+  'budget.exhausted': 'A budget refused a request for the first time in its period.',
   'budget.threshold': 'What was spent of a budget reached one of its thresholds.',
   'credit_note.created': 'A credit note was written on an invoice.',
   'earnings.adjusted': 'An operator corrected what a beneficiary has earned.',
@@ -14,13 +16,14 @@ export const EVENT_KINDS: Readonly<Record<string, string>> = {
   'invoice.voided': 'An invoice was voided.',
   'payout.state': 'A payout was made, or its state changed.',
   'payout_batch.state': 'A batch of payouts was made, or its state changed; the platform’s own.',
+  'request.settled': 'A request has ended, with what it used and cost.',
 };
-
-const ADAPTER_KINDS = Object.keys(EVENT_KINDS).filter((kind) => kind.startsWith('adapter.'));
 
 /** What a key must be allowed to read to see events of the kind. */
 export function scopeOfKind(kind: string): Scope {
-  return kind.startsWith('adapter.') ? 'adapters:read' : 'billing:read';
+  const [domain] = kind.split('.');
+  if (domain === 'adapter') return 'adapters:read';
+  return domain === 'request' ? 'usage:read' : 'billing:read';
 }
 
 /**
@@ -39,11 +42,9 @@ export function filterFor(actor: Actor, kinds: readonly string[] | null): EventF
       });
     }
     for (const kind of kinds) requireScope(actor, scopeOfKind(kind));
-    return { kinds: [...new Set(kinds)], domain: 'ALL' };
+    return { kinds: [...new Set(kinds)] };
   }
-  const seesAdapters = actor.scopes.includes('adapters:read');
-  const seesMoney = actor.scopes.includes('billing:read');
-  if (!seesAdapters) requireScope(actor, 'billing:read');
-  if (!seesMoney) return { kinds: ADAPTER_KINDS, domain: 'ALL' };
-  return { kinds: null, domain: seesAdapters ? 'ALL' : 'MONEY' };
+  const seen = Object.keys(EVENT_KINDS).filter((kind) => actor.scopes.includes(scopeOfKind(kind)));
+  if (seen.length === 0) requireScope(actor, 'billing:read');
+  return { kinds: seen };
 }

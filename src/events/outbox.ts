@@ -21,18 +21,16 @@ const COLUMNS = 'transaction::text, position::text, id, tenant_id, kind, subject
 /** What every settlement writes. Of everything else there is little, and an index of it by kind. */
 const FREQUENT = 'request.settled';
 
-/** Reads events that the filter lets through and that are so, in the order of `by`; most of them is $3. */
+/** Reads events of the kinds of $1 that are so, in the order of `by`; most of them is $2. */
 function select({ kinds }: EventFilter, condition: string, by: 'ASC' | 'DESC'): string {
   const page = (seen: string): string =>
     `SELECT ${COLUMNS} FROM outbox_event
      WHERE ${seen} AND ${condition}
-     ORDER BY outbox_event.transaction ${by}, outbox_event.position ${by} LIMIT $3`;
-  if (kinds === null || kinds.includes(FREQUENT)) {
-    return page(`($1::text[] IS NULL OR kind = ANY ($1)) AND ($2 = 'ALL' OR kind NOT LIKE 'adapter.%')`);
-  }
+     ORDER BY outbox_event.transaction ${by}, outbox_event.position ${by} LIMIT $2`;
+  if (kinds.includes(FREQUENT)) return page('kind = ANY ($1::text[])');
   return `SELECT e.* FROM unnest($1::text[]) AS k(name)
-    CROSS JOIN LATERAL (${page(`kind = k.name AND kind <> '${FREQUENT}' AND $2 = 'ALL'`)}) e
-    ORDER BY e.transaction::bigint ${by}, e.position::bigint ${by} LIMIT $3`;
+    CROSS JOIN LATERAL (${page(`kind = k.name AND kind <> '${FREQUENT}'`)}) e
+    ORDER BY e.transaction::bigint ${by}, e.position::bigint ${by} LIMIT $2`;
 }
 
 interface EventRow {
@@ -59,10 +57,10 @@ export async function readAfter(
     const { rows } = await client.query<EventRow>(
       select(
         filter,
-        '(transaction, position) > ($4::bigint, $5::bigint) AND transaction < $6::bigint',
+        '(transaction, position) > ($3::bigint, $4::bigint) AND transaction < $5::bigint',
         'ASC',
       ),
-      [...values(filter), most, String(after.transaction), String(after.position), String(horizon)],
+      [filter.kinds, most, String(after.transaction), String(after.position), String(horizon)],
     );
     const events = rows.map(toEvent);
     const last = events.at(-1);
@@ -87,10 +85,10 @@ export async function readBefore(
     const { rows } = await client.query<EventRow>(
       select(
         filter,
-        '(transaction, position) < ($4::bigint, $5::bigint) AND transaction < $6::bigint',
+        '(transaction, position) < ($3::bigint, $4::bigint) AND transaction < $5::bigint',
         'DESC',
       ),
-      [...values(filter), most, String(bound.transaction), String(bound.position), String(horizon)],
+      [filter.kinds, most, String(bound.transaction), String(bound.position), String(horizon)],
     );
     return rows.map(toEvent);
   });
@@ -126,10 +124,6 @@ async function readHorizon(client: PoolClient): Promise<bigint> {
     'SELECT patchbay.outbox_horizon()::text AS horizon',
   );
   return BigInt(rows[0]?.horizon ?? 0);
-}
-
-function values({ kinds, domain }: EventFilter): readonly unknown[] {
-  return [kinds, domain];
 }
 
 const payloadShape = z.record(z.string(), z.unknown());

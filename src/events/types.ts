@@ -24,8 +24,5 @@ export interface OutboxEvent {
 
 /** Which of a tenant's events somebody asks for and may see. */
 export interface EventFilter {
-  /** Null for all kinds of the domain; what is named is seen. */
-  readonly kinds: readonly string[] | null;
-  /** Whether all events are seen, or those that are not of adapters. */
-  readonly domain: 'MONEY' | 'ALL';
+  readonly kinds: readonly string[];
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { ErrorCode } from '../kernel/codes.ts';
 import { PatchbayError } from '../kernel/errors.ts';
+import { isUuid } from '../kernel/ids.ts';
 import type { Attempt } from '../tenant/audit-log.ts';
 import type { GraphqlContext } from './context.ts';
 import type { MutationResolvers } from './generated/types.ts';
@@ -17,7 +18,7 @@ const DENIED: ReadonlySet<string> = new Set<ErrorCode>([
 ]);
 
 /** What the log calls a mutation; the services use the same words for what was done. */
-const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
+const ACTIONS: Readonly<Record<keyof MutationResolvers, string>> = {
   createTenant: 'tenant.create',
   setTenantState: 'tenant.setState',
   setTenantQuotas: 'quota.set',
@@ -34,13 +35,13 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   createExport: 'export.create',
   deleteExport: 'export.delete',
   generate: 'inference.generate',
+  topUp: 'balance.topUp',
+  adjustBalance: 'balance.adjust',
+  setCreditLimit: 'creditLimit.set',
   setPrice: 'price.set',
   setRoyalty: 'royalty.set',
   proposeSplit: 'split.propose',
   decideSplit: 'split.decide',
-  topUp: 'balance.topUp',
-  adjustBalance: 'balance.adjust',
-  setCreditLimit: 'creditLimit.set',
   setBudget: 'budget.set',
   removeBudget: 'budget.remove',
   setBillingTerms: 'billingTerms.set',
@@ -60,7 +61,7 @@ const ACTIONS: Partial<Readonly<Record<keyof MutationResolvers, string>>> = {
   resolveUnknownPayout: 'payout.resolve',
 };
 
-/** Reads of an operator that show no tenant. */
+/** Reads that show nothing of a tenant's. */
 const NOT_OF_TENANTS: ReadonlySet<string> = new Set(['me', 'health', 'backbone', 'backbones', 'engine']);
 
 const TARGET_TYPES = {
@@ -146,8 +147,11 @@ function audited(kind: string, name: string, resolve: Resolver): Resolver {
       const answer = payload.safeParse(result);
       const refused = answer.success && answer.data.userErrors.some(({ code }) => DENIED.has(code));
       if (refused) await services.audit.denied(principal, attempt, null);
-    } else if (kind === 'query' && principal.kind === 'OPERATOR' && !NOT_OF_TENANTS.has(name)) {
-      await services.audit.seen(principal, tenantOf(given, result), attempt);
+    } else if (kind === 'query' && !NOT_OF_TENANTS.has(name)) {
+      if (principal.kind === 'OPERATOR') {
+        await services.audit.seen(principal, tenantOf(given, result), attempt);
+      } else if (result === null && namesSomething(given['id']))
+        await services.audit.unseen(principal, attempt);
     }
     return result;
   };
@@ -181,6 +185,13 @@ function targetOf(args: Readonly<Record<string, unknown>>): {
       : { targetType: TARGET_TYPES[ref.type], targetId: ref.key };
   }
   return { targetType: 'none', targetId: null };
+}
+
+/** Whether it is an id that something of a tenant's may have; backbones are nobody's. */
+function namesSomething(id: unknown): boolean {
+  if (typeof id !== 'string') return false;
+  const ref = parseGlobalId(id);
+  return ref === undefined ? isUuid(id) : ref.type !== 'Backbone';
 }
 
 /** The tenant that an operator's read was about; the platform's own where it was about all or none. */

@@ -40,7 +40,7 @@ export interface GraphqlServices {
   readonly apiKeys: Pick<ApiKeyService, 'get' | 'getMany' | 'list' | 'create' | 'rotate' | 'revoke'>;
   readonly members: Pick<MemberService, 'getMany' | 'list' | 'add' | 'setRole' | 'remove'>;
   readonly quotas: Pick<QuotaService, 'read' | 'set'>;
-  readonly audit: Pick<AuditService, 'list' | 'denied' | 'seen'>;
+  readonly audit: Pick<AuditService, 'list' | 'denied' | 'seen' | 'unseen'>;
   readonly adapters: Face<AdapterAccess>;
   readonly backbones: {
     list(principal: Principal, page: PageRequest): Promise<Page<BackboneModel>>;

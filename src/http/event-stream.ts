@@ -31,7 +31,7 @@ interface EventStreamDependencies {
   readonly sessions: Sessions;
   readonly services: GraphqlServices;
   readonly hideSuggestions: boolean;
-  readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
+  readonly authenticate: (authorization: string | undefined, requestId?: string) => Promise<Principal>;
   readonly isDraining: () => boolean;
 }
 
@@ -105,7 +105,7 @@ export class EventStreamTransport {
 
   async #open(request: FastifyRequest, signal: AbortSignal) {
     const { gate, log, services } = this.#deps;
-    const principal = await this.#deps.authenticate(request.headers.authorization);
+    const principal = await this.#deps.authenticate(request.headers.authorization, request.id);
     const payload = toOperation(request.body);
     const prepared = gate.prepare(payload);
     if (!('document' in prepared)) throw prepared;

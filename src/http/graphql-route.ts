@@ -25,7 +25,7 @@ interface GraphqlRouteDependencies {
   readonly eventStreams: EventStreamTransport;
   readonly sessions: Sessions;
   /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
-  readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
+  readonly authenticate: (authorization: string | undefined, requestId?: string) => Promise<Principal>;
 }
 
 /** What is known of one HTTP request while Apollo works on it; Apollo's `formatError` is told of none. */
@@ -155,7 +155,8 @@ async function createContext(
       log: deps.log,
       services: deps.services,
       signal,
-      principal: authorization === undefined ? undefined : await deps.authenticate(authorization),
+      principal:
+        authorization === undefined ? undefined : await deps.authenticate(authorization, scope.requestId),
     });
   } catch (error) {
     throw toGraphqlError(error);

@@ -41,7 +41,7 @@ export interface HttpServerDependencies {
   readonly log: Logger;
   readonly services: GraphqlServices;
   /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
-  readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
+  readonly authenticate: (authorization: string | undefined, requestId?: string) => Promise<Principal>;
   /** Tells of keys that stopped being valid in this process; returns how to stop listening. */
   readonly onKeyRevoked?: (listener: (keyId: string) => void) => () => void;
   /** Tells that revocations may have been missed, so that every open key is asked about; returns how to stop listening. */

@@ -72,7 +72,7 @@ interface WebsocketDependencies {
   readonly sessions: Sessions;
   readonly hideSuggestions: boolean;
   /** The principal of an `Authorization` value; throws `UNAUTHENTICATED`. */
-  readonly authenticate: (authorization: string | undefined) => Promise<Principal>;
+  readonly authenticate: (authorization: string | undefined, requestId?: string) => Promise<Principal>;
   readonly createContext: (principal: Principal, requestId: string, signal: AbortSignal) => GraphqlContext;
 }
 
@@ -183,7 +183,8 @@ export class WebsocketTransport {
     const given = ctx.connectionParams?.authorization ?? ctx.connectionParams?.Authorization;
     const authorization = typeof given === 'string' ? given : connection.request.headers.authorization;
     try {
-      connection.admit(await this.#deps.authenticate(authorization), authorization);
+      const principal = await this.#deps.authenticate(authorization, newId(this.#deps.clock));
+      connection.admit(principal, authorization);
       return true;
     } catch (error) {
       const isRefusal = error instanceof PatchbayError && error.code !== 'INTERNAL' && error.status < 500;

@@ -30,11 +30,13 @@ interface BalanceRow {
   readonly posted: string;
   readonly held: string;
   readonly credit_limit: string;
+  readonly alert_below: string;
   readonly available: string;
 }
 
-const BALANCE_COLUMNS = `account_id, tenant_id, kind, asset, posted::text, held::text, credit_limit::text,
-  available::text`;
+const BALANCE_COLUMNS = `b.account_id, b.tenant_id, b.kind, b.asset, b.posted::text, b.held::text,
+  b.credit_limit::text, coalesce(l.below_nano, 0)::text AS alert_below, b.available::text`;
+const WITH_ALERT = 'b LEFT JOIN balance_alert l ON l.account_id = b.account_id';
 
 /** The account of this tenant, kind and asset; opened when there is none. */
 export async function openAccountOn(
@@ -66,11 +68,21 @@ export async function setLimitOn(
   return row.outcome;
 }
 
+/** Sets below which amount the tenant is told that its balance runs low; 0 is never. False for no customer's account. */
+export async function setBalanceAlertOn(run: Run, accountId: Uuid, below: bigint): Promise<boolean> {
+  const [row] = await run<{ readonly known: boolean }>({
+    name: 'set_balance_alert',
+    text: 'SELECT patchbay.set_balance_alert($1::uuid, nullif($2::bigint, 0)) AS known',
+    values: [accountId, String(below)],
+  });
+  return row?.known ?? false;
+}
+
 /** Balances across tenants, for the system role. */
 export async function balancesOn(run: Run, accountIds: readonly Uuid[]): Promise<readonly Balance[]> {
   const rows = await run<BalanceRow>({
     name: 'ledger_balances',
-    text: `SELECT ${BALANCE_COLUMNS} FROM patchbay.ledger_balances($1::uuid[])`,
+    text: `SELECT ${BALANCE_COLUMNS} FROM patchbay.ledger_balances($1::uuid[]) ${WITH_ALERT}`,
     values: [accountIds],
   });
   return rows.map(toBalance);
@@ -80,7 +92,7 @@ export async function balancesOn(run: Run, accountIds: readonly Uuid[]): Promise
 export async function ownBalancesOn(run: Run): Promise<readonly Balance[]> {
   const rows = await run<BalanceRow>({
     name: 'ledger_own_balances',
-    text: `SELECT ${BALANCE_COLUMNS} FROM patchbay.ledger_own_balances()`,
+    text: `SELECT ${BALANCE_COLUMNS} FROM patchbay.ledger_own_balances() ${WITH_ALERT}`,
     values: [],
   });
   return rows.map(toBalance);
@@ -95,6 +107,7 @@ function toBalance(row: BalanceRow): Balance {
     posted: BigInt(row.posted),
     held: BigInt(row.held),
     creditLimit: BigInt(row.credit_limit),
+    alertBelow: BigInt(row.alert_below),
     available: BigInt(row.available),
   };
 }

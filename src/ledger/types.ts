@@ -122,6 +122,8 @@ export interface Balance {
   readonly posted: bigint;
   readonly held: bigint;
   readonly creditLimit: bigint;
+  /** Below which creditLimit + posted the tenant is told that it runs low; 0 is never. */
+  readonly alertBelow: bigint;
   /** creditLimit + posted − held. */
   readonly available: bigint;
 }

@@ -205,11 +205,10 @@ export class PayoutBatchService {
     const order = await database.withSystem((tx) => readOrder(tx, batchId));
     const receipt = await rail.submit(order);
     return database.withSystem(async (tx) => {
-      const at = new Date(clock.nowMs());
       const batch = await this.#lock(tx, batchId);
-      if (batch.state === 'SUBMITTING') await finishSubmission(tx, batch.id, receipt, at);
+      if (batch.state === 'SUBMITTING') await finishSubmission(tx, clock, batch.id, receipt);
       // Results may have come before this process knew that the bank had the batch.
-      await settleBatches(tx, [batchId], at);
+      await settleBatches(tx, clock, [batchId]);
       return this.#mustGet(tx, batchId);
     });
   }

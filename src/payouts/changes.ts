@@ -102,11 +102,12 @@ export function batchesOf(changes: readonly Change[]): readonly Uuid[] {
   return [...new Set(changes.map(({ payout }) => payout.batchId))];
 }
 
-/** How many became what, for the audit log. */
-export function countStates(changes: readonly Change[]): Readonly<Record<string, number>> {
-  const count = (state: ResultState): number => changes.filter((change) => change.state === state).length;
+/** The payouts by what they have become, for the audit log. */
+export function idsByState(changes: readonly Change[]): Readonly<Record<string, readonly Uuid[]>> {
+  const those = (state: ResultState): readonly Uuid[] =>
+    changes.filter((change) => change.state === state).map(({ payout }) => payout.id);
   return {
-    ...{ paid: count('PAID'), failed: count('FAILED') },
-    ...{ unknown: count('UNKNOWN'), returned: count('RETURNED') },
+    ...{ paid: those('PAID'), failed: those('FAILED') },
+    ...{ unknown: those('UNKNOWN'), returned: those('RETURNED') },
   };
 }

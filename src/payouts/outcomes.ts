@@ -11,7 +11,7 @@ import {
   batchesOf,
   type Change,
   changeOf,
-  countStates,
+  idsByState,
   needSecondPerson,
   type PayoutRow,
   readPayouts,
@@ -79,8 +79,8 @@ export class PayoutOutcomeService {
           payoutId: payouts.get(key)?.id ?? '',
         })),
       });
-      await settleBatches(tx, batchesOf(changes), at);
-      const after = { sha256, ...counts, ...countStates(changes) };
+      await settleBatches(tx, clock, batchesOf(changes));
+      const after = { sha256, ...counts, ...idsByState(changes) };
       await recordAudit(tx, clock, { ...action, targetId: id, tenantId: PLATFORM_TENANT_ID, after });
       return toImport(await tx.payoutImport.findUniqueOrThrow({ where: { id } }));
     });
@@ -116,7 +116,7 @@ export class PayoutOutcomeService {
       const change = { payout: row, state: outcome, reference: bankReference, line: null };
       const sha256 = hashOf(['patchbay:payout.resolve', payoutId, outcome, bankReference ?? ''].join('\n'));
       if (!(await this.#apply(tx, [change], { action, by: operatorKey(actor), at, sha256 }))) return null;
-      await settleBatches(tx, [row.batchId], at);
+      await settleBatches(tx, clock, [row.batchId]);
       const before = { state: row.state, bankReference: row.bankReference };
       const after = { state: outcome, bankReference };
       await recordAudit(tx, clock, { ...action, tenantId: row.tenantId, before, after });
@@ -174,7 +174,7 @@ export class PayoutOutcomeService {
     await requireUnusedReferences(tx, changes);
     const first = needSecondPerson(changes) ? await firstToSay(tx, { sha256, by, at }) : by;
     if (first === null) {
-      const after = { sha256, ...countStates(changes) };
+      const after = { sha256, ...idsByState(changes) };
       const request = {
         ...said.action,
         action: 'payout.requestRelease',

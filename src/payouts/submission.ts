@@ -1,7 +1,9 @@
 import type { Tx } from '../db/client.ts';
+import type { Clock } from '../kernel/clock.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type { PaymentOrder, RailReceipt } from './rail.ts';
 import { bytes, toPayout } from './rows.ts';
+import { recordStep } from './steps.ts';
 
 /** A batch as the rail gets it: the same text however often it is read, whatever became of the payouts meanwhile. */
 export async function readOrder(tx: Tx, batchId: Uuid): Promise<PaymentOrder> {
@@ -21,15 +23,26 @@ export async function readOrder(tx: Tx, batchId: Uuid): Promise<PaymentOrder> {
   return { batchId, currency: batch.currency, payments };
 }
 
-/** Takes down that the rail has the batch. */
-export async function finishSubmission(tx: Tx, batchId: Uuid, receipt: RailReceipt, at: Date): Promise<void> {
-  await tx.payoutBatch.updateMany({
+/** Takes down that the rail has the batch, whoever's call or resumption it was that handed it over. */
+export async function finishSubmission(
+  tx: Tx,
+  clock: Clock,
+  batchId: Uuid,
+  receipt: RailReceipt,
+): Promise<void> {
+  const { reference: railReference, sha256 } = receipt;
+  const { count } = await tx.payoutBatch.updateMany({
     where: { id: batchId, state: 'SUBMITTING' },
     data: {
       state: 'SUBMITTED',
-      railReference: receipt.reference,
-      railSha256: bytes(receipt.sha256),
-      submittedAt: at,
+      railReference,
+      railSha256: bytes(sha256),
+      submittedAt: new Date(clock.nowMs()),
     },
+  });
+  if (count === 0) return;
+  await recordStep(tx, clock, batchId, 'submitted', {
+    before: { state: 'SUBMITTING' },
+    after: { state: 'SUBMITTED', railReference, railSha256: sha256 },
   });
 }

@@ -99,6 +99,10 @@ export class PricingService {
               field: 'terms.currency',
             });
           }
+          const replaced = await tx.priceVersion.findFirst({
+            where: { ...subjectWhere(subject), effectiveFrom: { lt: effectiveFrom } },
+            orderBy: { effectiveFrom: 'desc' },
+          });
           const id = newId(clock);
           await tx.priceVersion.create({
             data: {
@@ -111,7 +115,8 @@ export class PricingService {
             },
           });
           const after = { versionId: id, terms: args.terms, effectiveFrom: effectiveFrom.toISOString() };
-          await recordAudit(tx, clock, { ...action, tenantId, after });
+          const before = replaced && recorded(toPriceVersion(replaced, null));
+          await recordAudit(tx, clock, { ...action, tenantId, ...(before && { before }), after });
           return { versionId: id };
         });
         return withFollower(await tx.priceVersion.findUniqueOrThrow({ where: { id: value.versionId } }), tx);
@@ -152,13 +157,18 @@ export class PricingService {
           await requireOwnAdapter(tx, tenantId, adapterId);
           const nowMs = clock.nowMs();
           effectiveFrom = startOf(nowMs, input.effectiveFrom);
+          const replaced = await tx.royaltyVersion.findFirst({
+            where: { adapterId, effectiveFrom: { lt: effectiveFrom } },
+            orderBy: { effectiveFrom: 'desc' },
+          });
           const id = newId(clock);
           const createdAt = new Date(nowMs);
           await tx.royaltyVersion.create({
             data: { id, tenantId, adapterId, ...royaltyColumns(terms), effectiveFrom, createdAt },
           });
           const after = { versionId: id, terms: args.terms, effectiveFrom: effectiveFrom.toISOString() };
-          await recordAudit(tx, clock, { ...action, tenantId, after });
+          const before = replaced && recorded(toRoyaltyVersion(replaced, null));
+          await recordAudit(tx, clock, { ...action, tenantId, ...(before && { before }), after });
           return { versionId: id };
         });
         const row = await tx.royaltyVersion.findUniqueOrThrow({ where: { id: value.versionId } });
@@ -264,6 +274,11 @@ function subjectWhere(subject: PriceSubject) {
   return subject.kind === 'BACKBONE'
     ? { backboneDigest: subject.backboneDigest }
     : { adapterId: subject.adapterId };
+}
+
+/** A version as the audit log has it. */
+function recorded({ id, terms, effectiveFrom }: PriceVersion | RoyaltyVersion) {
+  return { versionId: id, terms: terms && termsJson(terms), effectiveFrom: effectiveFrom.toISOString() };
 }
 
 async function withFollower(row: Parameters<typeof toPriceVersion>[0], tx: Tx): Promise<PriceVersion> {

@@ -77,10 +77,7 @@ export class SplitService {
     const action = { actor, action: 'split.propose', targetType: 'adapter', targetId: adapterId, context };
     await auditDenied(this.#deps, action, () => requireScope(actor, 'payouts:write'));
     requireSplitTerms(terms, 'beneficiaries');
-    const beneficiaries = terms.beneficiaries.map(({ tenantId: id, parts }) => ({
-      tenant: id,
-      parts: parts.toString(),
-    }));
+    const beneficiaries = recorded(terms);
     const args = {
       adapterId,
       adapterVersionId,
@@ -98,10 +95,19 @@ export class SplitService {
         const id = newId(clock);
         const nowMs = clock.nowMs();
         const effectiveFrom = startOf(nowMs, input.effectiveFrom);
+        const current = await tx.splitVersion.findFirst({
+          where: { adapterId, adapterVersionId, effectiveFrom: { lt: effectiveFrom } },
+          orderBy: { effectiveFrom: 'desc' },
+        });
         const outcome = await this.#insert(tx, id, input, effectiveFrom, nowMs);
         refuseProposal(outcome, effectiveFrom);
+        const before = current && {
+          splitId: current.id,
+          beneficiaries: recorded(toSplitTerms(current)),
+          effectiveFrom: current.effectiveFrom.toISOString(),
+        };
         const after = { ...args, proposalId: id, state: outcome };
-        await recordAudit(tx, clock, { ...action, tenantId, after });
+        await recordAudit(tx, clock, { ...action, tenantId, ...(before && { before }), after });
         return { proposalId: id };
       });
       return this.#mustGet(tx, value.proposalId);
@@ -129,7 +135,8 @@ export class SplitService {
     await auditDenied(this.#deps, action, () => requireScope(actor, 'payouts:write'));
     const { at, earliest } = timesOf(clock.nowMs());
     return database.withTenant(tenantId, async (tx) => {
-      const before = await findProposal(tx, proposalId);
+      const known = await findProposal(tx, proposalId);
+      const before = known && toProposal(known, await statesOf(tx, [proposalId]));
       const [row] = said.parse(
         await tx.$queryRaw`
           SELECT patchbay.decide_split(
@@ -143,8 +150,14 @@ export class SplitService {
       const own = proposal.decisions.find((made) => made.tenantId === tenantId)?.agrees ?? null;
       if (own !== agrees) throw refusedDecision(outcome, own);
       // A repetition is no change.
-      if (before !== null && !before.consents.some((consent) => consent.tenantId === tenantId)) {
-        await recordAudit(tx, clock, { ...action, tenantId, after: { agrees, state: proposal.state } });
+      const earlier = before?.decisions.find((made) => made.tenantId === tenantId)?.agrees ?? null;
+      if (before !== null && earlier === null) {
+        await recordAudit(tx, clock, {
+          ...action,
+          tenantId,
+          before: { agrees: null, state: before.state },
+          after: { agrees, state: proposal.state },
+        });
       }
       return proposal;
     });
@@ -217,6 +230,11 @@ export class SplitService {
     if (row === null) throw new PatchbayError('NOT_FOUND', 'No such proposal is visible to you.');
     return toProposal(row, await statesOf(tx, [id]));
   }
+}
+
+/** Shares as the audit log has them. */
+function recorded({ beneficiaries }: SplitTerms) {
+  return beneficiaries.map(({ tenantId, parts }) => ({ tenant: tenantId, parts: parts.toString() }));
 }
 
 /** When something is decided, and when what follows from it can begin. */

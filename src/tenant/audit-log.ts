@@ -4,6 +4,7 @@ import { badCursor, type Page, type PageRequest, requirePageSize, toPage } from 
 import type { Clock } from '../kernel/clock.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, type Uuid } from '../kernel/ids.ts';
+import { AttemptBound } from './attempt-bound.ts';
 import { auditDenied, isAudited, type RequestContext, recordDenied, recordSeen } from './audit.ts';
 
 /** One line of the audit log as callers see it. */
@@ -29,12 +30,19 @@ export interface Attempt {
   readonly context: RequestContext;
 }
 
+/** Most reads of a key that show nothing and are recorded, in a minute and by one process. */
+const UNSEEN_PER_MINUTE = 60;
+
 /** Reads the audit log, and records what only the edge of the program knows: attempts that came to nothing. */
 export class AuditService {
   private readonly dependencies: { readonly database: Database; readonly clock: Clock };
+  private readonly unseenReads: AttemptBound;
+  private readonly refusedKeys: AttemptBound;
 
   constructor(dependencies: { readonly database: Database; readonly clock: Clock }) {
     this.dependencies = dependencies;
+    this.unseenReads = new AttemptBound(UNSEEN_PER_MINUTE, dependencies.clock);
+    this.refusedKeys = new AttemptBound(1, dependencies.clock);
   }
 
   /** A tenant's log, newest first; of the actor's own tenant when none is named. */
@@ -69,6 +77,21 @@ export class AuditService {
   async denied(actor: Principal, attempt: Attempt, error: unknown): Promise<void> {
     if (isAudited(error)) return;
     await recordDenied(this.dependencies, { ...attempt, actor });
+  }
+
+  /**
+   * Records a read by id that showed nothing, as the denied attempt that it may be: what is hidden and what is absent
+   * leave the same line. Bounded, because reading is cheap.
+   */
+  async unseen(actor: Principal, attempt: Attempt): Promise<void> {
+    if (this.unseenReads.admits(actor.keyId)) await recordDenied(this.dependencies, { ...attempt, actor });
+  }
+
+  /** Records that a key was sent that was valid once; once a minute, because whoever has it may go on sending it. */
+  async refusedKey(actor: Principal, reason: string, context: RequestContext): Promise<void> {
+    if (!this.refusedKeys.admits(actor.keyId)) return;
+    const target = { targetType: 'apiKey', targetId: actor.keyId };
+    await recordDenied(this.dependencies, { actor, action: 'apiKey.use', ...target, reason, context });
   }
 
   /** Records that an operator has looked at something, in the log of the tenant that it belongs to. */

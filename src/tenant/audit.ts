@@ -31,7 +31,10 @@ export async function recordAudit(tx: Tx, clock: Clock, entry: AuditEntry): Prom
 }
 
 /** What an attempt that came to nothing is recorded with; it changes nothing, and concerns the actor's own tenant. */
-export type DeniedEntry = Omit<AuditEntry, 'tenantId' | 'before' | 'after'>;
+export type DeniedEntry = Omit<AuditEntry, 'tenantId' | 'before' | 'after'> & {
+  /** Why, where the action does not say so. */
+  readonly reason?: string;
+};
 
 interface AuditDependencies {
   readonly database: Database;
@@ -68,10 +71,10 @@ export async function auditDenied(
 
 /** Records an attempt that was refused, with the actor's own tenant. */
 export async function recordDenied(dependencies: AuditDependencies, entry: DeniedEntry): Promise<void> {
+  const { reason, ...attempt } = entry;
   const { tenantId } = entry.actor;
-  await dependencies.database.withTenant(tenantId, (tx) =>
-    write(tx, dependencies.clock, { ...entry, tenantId }, 'DENIED'),
-  );
+  const line = { ...attempt, tenantId, ...(reason === undefined ? {} : { after: { reason } }) };
+  await dependencies.database.withTenant(tenantId, (tx) => write(tx, dependencies.clock, line, 'DENIED'));
 }
 
 /** Records that something was looked at which concerns another tenant than the actor's. */

@@ -137,7 +137,7 @@ async function readUse(tx: Tx, tenantId: Uuid, now: Date): Promise<QuotaLimits> 
       SELECT coalesce(patchbay.quota_used(w.requests, w.head, s.slot), 0) AS requests,
              coalesce(patchbay.quota_used(w.prompt_tokens, w.head, s.slot), 0) AS prompt_tokens,
              coalesce(patchbay.quota_used(w.completion_tokens, w.head, s.slot), 0) AS completion_tokens,
-             (SELECT count(*) FROM inference_request r WHERE r.tenant_id = ${tenantId}::uuid) AS streams,
+             patchbay.own_running_streams() AS streams,
              a.adapters, a.storage_bytes, a.uploads
       FROM (SELECT patchbay.quota_slot(now()) AS slot) s
       CROSS JOIN patchbay.adapter_use(${tenantId}::uuid, ${now}) a

@@ -40,7 +40,10 @@ export interface TestTenancy {
 export function createTenancy(database: Database, clock: Clock = systemClock): TestTenancy {
   const tenants = new TenantService({ database, clock });
   const keys = new ApiKeyService({ pepper: TEST_PEPPER }, { database, clock, randomBytes });
-  const authenticator = new Authenticator({ pepper: TEST_PEPPER }, { database, clock });
+  const audit = new AuditService({ database, clock });
+  const onRefused = (principal: Principal, reason: string, requestId: string) =>
+    audit.refusedKey(principal, reason, { requestId });
+  const authenticator = new Authenticator({ pepper: TEST_PEPPER }, { database, clock, onRefused });
   const issue = async (tenantId: string, scopes: readonly string[] | null): Promise<TestKey> => {
     const { secret } = await keys.create(SYSTEM_ACTOR, {
       idempotencyKey: randomUUID(),
@@ -57,7 +60,7 @@ export function createTenancy(database: Database, clock: Clock = systemClock): T
     keys,
     members: new MemberService({ database, clock }),
     quotas: new QuotaService({ defaults: NO_QUOTAS }, { database, clock }),
-    audit: new AuditService({ database, clock }),
+    audit,
     authenticator,
     createTenant: (slug = `t-${randomUUID().slice(0, 8)}`) =>
       tenants.create(SYSTEM_ACTOR, { idempotencyKey: randomUUID(), name: `Tenant ${slug}`, slug }),

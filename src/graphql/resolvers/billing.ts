@@ -109,9 +109,9 @@ export const billingMutations = {
   setCreditLimit: (_root, { input }, context) => {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
-      const { idempotencyKey, tenant, creditLimit } = input;
+      const { idempotencyKey, tenant, creditLimit, alertBelow } = input;
       const tenantId = requireGlobalId('Tenant', tenant, 'tenant');
-      const limit = { idempotencyKey, tenantId, creditLimit };
+      const limit = { idempotencyKey, tenantId, creditLimit, alertBelow: alertBelow ?? null };
       const { balance } = await context.services.funds.setCreditLimit(caller, limit, context);
       return { transfer: null, balance };
     });
@@ -131,9 +131,10 @@ export const billingMutations = {
   setBudget: (_root, { input }, context) => {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
-      const { idempotencyKey, period, limit, alertsPpm } = input;
+      const { idempotencyKey, tenant, period, limit, alertsPpm } = input;
       const budget = {
         idempotencyKey,
+        tenantId: optionalTenant(tenant),
         subject: toSubject(input),
         period,
         limit,
@@ -146,8 +147,8 @@ export const billingMutations = {
   removeBudget: (_root, { input }, context) => {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
-      const { idempotencyKey, budget } = input;
-      const removal = { idempotencyKey, budgetId: budget };
+      const { idempotencyKey, tenant, budget } = input;
+      const removal = { idempotencyKey, tenantId: optionalTenant(tenant), budgetId: budget };
       return { uuid: await context.services.budgets.remove(caller, removal, context) };
     });
   },

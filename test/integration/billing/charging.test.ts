@@ -289,10 +289,14 @@ describe('a budget', () => {
     expect(await transfersOf(tenantId)).toEqual(['PENDING', 'POST']);
     expect(await taken(id)).toEqual([{ spent_nano: '22500', held_nano: '0' }]);
     expect(
-      await kit.db.admin(`SELECT payload ->> 'thresholdPpm' AS at FROM outbox_event WHERE subject_id = $1`, [
-        id,
-      ]),
-    ).toEqual([{ at: '500000' }]);
+      await kit.db.admin(
+        `SELECT kind, payload ->> 'thresholdPpm' AS at FROM outbox_event WHERE subject_id = $1 ORDER BY position`,
+        [id],
+      ),
+    ).toEqual([
+      { kind: 'budget.threshold', at: '500000' },
+      { kind: 'budget.exhausted', at: null },
+    ]);
   });
 
   it('of a key and of an adapter count that key and that adapter alone', async () => {

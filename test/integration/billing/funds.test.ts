@@ -38,7 +38,7 @@ describe('a top-up', () => {
     expect(await kit.accounts.balances(customer.actor, null)).toEqual([]);
     const { transferId, balance } = await kit.move(customer, { amount: HUGE, reason: 'wire 17' });
     const whole = { posted: HUGE, held: 0n, creditLimit: 0n, available: HUGE };
-    expect(balance).toEqual({ currency: 'USD', ...whole });
+    expect(balance).toEqual({ currency: 'USD', alertBelow: 0n, ...whole });
     expect(await kit.accounts.balances(customer.actor, null)).toMatchObject([
       { kind: 'CUSTOMER', asset: 'USD', ...whole },
     ]);

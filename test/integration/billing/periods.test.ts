@@ -95,7 +95,10 @@ describe('when a period is over', () => {
       { spent_nano: '95', held_nano: '0' },
       { spent_nano: '0', held_nano: '70' },
     ]);
-    expect(await kit.events(customer.tenantId)).toMatchObject([{ payload: { spentNano: '95', period } }]);
+    expect(await kit.events(customer.tenantId)).toMatchObject([
+      { kind: 'budget.exhausted', payload: { spentNano: '0', heldNano: '100', period } },
+      { kind: 'budget.threshold', payload: { spentNano: '95', period } },
+    ]);
     expect(await kit.budgets.list(customer.actor, null)).toMatchObject([{ spent: 0n, held: 70n, left: 30n }]);
   });
 });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Database } from '../../../src/db/client.ts';
 import { EVENT_FEED_DEFAULTS, EventFeed } from '../../../src/events/feed.ts';
+import { EVENT_KINDS } from '../../../src/events/kinds.ts';
 import { startingPlace } from '../../../src/events/outbox.ts';
 import type { EventFilter, OutboxEvent } from '../../../src/events/types.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
@@ -8,7 +9,7 @@ import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { waitFor } from '../../kit/wait.ts';
 
-const ALL: EventFilter = { kinds: null, domain: 'ALL' };
+const ALL: EventFilter = { kinds: Object.keys(EVENT_KINDS) };
 const EMIT = `SELECT patchbay.emit_event($1, 'budget.threshold', NULL, jsonb_build_object('n', n))
   FROM generate_series($2::integer, $3::integer) n`;
 

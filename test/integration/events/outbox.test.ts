@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { EVENT_KINDS } from '../../../src/events/kinds.ts';
 import { readAfter, readBefore, startingPlace } from '../../../src/events/outbox.ts';
 import { purgeEvents } from '../../../src/events/purge.ts';
 import type { EventFilter, EventPlace } from '../../../src/events/types.ts';
@@ -11,7 +12,7 @@ import { waitFor } from '../../kit/wait.ts';
 import { numbers } from '../billing/charge.ts';
 import { SEED } from '../ledger/kit.ts';
 
-const ALL: EventFilter = { kinds: null, domain: 'ALL' };
+const ALL: EventFilter = { kinds: Object.keys(EVENT_KINDS) };
 const START: EventPlace = { transaction: 0n, position: 0n };
 const EMIT = `SELECT patchbay.emit_event($1, $2, NULL, jsonb_build_object('n', $3::integer))`;
 
@@ -133,12 +134,16 @@ describe('a reader', () => {
     await decided(id, 3);
     const seen = async (filter: EventFilter) => (await behind(id, START, filter)).seen;
     expect(await seen(ALL)).toEqual([1, 3, 4]);
-    expect(await seen({ kinds: ['adapter.state'], domain: 'ALL' })).toEqual([3]);
-    expect(await seen({ kinds: null, domain: 'MONEY' })).toEqual([1, 4]);
-    expect(await seen({ kinds: ['invoice.finalised', 'adapter.state'], domain: 'ALL' })).toEqual([3, 4]);
-    const back = await readBefore(db.database, id, ALL, null, 2);
+    expect(await seen({ kinds: ['adapter.state'] })).toEqual([3]);
+    expect(await seen({ kinds: ['invoice.finalised', 'adapter.state'] })).toEqual([3, 4]);
+    await emit(id, 5, 'request.settled');
+    await decided(id, 4);
+    expect(await seen({ kinds: ['request.settled', 'adapter.state'] })).toEqual([3, 5]);
+    expect(await seen({ kinds: ['invoice.finalised'] })).toEqual([4]);
+    const quiet = { kinds: ALL.kinds.filter((kind) => kind !== 'request.settled') };
+    const back = await readBefore(db.database, id, quiet, null, 2);
     expect(back.map(({ payload }) => payload['n'])).toEqual([4, 3]);
-    const further = await readBefore(db.database, id, ALL, back.at(-1)?.place ?? null, 2);
+    const further = await readBefore(db.database, id, quiet, back.at(-1)?.place ?? null, 2);
     expect(further.map(({ payload }) => payload['n'])).toEqual([1]);
   });
 

@@ -155,7 +155,8 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     {
       clock,
       log: pino({ level: 'silent' }),
-      authenticate: (authorization) => tenancy.authenticator.authenticate(authorization),
+      authenticate: (authorization, requestId) =>
+        tenancy.authenticator.authenticate(authorization, requestId),
       onKeyRevoked: (listener) => {
         revocations.add(listener);
         return () => revocations.delete(listener);

@@ -1,7 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Caller } from '../../../src/inference/ports.ts';
+import { systemClock } from '../../../src/kernel/clock.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
+import { newId } from '../../../src/kernel/ids.ts';
 import { NO_QUOTAS } from '../../../src/kernel/quota.ts';
+import { QuotaService } from '../../../src/tenant/quotas.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import {
   collect,
@@ -161,6 +164,35 @@ describe('a quota', () => {
     const third = await api.service.infer(caller, input(1, 1));
     await second.return?.();
     await third.return?.();
+  });
+
+  test('of streams counts nothing of a lost process, neither where it is shown nor where it refuses', async () => {
+    const [lost, request] = [newId(systemClock), newId(systemClock)];
+    await db.admin(
+      `INSERT INTO instance (id, host, pid, shard, started_at, heartbeat_at, lease_expires_at, fenced_at, fence_reason)
+       VALUES ($1, 'h', 1, 0, now(), now(), now(), now(), 'expired')`,
+      [lost],
+    );
+    // It has no progress, so that nobody recovers it meanwhile.
+    await db.admin(
+      `INSERT INTO inference_request (
+         id, tenant_id, key_id, instance_id, backbone_digest, adapters, priority_class, prompt_tokens, max_tokens, salt,
+         prompt_commitment, admitted_at)
+       VALUES ($1, $2, $3, $4, sha256('b'), '[]', 'STANDARD', 1, 1, sha256('s'), sha256('p'), now())`,
+      [request, caller.tenantId, caller.keyId, lost],
+    );
+    const quotas = new QuotaService({ defaults: LIMITS }, { database: db.database, clock: systemClock });
+    const reader = { ...caller, kind: 'TENANT' as const, scopes: ['usage:read'] };
+    const shown = async () =>
+      (await quotas.read(reader, null)).find(({ kind }) => kind === 'CONCURRENT_STREAMS');
+    expect(await shown()).toMatchObject({ used: 0, left: 2 });
+    const first = await api.service.infer(caller, input(1, 1));
+    expect(await shown()).toMatchObject({ used: 1, left: 1 });
+    const second = await api.service.infer(caller, input(1, 1));
+    expect((await refusalOf(api.service.infer(caller, input(1, 1)))).meta).toMatchObject({ used: 2 });
+    await first.return?.();
+    await second.return?.();
+    await db.admin('DELETE FROM inference_request WHERE id = $1', [request]);
   });
 
   test('is each tenant’s own', async () => {

@@ -274,13 +274,22 @@ test('a batch goes through all its states once, with an event and an audit line 
   await kit.say([{ key, amount, state: 'PAID', reference: 'BANK-7' }]);
   expect(await kit.events(batch.id)).toEqual(['DRAFT', 'APPROVED', 'SUBMITTING', 'SUBMITTED', 'SETTLED']);
   expect(await kit.events(payout?.id ?? '')).toEqual(['PENDING', 'SENDING', 'PAID']);
-  const audit = await kit.db.admin<{ action: string; outcome: string }>(
-    'SELECT action, outcome::text FROM audit_log WHERE target_id = $1 ORDER BY action',
+  const audit = await kit.db.admin<{ line: string }>(
+    `SELECT concat_ws(' ', action, outcome, actor_kind, before ->> 'state', after ->> 'state') AS line
+     FROM audit_log WHERE target_id = $1 ORDER BY action`,
     [batch.id],
   );
-  expect(audit).toEqual(
-    ['approve', 'create', 'submit'].map((verb) => ({ action: `payoutBatch.${verb}`, outcome: 'DONE' })),
+  expect(audit.map(({ line }) => line)).toEqual([
+    'payoutBatch.approve DONE OPERATOR DRAFT APPROVED',
+    'payoutBatch.create DONE OPERATOR',
+    'payoutBatch.settled DONE SYSTEM SUBMITTED SETTLED',
+    'payoutBatch.submit DONE OPERATOR APPROVED SUBMITTING',
+    'payoutBatch.submitted DONE SYSTEM SUBMITTING SUBMITTED',
+  ]);
+  const [imported] = await kit.db.admin<{ after: object }>(
+    `SELECT after FROM audit_log WHERE action = 'payout.import' ORDER BY id DESC LIMIT 1`,
   );
+  expect(imported?.after).toMatchObject({ paid: [payout?.id], failed: [], unknown: [] });
   expect(await kit.balance(who)).toMatchObject({ posted: 0n, held: 0n });
   expect(await kit.paidOut(currency)).toBe(20n * UNIT);
 });

@@ -223,12 +223,43 @@ describe('setting a price', () => {
     await expect(
       kit.pricing.setPrice(OPERATOR, { ...request, terms: { ...terms, inputPerMillion: 4n } }),
     ).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
+    const audit = async () =>
+      kit.db.admin(
+        `SELECT outcome::text, before ->> 'versionId' AS replaced, before->'terms'->>'inputPerMillion' AS was,
+                after->'terms'->>'inputPerMillion' AS input
+         FROM audit_log WHERE action = 'price.set' AND target_id = $1 ORDER BY at, id`,
+        [backbone],
+      );
+    const line = { outcome: 'DONE', replaced: null, was: null, input: '3' };
+    expect(await audit()).toEqual([line]);
+    await kit.pricing.setPrice(OPERATOR, {
+      ...request,
+      idempotencyKey: randomUUID(),
+      terms: { ...terms, inputPerMillion: 5n },
+    });
+    expect(await audit()).toEqual([line, { outcome: 'DONE', replaced: first.id, was: '3', input: '5' }]);
+  });
+
+  test('of a royalty is audited with the one that it follows', async () => {
+    const owner = await kit.tenant();
+    const { adapterId } = await kit.adapter(owner, backbone);
+    const set = (sharePpm: bigint) =>
+      kit.pricing.setRoyalty(actorOf(owner), {
+        ...{ idempotencyKey: randomUUID(), adapterId, effectiveFrom: null },
+        terms: { kind: 'SHARE', sharePpm },
+      });
+    const first = await set(1n);
+    kit.clock.advance(SECOND);
+    await set(2n);
     const audit = await kit.db.admin(
-      `SELECT outcome::text, after->'terms'->>'inputPerMillion' AS input FROM audit_log
-       WHERE action = 'price.set' AND target_id = $1`,
-      [backbone],
+      `SELECT before ->> 'versionId' AS replaced, before->'terms'->>'sharePpm' AS was, after->'terms'->>'sharePpm' AS share
+       FROM audit_log WHERE action = 'royalty.set' AND target_id = $1 ORDER BY at, id`,
+      [adapterId],
     );
-    expect(audit).toEqual([{ outcome: 'DONE', input: '3' }]);
+    expect(audit).toEqual([
+      { replaced: null, was: null, share: '1' },
+      { replaced: first.id, was: '1', share: '2' },
+    ]);
   });
 
   test('is for operators, and a denied attempt is audited', async () => {

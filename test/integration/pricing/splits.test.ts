@@ -106,11 +106,39 @@ describe('a split', () => {
     ]);
     await expect(decide(bob, proposal.id, false)).rejects.toMatchObject({ code: 'SPLIT_STATE' });
     // Ann's decision is in the log once.
-    const audit = await kit.db.admin<{ tenant_id: string }>(
-      `SELECT tenant_id FROM audit_log WHERE action = 'split.decide' AND target_id = $1 AND outcome = 'DONE'`,
+    const audit = await kit.db.admin(
+      `SELECT tenant_id, before, after FROM audit_log
+       WHERE action = 'split.decide' AND target_id = $1 AND outcome = 'DONE' ORDER BY at, id`,
       [proposal.id],
     );
-    expect(audit.map((row) => row.tenant_id).sort()).toEqual([ann, bob].sort());
+    const before = { agrees: null, state: 'PENDING' };
+    expect(audit).toHaveLength(2);
+    expect(audit).toEqual(
+      expect.arrayContaining([
+        { tenant_id: ann, before, after: { agrees: true, state: 'PENDING' } },
+        { tenant_id: bob, before, after: { agrees: true, state: 'ACTIVE' } },
+      ]),
+    );
+    // The proposal says what it would replace.
+    const [proposed] = await kit.db.admin<{ before: object; after: object }>(
+      `SELECT before, after FROM audit_log WHERE action = 'split.propose' AND after ->> 'proposalId' = $1`,
+      [proposal.id],
+    );
+    const shares = (parts: readonly [string, bigint][]) => ({
+      beneficiaries: parts.map(([id, part]) => ({ tenant: id, parts: part.toString() })),
+    });
+    expect(proposed).toMatchObject({
+      before: shares([
+        [owner, 1n],
+        [ann, 1n],
+        [bob, 1n],
+      ]),
+      after: shares([
+        [owner, 4n],
+        [ann, 3n],
+        [bob, 3n],
+      ]),
+    });
   });
 
   test('is compared as exact fractions, past what a double can tell apart', async () => {

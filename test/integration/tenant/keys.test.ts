@@ -172,6 +172,76 @@ describe('authentication', () => {
     await expect(tenancy.authenticator.authenticate(`Bearer ${secret}`)).rejects.toMatchObject(refusal);
   });
 
+  test('the use of a key that was valid once is recorded with the reason, once a minute and only for requests', async () => {
+    const dora = (await tenancy.createTenant('dora')).id;
+    const { header, principal } = await tenancy.createKey(dora);
+    const lines = async () => {
+      // Waits for what is being recorded.
+      await tenancy.authenticator.close();
+      return db.admin(
+        `SELECT outcome::text, action, actor_key_id, target_id, before, after, request_id FROM audit_log
+         WHERE tenant_id = $1 AND action = 'apiKey.use' ORDER BY id`,
+        [dora],
+      );
+    };
+    const use = async (authorization: string, requestId?: string) => {
+      tenancy.authenticator.forget();
+      await expect(tenancy.authenticator.authenticate(authorization, requestId)).rejects.toMatchObject(
+        refusal,
+      );
+    };
+    await tenancy.authenticator.authenticate(header, 'fine');
+    await tenancy.keys.revoke(SYSTEM_ACTOR, principal.keyId);
+    // The program's own check of an open socket is nobody's attempt.
+    await use(header);
+    expect(await lines()).toEqual([]);
+    await use(header, 'first');
+    await use(header, 'second');
+    const line = {
+      outcome: 'DENIED',
+      action: 'apiKey.use',
+      actor_key_id: principal.keyId,
+      target_id: principal.keyId,
+      before: null,
+      after: { reason: 'REVOKED' },
+      request_id: 'first',
+    };
+    expect(await lines()).toEqual([line]);
+    clock.advance(60_000);
+    await use(header, 'third');
+    expect(await lines()).toEqual([line, { ...line, request_id: 'third' }]);
+    const expiresAt = new Date(clock.nowMs() + 1_000);
+    const { key, secret } = await tenancy.keys.create(SYSTEM_ACTOR, input({ tenantId: dora, expiresAt }));
+    clock.advance(1_000);
+    await use(`Bearer ${secret}`, 'late');
+    const other = await tenancy.createKey(dora);
+    await db.database.withSystem((tx) =>
+      tx.tenant.updateMany({ where: { id: dora }, data: { state: 'SUSPENDED' } }),
+    );
+    await use(other.header, 'suspended');
+    expect((await lines()).slice(2)).toMatchObject([
+      { target_id: key.id, after: { reason: 'EXPIRED' }, request_id: 'late' },
+      { target_id: other.principal.keyId, after: { reason: 'TENANT_SUSPENDED' }, request_id: 'suspended' },
+    ]);
+    // Nobody's key is nobody's attempt.
+    await use(`Bearer ${generateKey('TENANT', () => new Uint8Array(32))}`, 'unknown');
+    expect(await db.admin(`SELECT 1 FROM audit_log WHERE request_id = 'unknown'`)).toEqual([]);
+  });
+
+  test('reads of a key that show nothing are recorded up to a bound in a minute', async () => {
+    const erik = (await tenancy.createTenant('erik')).id;
+    const { principal } = await tenancy.createKey(erik);
+    const attempt = { action: 'query.node', targetType: 'apiKey', targetId: randomUUID(), context: {} };
+    const lines = async () =>
+      (await db.admin(`SELECT 1 FROM audit_log WHERE tenant_id = $1 AND action = 'query.node'`, [erik]))
+        .length;
+    for (let i = 0; i < 62; i += 1) await tenancy.audit.unseen(principal, attempt);
+    expect(await lines()).toBe(60);
+    clock.advance(60_000);
+    await tenancy.audit.unseen(principal, attempt);
+    expect(await lines()).toBe(61);
+  });
+
   test('last-used times are written in batches and never go back', async () => {
     const { header, principal } = await tenancy.createKey(alice);
     await fresh(header);

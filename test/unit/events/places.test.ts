@@ -36,17 +36,24 @@ describe('the kinds that a key gets', () => {
   };
 
   test('are those that its scopes show when it names none', () => {
-    expect(filterFor(actor('adapters:read', 'billing:read'), null)).toEqual({ kinds: null, domain: 'ALL' });
-    expect(filterFor(actor('adapters:read'), [])).toEqual({ kinds: ['adapter.state'], domain: 'ALL' });
-    expect(filterFor(actor('billing:read'), null)).toEqual({ kinds: null, domain: 'MONEY' });
+    const all = Object.keys(EVENT_KINDS);
+    expect(filterFor(actor('adapters:read', 'billing:read', 'usage:read'), null)).toEqual({ kinds: all });
+    expect(filterFor(actor('adapters:read'), [])).toEqual({ kinds: ['adapter.state'] });
+    expect(filterFor(actor('usage:read'), null)).toEqual({ kinds: ['request.settled'] });
+    // Whoever reads bills alone is told nothing of single requests.
+    expect(filterFor(actor('billing:read'), null)).toEqual({
+      kinds: all.filter((kind) => !['adapter.state', 'request.settled'].includes(kind)),
+    });
     expect(code(() => filterFor(actor('infer'), null))).toBe('FORBIDDEN');
   });
 
   test('are all that it names, or none', () => {
     const kinds = ['budget.threshold', 'budget.threshold'];
-    expect(filterFor(actor('billing:read'), kinds)).toEqual({ kinds: ['budget.threshold'], domain: 'ALL' });
+    expect(filterFor(actor('billing:read'), kinds)).toEqual({ kinds: ['budget.threshold'] });
     expect(code(() => filterFor(actor('billing:read'), [...kinds, 'adapter.state']))).toBe('FORBIDDEN');
     expect(code(() => filterFor(actor('adapters:read'), kinds))).toBe('FORBIDDEN');
+    expect(code(() => filterFor(actor('billing:read'), ['request.settled']))).toBe('FORBIDDEN');
+    expect(filterFor(actor('usage:read'), ['request.settled'])).toEqual({ kinds: ['request.settled'] });
     expect(code(() => filterFor(actor('adapters:read', 'billing:read'), ['budget.treshold']))).toBe(
       'BAD_INPUT',
     );
@@ -56,7 +63,9 @@ describe('the kinds that a key gets', () => {
   test('have a form that the database takes, and a scope', () => {
     for (const kind of Object.keys(EVENT_KINDS)) {
       expect(kind).toMatch(/^[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*$/);
-      expect(scopeOfKind(kind)).toBe(kind === 'adapter.state' ? 'adapters:read' : 'billing:read');
+      expect(scopeOfKind(kind)).toBe(
+        { 'adapter.state': 'adapters:read', 'request.settled': 'usage:read' }[kind] ?? 'billing:read',
+      );
     }
   });
 });

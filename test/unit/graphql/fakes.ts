@@ -261,7 +261,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       remove: async () => ({ member: MEMBER, createdKeys: [] }),
     },
     quotas: { read: async () => [], set: async () => [] },
-    audit: { list: empty, denied: async () => {}, seen: async () => {} },
+    audit: { list: empty, denied: async () => {}, seen: async () => {}, unseen: async () => {} },
     backbones: { list: empty, getMany: async () => [] },
     adapters: {
       getMany: async (_principal, ids) => (ids.includes(ADAPTER.id) ? [ADAPTER] : []),

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
 import { PLATFORM_TENANT_ID } from '../../../../src/db/platform.ts';
-import { toGlobalId } from '../../../../src/graphql/ids.ts';
+import { parseGlobalId, toGlobalId } from '../../../../src/graphql/ids.ts';
 import { createInvoicing } from '../../../../src/invoicing/invoicing.ts';
 import { systemClock } from '../../../../src/kernel/clock.ts';
 import type { TestKey } from '../../../kit/tenancy.ts';
@@ -493,9 +493,39 @@ describe('an attempt that is denied', () => {
         const isRefused = (body.errors ?? []).some(({ extensions }) =>
           ['FORBIDDEN', 'NOT_FOUND'].includes(extensions.code),
         );
-        expect(await linesOf(requestId), field.name).toHaveLength(isRefused ? 1 : 0);
+        const isUnseen =
+          body.data?.[field.field] === null && 'id' in variables && field.name !== 'Query.backbone';
+        expect(await linesOf(requestId), field.name).toHaveLength(isRefused || isUnseen ? 1 : 0);
       }
     }
+  });
+
+  test('to read by its id what is hidden leaves the line that reading what is absent leaves', async () => {
+    const reader = await tenancy().createKey(scene.stranger.tenantId);
+    const read = async (field: RootField, id: string) => {
+      const { body, requestId } = await send(reader.header, field, { id });
+      expect(body.data?.[field.field], field.name).toBeNull();
+      return (await linesOf(requestId)).map(({ action, outcome, tenant_id, target_type, before, after }) => {
+        return { action, outcome, tenant_id, target_type, before, after };
+      });
+    };
+    let reads = 0;
+    const byId = rootFields().filter(({ kind, name }) => kind === 'query' && name !== 'Query.backbone');
+    for (const field of byId) {
+      for (const variables of CASES[field.name]?.(scene.victim) ?? []) {
+        const { id } = variables;
+        if (typeof id !== 'string' || field.name === 'Query.payoutBatch') continue;
+        const ref = parseGlobalId(id);
+        const absent = ref === undefined ? randomUUID() : toGlobalId(ref.type, randomUUID());
+        const lines = await read(field, id);
+        expect(lines, field.name).toMatchObject([
+          { action: `query.${field.field}`, outcome: 'DENIED', tenant_id: scene.stranger.tenantId },
+        ]);
+        expect(await read(field, absent)).toEqual(lines);
+        reads += 2;
+      }
+    }
+    expect(reads).toBeGreaterThan(20);
   });
 });
 

@@ -197,8 +197,19 @@ export const CASES: Readonly<Record<string, Case>> = {
         period: 'DAY',
         limit: '1',
       },
+      {
+        idempotencyKey: once(),
+        tenant: globalIds(ids).tenant,
+        scope: 'TENANT',
+        period: 'DAY',
+        limit: '1',
+      },
     ),
-  'Mutation.removeBudget': (ids) => input({ idempotencyKey: once(), budget: ids.budget }),
+  'Mutation.removeBudget': (ids) =>
+    input(
+      { idempotencyKey: once(), budget: ids.budget },
+      { idempotencyKey: once(), tenant: globalIds(ids).tenant, budget: ids.budget },
+    ),
   'Mutation.setBillingTerms': (ids) =>
     input({ idempotencyKey: once(), tenant: globalIds(ids).tenant, terms: { currency: 'USD' } }),
   'Mutation.closePeriod': (ids) =>

@@ -80,6 +80,7 @@ export async function giveMoney(stack: Stack, tenantId: Uuid, adapterId: Uuid): 
       { accountId, amount: 1_000_000n, subjectId: null },
     ],
   });
+  await db.admin('SELECT patchbay.set_balance_alert($1, 10)', [accountId]);
   await db.admin(BUDGET, [newId(systemClock), tenantId, NIL]);
   return waiting;
 }
