@@ -4,6 +4,7 @@ import { renderInvoice } from '../../../src/invoicing/html.ts';
 import type { Invoice } from '../../../src/invoicing/rows.ts';
 import { verifyInvoices } from '../../../src/invoicing/verify.ts';
 import type { Uuid } from '../../../src/kernel/ids.ts';
+import { cli } from '../../unit/cli/fake-io.ts';
 import { actorOf, OPERATOR } from '../pricing/kit.ts';
 import { AFTER_FEBRUARY, type Customer, type InvoicingKit, ISSUER, openInvoicing } from './kit.ts';
 
@@ -184,6 +185,17 @@ describe('a month of all tenants', () => {
       expect(await open()).toEqual([...january, ...months('2024-02', busy)]);
       const page = await periods.open(OPERATOR, { first: 1, after: `2024-01/${three.tenantId}` });
       expect(page).toMatchObject({ items: [{ tenantId: busy.tenantId, unsettled: 1 }], hasNextPage: false });
+      // The same without a server: January is open for everybody, February for the one with a request that runs.
+      const environment = { DATABASE_URL: others.db.adminUrl, PATCHBAY_SECRET: others.db.secret };
+      const run = (month: string) => cli(['invoices', 'close', month, '--json'], { environment });
+      const done = await run('2024-01');
+      expect([done.code, JSON.parse(done.out)]).toMatchObject([0, { closed: [{}, {}, {}], refused: [] }]);
+      const left = await run('2024-02');
+      expect(left.code).toBe(1);
+      expect(JSON.parse(left.out)).toMatchObject({
+        ...{ closed: [], alreadyClosed: 2 },
+        refused: [{ tenantId: busy.tenantId, error: { code: 'PERIOD_OPEN' } }],
+      });
       const tenant = actorOf(one.tenantId);
       const input = { idempotencyKey: 'x', period: '2024-02', first: 2, after: null };
       await expect(periods.closeAll(tenant, input)).rejects.toMatchObject({ code: 'FORBIDDEN' });
