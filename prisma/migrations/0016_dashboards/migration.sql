@@ -47,7 +47,7 @@ CREATE TABLE earnings_rollup (
   account_id uuid           NOT NULL,
   width      text           NOT NULL CHECK (width IN ('hour', 'day')),
   start      timestamptz    NOT NULL CHECK (start = date_trunc(width, start, 'UTC')),
-  kind       text           NOT NULL CHECK (kind IN ('EARNED', 'PAID', 'CORRECTION')),
+  kind       text           NOT NULL CHECK (kind IN ('EARNED', 'PAID', 'RETURNED', 'CORRECTION')),
   subject_id uuid           NOT NULL,
   tenant_id  uuid           NOT NULL,
   amount     numeric(38, 0) NOT NULL,
@@ -77,7 +77,8 @@ GRANT SELECT, UPDATE (sequence) ON earnings_rolled TO patchbay_definer;
 
 CREATE FUNCTION patchbay.earning_kind(reference_type text) RETURNS text
   LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN CASE reference_type WHEN 'inference' THEN 'EARNED' WHEN 'payout' THEN 'PAID' ELSE 'CORRECTION' END;
+  RETURN CASE reference_type WHEN 'inference' THEN 'EARNED' WHEN 'payout' THEN 'PAID'
+                             WHEN 'payout_return' THEN 'RETURNED' ELSE 'CORRECTION' END;
 GRANT EXECUTE ON FUNCTION patchbay.earning_kind(text) TO patchbay_definer;
 
 -- Adds batches that are sealed and not summed up yet, the first and others until they have so many rows; returns how many it

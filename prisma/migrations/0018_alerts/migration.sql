@@ -95,24 +95,29 @@ GRANT EXECUTE ON FUNCTION patchbay.tell_threshold(uuid, timestamptz) TO patchbay
 
 -- As before, and what a lower limit or a new threshold makes reached is told at once. Another limit makes the next
 -- refusal worth telling again.
-DROP TRIGGER rearm_alerts ON budget;
-DROP FUNCTION patchbay.rearm_budget_alerts();
-CREATE FUNCTION patchbay.rearm_budget_alerts() RETURNS trigger
+DROP TRIGGER follow_terms ON budget;
+SET LOCAL ROLE patchbay_definer;
+DROP FUNCTION patchbay.follow_budget_terms();
+RESET ROLE;
+CREATE FUNCTION patchbay.follow_budget_terms() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  present timestamptz := date_trunc(lower(NEW.period), now(), 'UTC');
 BEGIN
   UPDATE public.budget_period p
-  SET alerted_ppm = coalesce((
+  SET period = NEW.period, limit_nano = NEW.limit_nano, alerts_ppm = NEW.alerts_ppm,
+      alerted_ppm = coalesce((
         SELECT max(a.ppm) FROM unnest(NEW.alerts_ppm) AS a(ppm)
         WHERE a.ppm <= p.alerted_ppm AND p.spent_nano::numeric * 1000000 >= NEW.limit_nano::numeric * a.ppm), 0),
       exhausted = p.exhausted AND NEW.limit_nano = OLD.limit_nano
-  WHERE p.budget_id = NEW.id;
-  PERFORM patchbay.tell_threshold(NEW.id, date_trunc(lower(NEW.period), now(), 'UTC'));
+  WHERE p.budget_id = NEW.id AND p.start >= present;
+  PERFORM patchbay.tell_threshold(NEW.id, present);
   RETURN NULL;
 END
 $$;
-CREATE TRIGGER rearm_alerts AFTER UPDATE OF limit_nano, alerts_ppm ON budget
-  FOR EACH ROW EXECUTE FUNCTION patchbay.rearm_budget_alerts();
-SELECT patchbay.make_definer('patchbay.rearm_budget_alerts()', VARIADIC ARRAY[]::text[]);
+CREATE TRIGGER follow_terms AFTER UPDATE OF limit_nano, alerts_ppm ON budget
+  FOR EACH ROW EXECUTE FUNCTION patchbay.follow_budget_terms();
+SELECT patchbay.make_definer('patchbay.follow_budget_terms()', VARIADIC ARRAY[]::text[]);
 
 -- As before, but: a budget of a key counts what every key of its chain of rotations costs, and the first refusal of a
 -- period is told.

@@ -173,30 +173,6 @@ BEGIN
 END
 $$;
 
--- What was posted to a beneficiary's account of earnings in a period, by what it was, and the balance before it. A payment
--- that came back is told apart from payments, so that what was paid is never below zero.
-CREATE OR REPLACE FUNCTION patchbay.earnings_statement(
-  of_tenant uuid, of_asset text, from_time timestamptz, to_time timestamptz
-) RETURNS TABLE (kind text, subject_id uuid, amount numeric, postings bigint)
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-  WITH account AS (
-    SELECT b.account_id, b.posted FROM patchbay.ledger_balances(ARRAY(
-      SELECT a.id FROM public.ledger_account a
-      WHERE a.tenant_id = of_tenant AND a.kind = 'EARNINGS' AND a.asset = of_asset)) b
-  ), since AS (
-    SELECT p.transfer_id, p.amount, p.subject_id, p.created_at
-    FROM account c JOIN public.ledger_posting p ON p.account_id = c.account_id WHERE p.created_at >= from_time
-  ), line AS (
-    SELECT CASE t.reference_type WHEN 'inference' THEN 'EARNED' WHEN 'payout' THEN 'PAID'
-                                 WHEN 'payout_return' THEN 'RETURNED' ELSE 'CORRECTION' END AS kind,
-           s.subject_id, s.amount
-    FROM since s JOIN public.ledger_transfer t ON t.id = s.transfer_id WHERE s.created_at < to_time
-  )
-  SELECT 'OPENING', NULL::uuid, c.posted - coalesce((SELECT sum(s.amount) FROM since s), 0), 0::bigint FROM account c
-  UNION ALL
-  SELECT l.kind, l.subject_id, sum(l.amount), count(*) FROM line l GROUP BY l.kind, l.subject_id
-$$;
-
 RESET ROLE;
 REVOKE CREATE ON SCHEMA patchbay FROM patchbay_definer;
 
