@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import { type Actor, requireOperator, requireScope } from '../auth/principal.ts';
+import { type Actor, requireOperator, requireOperatorScope, requireScope } from '../auth/principal.ts';
 import { badCursor, type Page, type PageRequest, requirePageSize } from '../db/page.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, type Uuid } from '../kernel/ids.ts';
-import type { RequestContext } from '../tenant/audit.ts';
+import { auditDenied, type RequestContext } from '../tenant/audit.ts';
 import { CLOSE_GRACE_MS, type PeriodCloser, requireOver } from './closing.ts';
 import type { InvoicingDeps } from './operation.ts';
 import { parsePeriod } from './period.ts';
@@ -61,7 +61,8 @@ export class PeriodsCloser {
     input: ClosePeriodsInput,
     context: RequestContext = {},
   ): Promise<ClosedPeriods> {
-    requireOperator(actor);
+    const action = { actor, action: 'period.close', targetType: 'tenant', targetId: null, context };
+    await auditDenied(this.#deps, action, () => requireOperatorScope(actor, 'billing:write'));
     requirePageSize(input.first);
     requireKey(input.idempotencyKey);
     const period = parsePeriod(input.period);

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { type Actor, requireOperator } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
@@ -50,7 +50,7 @@ export class EarningsCorrectionService {
     const { clock, database } = this.#deps;
     const { tenantId, adapterVersionId, reason } = input;
     const entry = { actor, action: 'earnings.adjust', targetType: 'tenant', targetId: tenantId, context };
-    await auditDenied(this.#deps, entry, () => requireOperator(actor));
+    await auditDenied(this.#deps, entry, () => requireOperatorScope(actor, 'billing:write'));
     checkInput(input);
     const args = { tenantId, adapterVersionId, amount: String(input.amount), reason };
     const request = {

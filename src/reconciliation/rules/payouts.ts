@@ -47,11 +47,20 @@ WHERE coalesce(e.amount, 0) <> coalesce(s.amount, 0)`,
     rule: 'STATEMENT_PAID',
     subject: 'BENEFICIARY',
     sql: `
-WITH ${STATEMENTS}, paid AS (
-  SELECT p.account_id, sum(p.amount_nano) AS amount FROM payout p
-  WHERE p.state = 'PAID' AND ${inScope('p.state_changed_at', 'p.tenant_id')} GROUP BY p.account_id
+WITH ${STATEMENTS}, moved AS (
+  SELECT p.account_id, p.amount_nano AS amount FROM payout p
+  WHERE p.state = 'PAID' AND ${inScope('p.state_changed_at', 'p.tenant_id')}
+  UNION ALL
+  -- When what came back had been paid is known from its capture alone.
+  SELECT p.account_id, p.amount_nano FROM payout p JOIN ledger_transfer t ON t.pending_id = p.hold_id AND t.kind = 'POST'
+  WHERE p.state = 'RETURNED' AND ${inScope('t.created_at', 'p.tenant_id')}
+  UNION ALL
+  SELECT p.account_id, -p.amount_nano FROM payout p
+  WHERE p.state = 'RETURNED' AND ${inScope('p.state_changed_at', 'p.tenant_id')}
+), paid AS (
+  SELECT m.account_id, sum(m.amount) AS amount FROM moved m GROUP BY m.account_id
 ), told AS (
-  SELECT s.account_id, -sum(s.amount) AS amount FROM statement s WHERE s.reference_type = 'payout'
+  SELECT s.account_id, -sum(s.amount) AS amount FROM statement s WHERE s.reference_type IN ('payout', 'payout_return')
   GROUP BY s.account_id
 )
 SELECT a.tenant_id AS subject_id, a.tenant_id, NULL AS detail, p.amount::text AS expected, s.amount::text AS actual
@@ -69,13 +78,14 @@ WITH wanted AS (
     AND (p.state IN ('PENDING', 'SENDING', 'UNKNOWN') OR p.state_changed_at >= $1::timestamptz)
 ), found AS (
   SELECT p.id,
-         CASE WHEN p.state IN ('PENDING', 'SENDING', 'UNKNOWN') THEN 'held' WHEN p.state = 'PAID' THEN 'paid' ELSE 'released' END
-           || ' ' || p.amount_nano AS expected,
+         CASE WHEN p.state IN ('PENDING', 'SENDING', 'UNKNOWN') THEN 'held'
+              WHEN p.state IN ('PAID', 'RETURNED') THEN 'paid' ELSE 'released' END || ' ' || p.amount_nano
+           || CASE p.state WHEN 'RETURNED' THEN ', returned ' || p.amount_nano ELSE '' END AS expected,
          CASE WHEN h.id IS NULL THEN NULL
               WHEN (h.tenant_id, h.account_id, h.asset, h.reference_id) <> (p.tenant_id, p.account_id, p.currency, p.id)
                 THEN 'held for another'
               WHEN t.id IS NULL AND o.transfer_id IS NOT NULL THEN 'held ' || h.held
-              WHEN t.kind = 'POST' THEN 'paid ' || coalesce(c.amount, 0)
+              WHEN t.kind = 'POST' THEN 'paid ' || coalesce(c.amount, 0) || coalesce(', returned ' || -b.amount, '')
               WHEN t.kind = 'VOID' THEN 'released ' || t.held END AS actual
   FROM wanted p
   LEFT JOIN ledger_transfer h ON h.id = p.hold_id AND h.kind = 'PENDING' AND h.reference_type = 'payout'
@@ -84,6 +94,9 @@ WITH wanted AS (
   LEFT JOIN LATERAL (
     SELECT sum(l.amount) AS amount FROM ledger_posting l JOIN ledger_account a ON a.id = l.account_id
     WHERE l.transfer_id = t.id AND a.kind = 'CASH') c ON true
+  LEFT JOIN LATERAL (
+    SELECT sum(l.amount) AS amount FROM ledger_posting l JOIN ledger_account a ON a.id = l.account_id
+    WHERE l.transfer_id = p.return_transfer_id AND a.kind = 'CASH') b ON true
 )
 SELECT p.id AS subject_id, p.tenant_id, NULL AS detail, f.expected, f.actual
 FROM wanted p JOIN found f ON f.id = p.id WHERE f.actual IS DISTINCT FROM f.expected`,

@@ -125,6 +125,10 @@ test('amounts past 2^53 are exact from the quote to the hold, the capture, the e
     SET LOCAL session_replication_role = replica;
     UPDATE usage_charge SET ended_at = '${ended.toISOString()}';
     UPDATE usage_record SET ended_at = '${ended.toISOString()}';
+    UPDATE usage_share SET ended_at = '${ended.toISOString()}';
+    UPDATE ledger_transfer SET created_at = '${ended.toISOString()}' WHERE reference_type = 'inference';
+    UPDATE ledger_posting p SET created_at = '${ended.toISOString()}'
+    FROM ledger_transfer t WHERE t.id = p.transfer_id AND t.reference_type = 'inference';
     UPDATE tenant SET created_at = '2020-01-01' WHERE id = '${tenantId}';
     COMMIT`);
   const { periods } = createInvoicing({ database: kit.db.database, clock: kit.clock });

@@ -261,7 +261,11 @@ describe('a difference of an invoice is found, and the draft is not finalised', 
   > = {
     'it charges something else than the records': () => ({
       rule: 'INVOICE_CHARGES',
-      ...byOne('invoice', 'charges_nano', `id = '${world.draft.id}'`),
+      // The parts of a bill are its total, whatever else is changed.
+      ...{
+        plant: `UPDATE invoice SET charges_nano = charges_nano + 1, reduction_nano = reduction_nano + 1 WHERE id = '${world.draft.id}'`,
+        undo: `UPDATE invoice SET charges_nano = charges_nano - 1, reduction_nano = reduction_nano - 1 WHERE id = '${world.draft.id}'`,
+      },
       expected: String(world.draft.document.chargesNano),
       actual: one(String(world.draft.document.chargesNano)),
     }),

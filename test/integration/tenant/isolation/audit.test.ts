@@ -103,7 +103,7 @@ const OTHERS: Readonly<Record<string, Done>> = {
   'Mutation.setPrice': {
     by: 'operator',
     action: 'price.set',
-    what: 'creation',
+    what: 'change',
     input: () => ({
       idempotencyKey: randomUUID(),
       adapter: toGlobalId('Adapter', scene.victim.adapter),
@@ -113,7 +113,7 @@ const OTHERS: Readonly<Record<string, Done>> = {
   'Mutation.setRoyalty': {
     by: 'tenant',
     action: 'royalty.set',
-    what: 'creation',
+    what: 'change',
     input: () => ({
       idempotencyKey: randomUUID(),
       adapter: toGlobalId('Adapter', scene.victim.adapter),
@@ -123,7 +123,7 @@ const OTHERS: Readonly<Record<string, Done>> = {
   'Mutation.proposeSplit': {
     by: 'tenant',
     action: 'split.propose',
-    what: 'creation',
+    what: 'change',
     // It takes the partner's share, so that it waits for the partner.
     input: () => ({
       idempotencyKey: randomUUID(),
@@ -134,7 +134,7 @@ const OTHERS: Readonly<Record<string, Done>> = {
   'Mutation.decideSplit': {
     by: 'tenant',
     action: 'split.decide',
-    what: 'creation',
+    what: 'change',
     input: () => ({ proposal: scene.victim.proposal, agrees: false }),
   },
   'Mutation.createTenant': {
