@@ -14,6 +14,9 @@ afterAll(() => db.dispose());
 const KIND = /'([a-z]+(?:_[a-z]+)*\.[a-z]+(?:_[a-z]+)*)'/g;
 const WRITES = /emit_event|INTO (?:public\.)?outbox_event/;
 
+/** A call that writes an event, with its first arguments. */
+const CALLS = /(?:emit_event\(|INTO (?:public\.)?outbox_event)[\s\S]{0,200}/g;
+
 /** What a source that writes events names: the quoted kinds of every piece of it that writes one. */
 function kindsOf(source: string): readonly string[] {
   if (!WRITES.test(source)) return [];
@@ -30,7 +33,8 @@ test('every kind of event that the database or the program writes is one that ca
   );
   const sources = [
     ...functions.map(({ source }) => source),
-    ...files.map((name) => readFileSync(join('src', name), 'utf8')),
+    // Programs name other things in the same form, such as what is audited, so of them the calls alone are looked at.
+    ...files.flatMap((name) => readFileSync(join('src', name), 'utf8').match(CALLS) ?? []),
   ];
   expect(sources.filter((source) => WRITES.test(source)).length).toBeGreaterThan(8);
   const written = new Set(sources.flatMap(kindsOf).filter((kind) => !kind.startsWith('patchbay.')));
