@@ -45,7 +45,13 @@ async function writeInvoices(db: TestDatabase) {
   const kit = await openInvoicing(db);
   const { invoices } = kit.invoicing;
   kit.clock.set(Date.UTC(2024, 0, 2));
-  const customer = await kit.customer(3n * MUCH);
+  // They pay by bill: of what is taken from a balance nothing would be due.
+  const onCredit = async (limit: bigint) => {
+    const customer = await kit.customer();
+    await kit.ledger.setCreditLimit(customer.accountId, limit, 'limit');
+    return customer;
+  };
+  const customer = await onCredit(3n * MUCH);
   const owner = await kit.pricing.tenant();
   const adapter = await kit.pricing.adapter(owner, kit.backbone);
   const endedAt = '2024-02-10T00:00:00Z';
@@ -53,7 +59,7 @@ async function writeInvoices(db: TestDatabase) {
   await kit.charge(customer, { endedAt, inputNano: MUCH, outputNano: 5n });
   await kit.charge(customer, { endedAt, outputNano: 7n, priority: 'BATCH' });
   await kit.charge(customer, { endedAt, inputNano: 20n, royaltyNano: 11n, adapter, ownerId: owner });
-  const others = [await kit.customer(50n), await kit.customer(), await kit.customer()];
+  const others = [await onCredit(50n), await kit.customer(), await kit.customer()];
   const [voids, none, drafts] = others.map(({ tenantId }) => tenantId);
   if (others[0] !== undefined) await kit.charge(others[0], { endedAt, inputNano: 50n });
 
