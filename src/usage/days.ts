@@ -1,5 +1,7 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
+import { PLATFORM_TENANT_ID } from '../db/platform.ts';
+import { NO_ADAPTER } from '../metering/statements.ts';
 
 /** When a day is over. */
 export interface DayRollupOptions {
@@ -43,19 +45,32 @@ WHERE d.until + interval '1 day' <= now() - $1 * interval '1 millisecond' AND NO
     AND a.pid <> pg_backend_pid())
 FOR UPDATE SKIP LOCKED`;
 
+const SUMS = `sum(requests)::bigint AS requests, sum(prompt_tokens)::bigint AS prompt_tokens,
+           sum(cached_prompt_tokens)::bigint AS cached_prompt_tokens,
+           sum(completion_tokens)::bigint AS completion_tokens, sum(compute_us)::bigint AS compute_us,
+           sum(amount_nano) AS amount_nano`;
+
+/** The sums of every tenant, and over those the coarser ones, see {@link sumStatement}. */
 const ADD = `
-WITH ${TENANTS}, added AS (
-  INSERT INTO usage_rollup_day (tenant_id, kind, day, adapter_version_id, adapter_id, requests, prompt_tokens,
-    cached_prompt_tokens, completion_tokens, compute_us, amount_nano)
-  SELECT e.tenant_id, e.kind, $1, h.*
+WITH ${TENANTS}, summed AS (
+  SELECT e.tenant_id, e.kind, h.*
   FROM each e CROSS JOIN LATERAL (
-    SELECT r.adapter_version_id, r.adapter_id, sum(r.requests)::bigint, sum(r.prompt_tokens)::bigint,
-           sum(r.cached_prompt_tokens)::bigint, sum(r.completion_tokens)::bigint, sum(r.compute_us)::bigint,
-           sum(r.amount_nano)
+    SELECT adapter_version_id, adapter_id, ${SUMS}
     FROM usage_rollup r
     WHERE r.tenant_id = e.tenant_id AND r.kind = e.kind AND r.bucket >= $1
       AND r.bucket < $1::timestamptz + interval '1 day'
-    GROUP BY r.adapter_version_id, r.adapter_id) h
+    GROUP BY adapter_version_id, adapter_id) h
+), added AS (
+  INSERT INTO usage_rollup_day (tenant_id, kind, adapter_version_id, adapter_id, requests, prompt_tokens,
+    cached_prompt_tokens, completion_tokens, compute_us, amount_nano, day)
+  SELECT *, $1 FROM (
+    SELECT * FROM summed
+    UNION ALL
+    SELECT tenant_id, 'owner_sum', '${NO_ADAPTER}'::uuid, '${NO_ADAPTER}'::uuid, ${SUMS}
+    FROM summed WHERE kind = 'owner' GROUP BY tenant_id
+    UNION ALL
+    SELECT '${PLATFORM_TENANT_ID}'::uuid, 'all_' || kind, adapter_version_id, adapter_id, ${SUMS}
+    FROM summed GROUP BY kind, adapter_version_id, adapter_id) every_sum
 )
 UPDATE usage_rolled SET until = until + interval '1 day'`;
 

@@ -1,4 +1,5 @@
 import type { QueryResultRow } from 'pg';
+import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { NO_ADAPTER } from '../metering/statements.ts';
 import { alignRange, type UsageRange } from './range.ts';
@@ -63,19 +64,35 @@ const KEYS: Readonly<Record<SumGroup, string>> = {
 };
 
 /**
+ * Which sums of days answer a question, and of which tenant they are; null for every tenant's own. Where it can be, they
+ * are the coarse ones: an owner's over all adapters, and everybody's, which the platform's tenant has.
+ */
+function daysOf({ kind, tenantId, adapterId, by }: SumQuery): {
+  readonly kind: string;
+  readonly tenantId: Uuid | null;
+} {
+  if (tenantId !== null) {
+    return { kind: kind === 'owner' && by === 'time' && adapterId === null ? 'owner_sum' : kind, tenantId };
+  }
+  return by === 'tenant' ? { kind, tenantId } : { kind: `all_${kind}`, tenantId: PLATFORM_TENANT_ID };
+}
+
+/**
  * The statement that sums up. Days that are over come from the sums of days, as far as the same snapshot has them, and
  * hours from there on: both together are every hour once.
  */
-export function sumStatement({ kind, range, tenantId, adapterId, by, most }: SumQuery): {
+export function sumStatement(query: SumQuery): {
   readonly text: string;
   readonly values: readonly unknown[];
 } {
+  const { kind, range, tenantId, adapterId, by, most } = query;
+  const summed = daysOf(query);
   const { from, to, bucket } = alignRange(range);
   const [tenant, adapter, version] = KEYS[by].split(', ');
   const ofAdapter = '($5::uuid IS NULL OR adapter_id = $5)';
-  const days = (of: string): string =>
-    `SELECT day AS bucket, tenant_id, adapter_id, adapter_version_id, ${COUNTS} FROM usage_rollup_day
-     WHERE kind = $4 AND day >= $1 AND day < (SELECT at FROM mark) AND ${ofAdapter} ${of}`;
+  const days = `SELECT day AS bucket, tenant_id, adapter_id, adapter_version_id, ${COUNTS} FROM usage_rollup_day
+     WHERE kind = $8 AND ($9::uuid IS NULL OR tenant_id = $9) AND day >= $1 AND day < (SELECT at FROM mark)
+       AND ${ofAdapter}`;
   const hours = (of: string): string =>
     `SELECT bucket, tenant_id, adapter_id, adapter_version_id, ${COUNTS} FROM usage_rollup
      WHERE kind = $4 AND bucket >= (SELECT at FROM mark) AND bucket < $2 AND ${ofAdapter} ${of}`;
@@ -89,14 +106,12 @@ export function sumStatement({ kind, range, tenantId, adapterId, by, most }: Sum
            WHERE tenant_id = $6 AND kind = $4 AND adapter_id = $5
              AND bucket >= (SELECT coalesce(until, '-infinity') FROM usage_rolled)))`
       : '';
-  const parts =
+  const hoursOfAsked =
     tenantId === null
       ? // Hours are found by their tenant alone, so that settlements keep one index less.
-        [
-          days(''),
-          `SELECT h.* FROM tenant t CROSS JOIN LATERAL (${hours('AND tenant_id = t.id OFFSET 0')}) h`,
-        ]
-      : [days('AND tenant_id = $6'), hours(`AND tenant_id = $6 ${versions}`)];
+        `SELECT h.* FROM tenant t CROSS JOIN LATERAL (${hours('AND tenant_id = t.id OFFSET 0')}) h
+         WHERE $6::uuid IS NULL`
+      : hours(`AND tenant_id = $6 ${versions}`);
   return {
     text: `
       WITH mark AS (
@@ -108,9 +123,9 @@ export function sumStatement({ kind, range, tenantId, adapterId, by, most }: Sum
              ${version} AS adapter_version_id, sum(requests) AS requests, sum(prompt_tokens) AS prompt_tokens,
              sum(cached_prompt_tokens) AS cached_prompt_tokens, sum(completion_tokens) AS completion_tokens,
              sum(compute_us) AS compute_us
-      FROM (${parts.join(' UNION ALL ')}) part
-      GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT ${tenantId === null ? '$6' : '$7'}`,
-    values: [from, to, bucket, kind, adapterId, ...(tenantId === null ? [] : [tenantId]), most],
+      FROM (${days} UNION ALL ${hoursOfAsked}) part
+      GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT $7`,
+    values: [from, to, bucket, kind, adapterId, tenantId, most, summed.kind, summed.tenantId],
   };
 }
 

@@ -66,7 +66,7 @@ import {
 } from './pricing.ts';
 import { Reconciliation, ReconciliationDifference, reconciliationQueries } from './reconciliation.ts';
 import { ApiKey, Tenant, tenantMutations, tenantQueries, Viewer } from './tenant.ts';
-import { InferenceRequest, UsageRecord, UsageRow, UsageTotals, usageQueries } from './usage.ts';
+import { InferenceRequest, UsageRecord, UsageSummary, UsageTotals, usageQueries } from './usage.ts';
 
 /** Every resolver, by type and field. Fields without one are read off their parent. */
 export const resolvers = {
@@ -111,7 +111,7 @@ export const resolvers = {
   AdapterUpload,
   GeneratedToken,
   UsageRecord,
-  UsageRow,
+  UsageSummary,
   UsageTotals,
   InferenceRequest,
   EngineStatus,

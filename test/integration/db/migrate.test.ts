@@ -7,6 +7,8 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 import { MIGRATIONS_FOLDER, migrate } from '../../../src/db/migrate.ts';
 import { openDatabase } from '../../../src/db/open.ts';
+import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
+import { NO_ADAPTER } from '../../../src/metering/statements.ts';
 import { createEmptyDatabase } from '../../kit/postgres.ts';
 
 let adminUrl: string;
@@ -138,11 +140,7 @@ describe('the migration runner', () => {
 });
 
 test('who made the keys that exist is taken over from the audit log, and full operator keys stay full', async () => {
-  for (const name of readdirSync(MIGRATIONS_FOLDER).filter((one) => /^\d{4}_/.test(one) && one < '0017')) {
-    cpSync(join(MIGRATIONS_FOLDER, name), join(folder, name), { recursive: true });
-  }
-  await migrate({ adminUrl, folder });
-  const platform = '00000000-0000-7000-8000-000000000000';
+  await migrateBefore('0017');
   const [root, made, successor, unknown] = [1, 2, 3, 4].map((n) => `0192f000-0000-7000-8000-00000000000${n}`);
   const full = `infer,adapters:read,adapters:write,usage:read,keys:write,billing:read,billing:write,payouts:write,members:write,audit:read`;
   for (const [id, scopes] of [
@@ -152,19 +150,16 @@ test('who made the keys that exist is taken over from the audit log, and full op
     [unknown, full],
   ]) {
     await query(`INSERT INTO api_key (id, tenant_id, kind, name, prefix, key_hash, scopes, created_at)
-      VALUES ('${id}', '${platform}', 'OPERATOR', 'x', 'pbo_x', sha256('${id}'), '{${scopes}}', now())`);
+      VALUES ('${id}', '${PLATFORM_TENANT_ID}', 'OPERATOR', 'x', 'pbo_x', sha256('${id}'), '{${scopes}}', now())`);
   }
   const line = (action: string, target: string | undefined, after: string, actor: string, outcome = 'DONE') =>
     query(`INSERT INTO audit_log (id, tenant_id, at, actor_kind, actor_key_id, action, target_type, target_id, after, outcome)
-      VALUES (gen_random_uuid(), '${platform}', now(), ${actor}, '${action}', 'apiKey', '${target}', '${after}', '${outcome}')`);
+      VALUES (gen_random_uuid(), '${PLATFORM_TENANT_ID}', now(), ${actor}, '${action}', 'apiKey', '${target}', '${after}', '${outcome}')`);
   await line('apiKey.create', root, '{}', `'SYSTEM', NULL`);
   await line('apiKey.create', made, '{}', `'OPERATOR', '${root}'`);
   await line('apiKey.rotate', made, `{"successor": "${successor}"}`, `'OPERATOR', '${made}'`);
   await line('apiKey.create', unknown, '{}', `'OPERATOR', '${root}'`, 'DENIED');
-  for (const name of readdirSync(MIGRATIONS_FOLDER).filter((one) => one.startsWith('0017'))) {
-    cpSync(join(MIGRATIONS_FOLDER, name), join(folder, name), { recursive: true });
-  }
-  await migrate({ adminUrl, folder });
+  await migrateBefore('0018');
   expect(
     await query(`SELECT id, created_by, 'tenants:write' = ANY (scopes) AS tenants FROM api_key ORDER BY id`),
   ).toEqual([
@@ -179,3 +174,53 @@ test('who made the keys that exist is taken over from the audit log, and full op
     ),
   ).toEqual([]);
 });
+
+test('days and hours that were summed up before there were coarser sums get them', async () => {
+  await migrateBefore('0021');
+  const [one, two] = ['0192f000-0000-7000-8000-000000000001', '0192f000-0000-7000-8000-000000000002'];
+  const usage = (
+    tenant: string | undefined,
+    kind: string,
+    day: string,
+    version: string | undefined,
+    requests: number,
+  ) =>
+    query(`INSERT INTO usage_rollup_day VALUES
+      ('${tenant}', '${kind}', '${day}', '${version}', '${version}', ${requests}, 1, 1, 1, 1, 1)`);
+  await usage(one, 'owner', '2026-03-01', one, 2);
+  await usage(one, 'owner', '2026-03-01', two, 3);
+  await usage(two, 'owner', '2026-03-01', two, 4);
+  const earned = (width: string, start: string, amount: number) =>
+    query(`INSERT INTO earnings_rollup VALUES
+      ('${one}', '${width}', '${start}', 'EARNED', '${two}', '${one}', ${amount}, ${amount}, 1)`);
+  await earned('hour', '2026-03-31T23:00:00Z', 5);
+  await earned('day', '2026-03-31', 5);
+  await earned('day', '2026-03-01', 6);
+  await earned('day', '2026-04-01', 7);
+  await migrateBefore('0022');
+  expect(
+    await query(`SELECT tenant_id, kind, adapter_version_id AS version, requests::integer FROM usage_rollup_day
+      WHERE kind NOT IN ('tenant', 'caller', 'owner') ORDER BY kind, version, requests`),
+  ).toEqual([
+    { tenant_id: PLATFORM_TENANT_ID, kind: 'all_owner', version: one, requests: 2 },
+    { tenant_id: PLATFORM_TENANT_ID, kind: 'all_owner', version: two, requests: 7 },
+    { tenant_id: two, kind: 'owner_sum', version: NO_ADAPTER, requests: 4 },
+    { tenant_id: one, kind: 'owner_sum', version: NO_ADAPTER, requests: 5 },
+  ]);
+  expect(
+    await query(
+      `SELECT start, amount::integer, postings::integer FROM earnings_rollup WHERE width = 'month' ORDER BY start`,
+    ),
+  ).toEqual([
+    { start: new Date('2026-03-01T00:00:00Z'), amount: 11, postings: 2 },
+    { start: new Date('2026-04-01T00:00:00Z'), amount: 7, postings: 1 },
+  ]);
+});
+
+/** Applies the migrations whose names come before this one. */
+async function migrateBefore(first: string): Promise<void> {
+  for (const name of readdirSync(MIGRATIONS_FOLDER).filter((one) => /^\d{4}_/.test(one) && one < first)) {
+    cpSync(join(MIGRATIONS_FOLDER, name), join(folder, name), { recursive: true });
+  }
+  await migrate({ adminUrl, folder });
+}

@@ -95,17 +95,17 @@ test(`sums of days that are over answer as their hours do, before and after (see
   expect(await answers()).toEqual(before);
   // The answers do come from the days: a day that says something else is told.
   const [day] = await db.admin<{ day: Date; requests: string }>(
-    `SELECT day, requests FROM usage_rollup_day WHERE kind = 'tenant' ORDER BY day LIMIT 1`,
+    `SELECT day, requests FROM usage_rollup_day WHERE kind = 'all_tenant' ORDER BY day LIMIT 1`,
   );
   await db.admin('ALTER TABLE usage_rollup_day DISABLE TRIGGER append_only');
   await db.admin(
-    `UPDATE usage_rollup_day SET requests = requests + 1000 WHERE kind = 'tenant' AND day = $1`,
+    `UPDATE usage_rollup_day SET requests = requests + 1000 WHERE kind = 'all_tenant' AND day = $1`,
     [day?.day],
   );
   const told = totalOf(await usage.sumsOfAllTenants('tenant', period())).requests;
   expect(told).toBeGreaterThan(1_000n);
   await db.admin(
-    `UPDATE usage_rollup_day SET requests = requests - 1000 WHERE kind = 'tenant' AND day = $1`,
+    `UPDATE usage_rollup_day SET requests = requests - 1000 WHERE kind = 'all_tenant' AND day = $1`,
     [day?.day],
   );
   await db.admin('ALTER TABLE usage_rollup_day ENABLE TRIGGER append_only');
