@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import SlowestFirst from './test/kit/sequencer.ts';
 
 /** Folders whose tests need Postgres; only a run that selects one of them pays for starting it. */
 const WITH_POSTGRES = ['test/integration/**/*.test.ts', 'test/e2e/**/*.test.ts'];
@@ -10,6 +11,11 @@ export default defineConfig({
     // Two cores are what a small machine has; more forks only fight each other.
     maxWorkers: 2,
     pool: 'forks',
+    // A fork keeps its modules from file to file: to load all of them and to compile Prisma's query compiler costs two
+    // seconds, and there are two hundred files. A file leaves the process as it found it (see test/kit/file-end.ts).
+    isolate: false,
+    setupFiles: ['test/kit/setup.ts'],
+    sequence: { sequencer: SlowestFirst },
     projects: [
       {
         extends: true,
