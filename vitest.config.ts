@@ -11,15 +11,19 @@ export default defineConfig({
     // Two cores are what a small machine has; more forks only fight each other.
     maxWorkers: 2,
     pool: 'forks',
-    // A fork keeps its modules from file to file: to load all of them and to compile Prisma's query compiler costs two
-    // seconds, and there are two hundred files. A file leaves the process as it found it (see test/kit/file-end.ts).
-    isolate: false,
     setupFiles: ['test/kit/setup.ts'],
     sequence: { sequencer: SlowestFirst },
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: WITH_POSTGRES },
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: WITH_POSTGRES,
+          // A fork keeps its modules from file to file, because most files take longer to load them than to run. A file
+          // leaves the process as it found it (see test/kit/file-end.ts).
+          isolate: false,
+        },
       },
       {
         extends: true,
