@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import SlowestFirst from './test/kit/sequencer.ts';
 
 /** Folders whose tests need Postgres; only a run that selects one of them pays for starting it. */
 const WITH_POSTGRES = ['test/integration/**/*.test.ts', 'test/e2e/**/*.test.ts'];
@@ -10,10 +11,19 @@ export default defineConfig({
     // Two cores are what a small machine has; more forks only fight each other.
     maxWorkers: 2,
     pool: 'forks',
+    setupFiles: ['test/kit/setup.ts'],
+    sequence: { sequencer: SlowestFirst },
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: WITH_POSTGRES },
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: WITH_POSTGRES,
+          // A fork keeps its modules from file to file, because most files take longer to load them than to run. A file
+          // leaves the process as it found it (see test/kit/file-end.ts).
+          isolate: false,
+        },
       },
       {
         extends: true,

@@ -1,19 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { afterAll } from 'vitest';
 import { z } from 'zod';
 import { readKeyFile } from '../../src/cli/key-file.ts';
+import { atFileEnd } from '../kit/file-end.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
 const reportSchema = z.looseObject({ graphqlUrl: z.string() });
-
-const children = new Set<ChildProcess>();
-// A test that fails leaves its servers running; they must not outlive its file.
-afterAll(() => {
-  for (const child of children) child.kill('SIGKILL');
-});
 
 /** A real server in a process of its own. */
 export interface RunningServer {
@@ -44,8 +38,10 @@ export async function startServer(options: {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const gone = once(child, 'exit');
-  children.add(child);
-  void gone.then(() => children.delete(child));
+  // A test that fails leaves its servers running; they must not outlive its file. One that has ended is not signalled.
+  atFileEnd(() => {
+    child.kill('SIGKILL');
+  });
   let stdout = '';
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

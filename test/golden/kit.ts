@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll } from 'vitest';
+import { atFileEnd } from '../kit/file-end.ts';
 
 /** A line of a golden folder's `cases.jsonl`, in the format of `run-batch`. */
 export interface GoldenCase {
@@ -41,15 +41,10 @@ export async function readLines<T>(path: string): Promise<readonly T[]> {
     .map((line) => JSON.parse(line) as T);
 }
 
-const temporaryFolders: string[] = [];
-afterAll(async () => {
-  for (const folder of temporaryFolders.splice(0)) await rm(folder, { recursive: true, force: true });
-});
-
 /** A folder that is gone when the test file that asked for it is done. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'patchbay-test-'));
-  temporaryFolders.push(folder);
+  atFileEnd(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }
 

@@ -7,6 +7,8 @@ import { silentProgress } from '../../../src/observability/progress.ts';
 
 /** What happens while a line reads its adapter, and what the engine was made with. */
 const seen = vi.hoisted(() => {
+  // Files share their modules: these ones are loaded anew, to get what is put in place of two of them.
+  vi.resetModules();
   const hooks: { onRead: () => void; report: unknown } = { onRead: () => {}, report: undefined };
   return hooks;
 });
@@ -34,6 +36,11 @@ beforeAll(async () => {
   work = await mkdtemp(join(tmpdir(), 'patchbay-batch-'));
 });
 afterAll(() => rm(work, { recursive: true }));
+afterAll(() => {
+  vi.doUnmock('../../../src/adapter/folder.ts');
+  vi.doUnmock('../../../src/engine/loop.ts');
+  vi.resetModules();
+});
 
 test('a line that is still reading its adapter at Ctrl-C is not submitted any more', async () => {
   const backboneDir = resolve('test/fixtures/golden/llama-tied');
