@@ -62,7 +62,9 @@ export class EarningsCorrectionService {
     const { value } = await database.withSystem((tx) =>
       runIdempotent(request, tx, { codec: answer, clock }, async () => {
         await requireParties(tx, input);
-        const { transferId, currency, accountId } = await this.#post(tx, input);
+        const { transferId, currency, accountId, isNew } = await this.#post(tx, input);
+        // Done when the record of the request was still kept, and told then.
+        if (!isNew) return { transferId };
         const facts = { currency, amountNano: args.amount, reason, adapterVersionId, transferId };
         await tx.$executeRaw`SELECT patchbay.emit_event(
           ${tenantId}::uuid, 'earnings.adjusted', ${accountId}::uuid, ${JSON.stringify(facts)}::jsonb)`;
@@ -97,7 +99,7 @@ export class EarningsCorrectionService {
     if (posted?.outcome !== 'POSTED' && posted?.outcome !== 'REPLAYED') {
       throw ledgerConflict('The idempotency key corrected something else before.', posted?.id ?? transfer.id);
     }
-    return { transferId: posted.id, currency, accountId };
+    return { transferId: posted.id, currency, accountId, isNew: posted.outcome === 'POSTED' };
   }
 }
 
