@@ -10,10 +10,11 @@ import { sums } from './adjustments.ts';
 import { voidKey } from './keys.ts';
 import { collectOpenCharge } from './open-charge.ts';
 import { type Done, type InvoicingDeps, type Operation, operate, requireOperatorOf } from './operation.ts';
-import { bringPayment, payIfNothingIsDue } from './payment.ts';
+import { bringPayment, payIfNothingIsDue, settleIfNothingIsDue } from './payment.ts';
 import { billingAccounts, lockAvailable, postMovements } from './posting.ts';
 import { lockInvoice, readInvoice } from './reader.ts';
 import { type CreditNote, type Invoice, type InvoiceState, toCreditNote } from './rows.ts';
+import { recordStep } from './steps.ts';
 import { TERMS_LIMITS } from './terms.ts';
 
 /** An invoice to do something to. */
@@ -34,6 +35,13 @@ export interface MarkPaidInput extends InvoiceInput {
 export interface CreateCreditNoteInput extends InvoiceInput {
   readonly amountNano: bigint;
   readonly reason: string;
+}
+
+/** What became of open charges. */
+export interface Collection {
+  readonly posted: number;
+  /** Those that wait on, and are tried again. */
+  readonly failed: readonly { readonly invoiceId: Uuid; readonly error: unknown }[];
 }
 
 /** Open charges that fit as of now. Whoever posts one looks again, with the balance locked. */
@@ -176,7 +184,7 @@ export class InvoiceService {
         INSERT INTO credit_note (id, tenant_id, invoice_id, currency, amount_nano, reason, created_at)
         VALUES (${id}::uuid, ${tenantId}::uuid, ${invoiceId}::uuid, ${currency}, ${String(amountNano)}::bigint,
                 ${reason}, ${new Date(clock.nowMs())}::timestamptz)`;
-      await payIfNothingIsDue(tx, invoiceId, new Date(clock.nowMs()));
+      await settleIfNothingIsDue(tx, this.#deps, invoice);
       const { number } = await tx.creditNote.findUniqueOrThrow({ where: { id } });
       const after = { number, invoiceId, ...args };
       return { id, tenantId, targetType: 'creditNote', after };
@@ -186,23 +194,35 @@ export class InvoiceService {
     );
   }
 
-  /** Posts the open charges that fit by now, each in a transaction of its own; answers how many it posted. */
-  async collectOpenCharges(): Promise<number> {
+  /** Posts the open charges that fit by now, each in a transaction of its own. One that fails stops no other. */
+  async collectOpenCharges(): Promise<Collection> {
     const { database } = this.#deps;
     const open = await database.querySystem<{ readonly invoice_id: Uuid }>(FITTING_CHARGES, []);
+    const failed: { readonly invoiceId: Uuid; readonly error: unknown }[] = [];
     let posted = 0;
     for (const { invoice_id: invoiceId } of open) {
-      posted += await database
-        .withSystem(async (tx) => {
-          const { openNano } = await lockInvoice(tx, invoiceId);
-          if (openNano === 0n) return 0;
-          await collectOpenCharge(tx, this.#deps, invoiceId);
-          await payIfNothingIsDue(tx, invoiceId, new Date(this.#deps.clock.nowMs()));
-          return 1;
-        })
-        .catch(ignoreLackOfFunds);
+      try {
+        if (await database.withSystem((tx) => this.#collect(tx, invoiceId))) posted += 1;
+      } catch (error) {
+        // Somebody has taken what there was; it comes with a later look.
+        if (error instanceof PatchbayError && error.code === 'BUDGET_EXCEEDED') continue;
+        failed.push({ invoiceId, error });
+      }
     }
-    return posted;
+    return { posted, failed };
+  }
+
+  /** Whether there was something to post. */
+  async #collect(tx: Tx, invoiceId: Uuid): Promise<boolean> {
+    const { clock } = this.#deps;
+    const invoice = await lockInvoice(tx, invoiceId);
+    const { openNano } = invoice;
+    if (openNano === 0n) return false;
+    await collectOpenCharge(tx, this.#deps, invoiceId);
+    const states = { before: { openNano: String(openNano) }, after: { openNano: '0' } };
+    await recordStep(tx, clock, invoice, 'collect', states);
+    await settleIfNothingIsDue(tx, this.#deps, invoice);
+    return true;
   }
 
   /** Changes an invoice that stands where it has to, and answers it as it then is. */
@@ -297,9 +317,4 @@ function requireState({ state }: Invoice, wanted: readonly InvoiceState[]): void
 function requireText(text: string, charsMax: number, field: string): void {
   if (text.length >= 1 && [...text].length <= charsMax && !text.includes('\0')) return;
   throw new PatchbayError('BAD_INPUT', `The text must have 1 to ${charsMax} characters.`, { field });
-}
-
-function ignoreLackOfFunds(error: unknown): 0 {
-  if (error instanceof PatchbayError && error.code === 'BUDGET_EXCEEDED') return 0;
-  throw error;
 }

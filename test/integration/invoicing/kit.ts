@@ -61,13 +61,17 @@ export async function openInvoicing(existing?: TestDatabase) {
     adjustment,
 
     /** Pays in; answers the transfer. */
-    async topUp({ tenantId, accountId }: Customer, amount: bigint): Promise<Uuid> {
+    async topUp(
+      { tenantId, accountId }: Customer,
+      amount: bigint,
+      key: string = randomUUID(),
+    ): Promise<Uuid> {
       const id = newId(clock);
       await ledger.post({
         id,
         tenantId,
         asset: 'USD',
-        key: randomUUID(),
+        key,
         referenceType: 'top_up',
         referenceId: null,
         lines: [
@@ -176,6 +180,13 @@ export async function openInvoicing(existing?: TestDatabase) {
     credit(invoiceId: Uuid, amountNano: bigint, reason = 'An outage') {
       const input = { idempotencyKey: randomUUID(), invoiceId, amountNano, reason };
       return invoicing.invoices.credit(OPERATOR, input);
+    },
+
+    audit(targetId: Uuid): Promise<readonly object[]> {
+      return db.admin(
+        'SELECT action, actor_kind::text, before FROM audit_log WHERE target_id = $1 ORDER BY action',
+        [targetId],
+      );
     },
 
     events(subjectId: Uuid): Promise<readonly { readonly kind: string; readonly payload: object }[]> {
