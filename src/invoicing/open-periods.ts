@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { type Actor, requireOperator, requireOperatorScope, requireScope } from '../auth/principal.ts';
 import { badCursor, type Page, type PageRequest, requirePageSize } from '../db/page.ts';
-import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, type Uuid } from '../kernel/ids.ts';
 import { auditDenied, type RequestContext } from '../tenant/audit.ts';
@@ -73,7 +72,7 @@ export class PeriodsCloser {
           SELECT t.id, EXISTS (SELECT FROM invoice i WHERE i.tenant_id = t.id
                                AND i.period_start = ${period.start}::timestamptz AND i.state <> 'VOID') AS is_closed
           FROM tenant t
-          WHERE t.id <> ${PLATFORM_TENANT_ID}::uuid AND t.created_at < ${period.end}::timestamptz
+          WHERE patchbay.is_billable(t.id, ${period.start}::timestamptz)
             AND (${input.after}::uuid IS NULL OR t.id > ${input.after}::uuid)
           ORDER BY t.id LIMIT ${input.first + 1}::integer`,
       ),
@@ -118,7 +117,7 @@ export class PeriodsCloser {
             date_trunc('month', ${until}::timestamptz AT TIME ZONE 'UTC') - interval '1 month',
             interval '1 month') g(month)
           CROSS JOIN LATERAL (SELECT g.month AT TIME ZONE 'UTC' AS start) m
-          WHERE t.id <> ${PLATFORM_TENANT_ID}::uuid
+          WHERE patchbay.is_billable(t.id, m.start)
             AND NOT EXISTS (SELECT FROM invoice i
                             WHERE i.tenant_id = t.id AND i.period_start = m.start AND i.state <> 'VOID')
             AND (${after}::timestamptz IS NULL OR (m.start, t.id) > (${after}::timestamptz, ${tenantId}::uuid))
