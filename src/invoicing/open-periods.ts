@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import { type Actor, requireOperator, requireOperatorScope, requireScope } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import { badCursor, type Page, type PageRequest, requirePageSize } from '../db/page.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, type Uuid } from '../kernel/ids.ts';
+import { findPeriod, parsePeriod } from '../kernel/period.ts';
 import { auditDenied, type RequestContext } from '../tenant/audit.ts';
 import { CLOSE_GRACE_MS, type PeriodCloser, requireOver } from './closing.ts';
 import type { InvoicingDeps } from './operation.ts';
-import { parsePeriod } from './period.ts';
 import type { Invoice } from './rows.ts';
 
 /** A month of a tenant that is over and has no bill that counts. */
@@ -99,11 +99,9 @@ export class PeriodsCloser {
 
   /** The months that are over and open, the oldest first. Its cursors are month and tenant. */
   async open(actor: Actor, page: PageRequest): Promise<Page<OpenPeriod>> {
-    requireOperator(actor);
-    requireScope(actor, 'billing:read');
+    requireOperatorScope(actor, 'billing:read');
     requirePageSize(page.first);
-    const { label, tenantId } = positionOf(page.after);
-    const after = label === null ? null : parsePeriod(label).start;
+    const { start: after, tenantId } = positionOf(page.after);
     const until = new Date(this.#deps.clock.nowMs() - CLOSE_GRACE_MS);
     const rows = openRows.parse(
       await this.#deps.database.withSystem(
@@ -141,9 +139,10 @@ function requireKey(key: string): void {
 }
 
 /** Month and tenant of a cursor's text. */
-function positionOf(after: string | null): { readonly label: string | null; readonly tenantId: Uuid | null } {
-  if (after === null) return { label: null, tenantId: null };
+function positionOf(after: string | null): { readonly start: Date | null; readonly tenantId: Uuid | null } {
+  if (after === null) return { start: null, tenantId: null };
   const [label = '', tenantId = '', ...rest] = after.split('/');
-  if (!/^2\d{3}-(0[1-9]|1[0-2])$/.test(label) || !isUuid(tenantId) || rest.length > 0) throw badCursor();
-  return { label, tenantId };
+  const period = findPeriod(label);
+  if (period === null || !isUuid(tenantId) || rest.length > 0) throw badCursor();
+  return { start: period.start, tenantId };
 }

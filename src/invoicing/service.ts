@@ -285,7 +285,7 @@ function operationOf(
 }
 
 /** What credit notes can still give back: what was charged for the period and not given back yet. */
-export function leftToCredit({ document, openNano, creditNotes }: Invoice): bigint {
+function leftToCredit({ document, openNano, creditNotes }: Invoice): bigint {
   return creditNotes.reduce((left, { amountNano }) => left - amountNano, document.totalNano - openNano);
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Actor, SYSTEM_ACTOR } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope, SYSTEM_ACTOR } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
 import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
@@ -7,7 +7,7 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from '../tenant/audit.ts';
-import { cutOff, requireReader, requireSecondPerson } from './batch-rules.ts';
+import { cutOff, requireSecondPerson } from './batch-rules.ts';
 import { draftPayouts, leastPayable, readCandidates } from './draft.ts';
 import { holdPayouts, resolvePayouts } from './money.ts';
 import { operatorKey, wrongState } from './operator.ts';
@@ -187,7 +187,7 @@ export class PayoutBatchService {
 
   /** Batches, oldest first. */
   async list(actor: Actor, page: PageRequest): Promise<Page<PayoutBatch>> {
-    requireReader(actor);
+    requireOperatorScope(actor, 'billing:read');
     const { where, ...order } = keyset(page);
     return this.#deps.database.withSystem(async (tx) =>
       toPage(await tx.payoutBatch.findMany({ where, ...order }), page, toBatch),
@@ -196,7 +196,7 @@ export class PayoutBatchService {
 
   /** One batch; null when there is none. */
   async get(actor: Actor, batchId: Uuid): Promise<PayoutBatch | null> {
-    requireReader(actor);
+    requireOperatorScope(actor, 'billing:read');
     return this.#deps.database.withSystem(async (tx) => {
       const row = await tx.payoutBatch.findUnique({ where: { id: batchId } });
       return row && toBatch(row);
