@@ -45,6 +45,7 @@ import { ensureDefaultPrice } from '../pricing/default-price.ts';
 import { PriceResolver } from '../pricing/resolver.ts';
 import { PricingService } from '../pricing/service.ts';
 import { SplitService } from '../pricing/splits.ts';
+import { booksOf } from '../reconciliation/books.ts';
 import { ReconciliationService } from '../reconciliation/service.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
 import { AuditService } from '../tenant/audit-log.ts';
@@ -200,7 +201,7 @@ export async function startServices(
   });
   lifecycle.add('events', () => events.close());
   lifecycle.add('inference', () => inference.drain({ graceMs: config.server.drainMs }));
-  const invoicing = createInvoicing(registry, config.invoices);
+  const invoicing = createInvoicing({ ...registry, books: booksOf(database) }, config.invoices);
   const collect = every(COLLECT_MS, async () => {
     const again = warn('Open charges will be tried again');
     try {

@@ -6,8 +6,6 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { type Period, parsePeriod } from '../kernel/period.ts';
-import { reconcileIn } from '../reconciliation/reconcile.ts';
-import { requireReconciled } from '../reconciliation/require.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
@@ -125,7 +123,7 @@ export class PeriodCloser {
       // Of a period that is closed this is answered by the invoice, as it was then.
       if (!closed) {
         const scope = { from: period.start, to: period.end, tenantId };
-        requireReconciled(await reconcileIn(client, scope), 'period');
+        await this.#deps.books.requireAgreed(scope, 'period', client);
       }
       const document = await readDocument(client, tenantId, period);
       const prepaidNano = await readPrepaid(client, document);

@@ -24,7 +24,7 @@ export async function settleIfNothingIsDue(
   invoice: Pick<Invoice, 'id' | 'tenantId'>,
 ): Promise<void> {
   if (!(await payIfNothingIsDue(tx, invoice.id, new Date(clock.nowMs())))) return;
-  await recordStep(tx, clock, invoice, 'settle', {
+  await recordStep(tx, clock, invoice, 'settled', {
     before: { state: 'FINALISED' },
     after: { state: 'PAID' },
   });

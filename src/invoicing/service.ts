@@ -3,8 +3,6 @@ import type { Tx } from '../db/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { budgetExceeded } from '../ledger/errors.ts';
-import { reconcile } from '../reconciliation/reconcile.ts';
-import { requireReconciled } from '../reconciliation/require.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { sums } from './adjustments.ts';
 import { voidKey } from './keys.ts';
@@ -71,7 +69,7 @@ export class InvoiceService {
   async finalise(actor: Actor, input: InvoiceInput, context: RequestContext = {}): Promise<Invoice> {
     const operation = operationOf(actor, context, input, 'finaliseInvoice', 'invoice.finalise', {});
     await requireOperatorOf(this.#deps, operation);
-    await requireDraftAgrees(this.#deps.database, input.invoiceId);
+    await requireDraftAgrees(this.#deps, input.invoiceId);
     return this.#change(operation, input.invoiceId, ['DRAFT'], async (tx, now) => {
       await tx.invoice.update({
         where: { id: input.invoiceId },
@@ -220,7 +218,7 @@ export class InvoiceService {
     if (openNano === 0n) return false;
     await collectOpenCharge(tx, this.#deps, invoiceId);
     const states = { before: { openNano: String(openNano) }, after: { openNano: '0' } };
-    await recordStep(tx, clock, invoice, 'collect', states);
+    await recordStep(tx, clock, invoice, 'collected', states);
     await settleIfNothingIsDue(tx, this.#deps, invoice);
     return true;
   }
@@ -251,7 +249,7 @@ export class InvoiceService {
 }
 
 /** Throws RECONCILIATION_FAILED when a draft's period does not agree, the draft with it. Of others nothing is asked. */
-async function requireDraftAgrees(database: InvoicingDeps['database'], invoiceId: Uuid): Promise<void> {
+async function requireDraftAgrees({ database, books }: InvoicingDeps, invoiceId: Uuid): Promise<void> {
   const [draft] = await database.querySystem<{
     readonly tenant_id: Uuid;
     readonly period_start: Date;
@@ -261,7 +259,7 @@ async function requireDraftAgrees(database: InvoicingDeps['database'], invoiceId
   ]);
   if (draft === undefined) return;
   const scope = { from: draft.period_start, to: draft.period_end, tenantId: draft.tenant_id };
-  requireReconciled(await reconcile(database, scope), 'invoice');
+  await books.requireAgreed(scope, 'invoice');
 }
 
 function operationOf(

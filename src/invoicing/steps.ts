@@ -12,7 +12,7 @@ export function recordStep(
   tx: Tx,
   clock: Clock,
   { id, tenantId }: Pick<Invoice, 'id' | 'tenantId'>,
-  step: 'collect' | 'settle',
+  step: 'collected' | 'settled',
   states: Required<Pick<AuditEntry, 'before' | 'after'>>,
 ): Promise<void> {
   const target = { action: `invoice.${step}`, targetType: 'invoice', targetId: id };

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CLOSE_GRACE_MS } from '../../../src/invoicing/closing.ts';
-import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
+import { createInvoicing } from '../../kit/invoicing.ts';
 import { actorOf, OPERATOR, ofBackbone, openPricing } from '../pricing/kit.ts';
 import { AFTER_FEBRUARY, type Customer, FEBRUARY, type InvoicingKit, openInvoicing } from './kit.ts';
 
@@ -352,9 +352,9 @@ describe('a minimum charge that does not fit into the balance', () => {
     expect(await kit.invoicing.invoices.collectOpenCharges()).toEqual({ posted: 1, failed: [] });
     await kit.credit(id, 50n);
     expect(await kit.audit(id)).toEqual([
-      { action: 'invoice.collect', actor_kind: 'SYSTEM', before: { openNano: '50' } },
+      { action: 'invoice.collected', actor_kind: 'SYSTEM', before: { openNano: '50' } },
       { action: 'invoice.finalise', actor_kind: 'OPERATOR', before: { state: 'DRAFT' } },
-      { action: 'invoice.settle', actor_kind: 'SYSTEM', before: { state: 'FINALISED' } },
+      { action: 'invoice.settled', actor_kind: 'SYSTEM', before: { state: 'FINALISED' } },
       { action: 'period.close', actor_kind: 'OPERATOR', before: null },
     ]);
   });

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
-import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import type { Invoice } from '../../../src/invoicing/rows.ts';
 import type { BillingTerms } from '../../../src/invoicing/terms.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import type { PriorityClass } from '../../../src/kernel/priority.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import { createInvoicing } from '../../kit/invoicing.ts';
 import type { TestDatabase } from '../../kit/postgres.ts';
 import { writeSettled } from '../../kit/settled.ts';
 import { OPERATOR, ofBackbone, openPricing, type SampleAdapter } from '../pricing/kit.ts';
