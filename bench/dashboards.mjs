@@ -29,6 +29,7 @@ import { EARNINGS_ROLLUP_DEFAULTS, EarningsRollup } from '../dist/ledger/earning
 import { FilePayoutRail } from '../dist/payouts/file-rail.js';
 import { openPayouts } from '../dist/payouts/open.js';
 import { PAYOUT_DEFAULTS } from '../dist/payouts/types.js';
+import { booksOf } from '../dist/reconciliation/books.js';
 import { AuditService } from '../dist/tenant/audit-log.js';
 import { TenantService } from '../dist/tenant/service.js';
 import { DAY_ROLLUP_DEFAULTS, DayRollup } from '../dist/usage/days.js';
@@ -73,7 +74,7 @@ function openServices() {
     accounts: new AccountService({ database }),
     budgets: new BudgetService(deps),
     events: new EventService({ database, feed: new EventFeed(EVENT_FEED_DEFAULTS, { database }) }),
-    invoicing: createInvoicing(deps),
+    invoicing: createInvoicing({ ...deps, books: booksOf(database) }),
     payouts: openPayouts(options, { ...deps, rail: new FilePayoutRail({ folder: join(dataDir, 'files') }) }),
   };
 }

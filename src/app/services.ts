@@ -45,6 +45,7 @@ import { ensureDefaultPrice } from '../pricing/default-price.ts';
 import { PriceResolver } from '../pricing/resolver.ts';
 import { PricingService } from '../pricing/service.ts';
 import { SplitService } from '../pricing/splits.ts';
+import { booksOf } from '../reconciliation/books.ts';
 import { ReconciliationService } from '../reconciliation/service.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
 import { AuditService } from '../tenant/audit-log.ts';
@@ -200,9 +201,15 @@ export async function startServices(
   });
   lifecycle.add('events', () => events.close());
   lifecycle.add('inference', () => inference.drain({ graceMs: config.server.drainMs }));
-  const invoicing = createInvoicing(registry, config.invoices);
+  const invoicing = createInvoicing({ ...registry, books: booksOf(database) }, config.invoices);
   const collect = every(COLLECT_MS, async () => {
-    await invoicing.invoices.collectOpenCharges().catch(warn('Open charges will be tried again'));
+    const again = warn('Open charges will be tried again');
+    try {
+      const { failed } = await invoicing.invoices.collectOpenCharges();
+      for (const { error } of failed) again(error);
+    } catch (error) {
+      again(error);
+    }
   });
   lifecycle.add('open charges', () => collect.stop());
   const days = new DayRollup(DAY_ROLLUP_DEFAULTS, { database });
@@ -290,8 +297,15 @@ function startPayouts(
           'A payout batch could not be handed over; it will be tried again',
         );
       }
-      for (const { id } of await payouts.batches.expire()) {
+      const forgotten = await payouts.batches.expire();
+      for (const { id } of forgotten.expired) {
         logger.warn({ batch: id }, 'Cancelled a payout batch that nobody handed over');
+      }
+      for (const { batchId, error } of forgotten.failed) {
+        logger.warn(
+          { batch: batchId, err: error },
+          'A forgotten payout batch could not be cancelled; it will be tried again',
+        );
       }
     } catch (err) {
       logger.warn({ err }, 'Payout batches will be looked for again');

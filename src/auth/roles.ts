@@ -14,11 +14,6 @@ export const ROLE_SCOPES: Readonly<Record<MemberRole, readonly TenantScope[]>> =
   AUDITOR: ['adapters:read', 'usage:read', 'billing:read', 'audit:read'],
 };
 
-/** Whether the text names a role. */
-export function isMemberRole(text: string): text is MemberRole {
-  return MEMBER_ROLES.some((role) => role === text);
-}
-
 /** What a member's key may do now: a role that was narrowed narrows every key that was issued before. */
 export function scopesWithin(role: MemberRole, scopes: readonly string[]): readonly string[] {
   const allowed: readonly string[] = ROLE_SCOPES[role];

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
@@ -9,6 +8,7 @@ import { invariant, PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { balancesOn, openAccountOn, setBalanceAlertOn, setLimitOn } from '../ledger/accounts.ts';
 import { ledgerConflict } from '../ledger/errors.ts';
+import { businessKey } from '../ledger/keys.ts';
 import { lockAccounts, postAll, runInTx } from '../ledger/statements.ts';
 import { AMOUNT_MAX, type Balance, type Run } from '../ledger/types.ts';
 import { requireCurrency } from '../pricing/currency.ts';
@@ -267,9 +267,4 @@ function asText(balance: CustomerBalance) {
     alertBelow: balance.alertBelow.toString(),
     available: balance.available.toString(),
   };
-}
-
-/** A client's key may be as long as the ledger's may, and one key may be used for several operations. */
-function businessKey(operation: string, idempotencyKey: string): string {
-  return `${operation}:${createHash('sha256').update(idempotencyKey).digest('hex')}`;
 }

@@ -1,6 +1,7 @@
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { EXIT, EXIT_TABLE } from './exit-codes.ts';
 import { type CliIo, runAction } from './io.ts';
+import { bits, collect, connected, decimal, json, oneOf, wholeNumber, wholeNumbers } from './options.ts';
 import { EXPORT_FORMATS, EXPORT_SOURCES, WORKLOADS } from './ports.ts';
 
 /** Runs a command line and returns its exit code; never ends the process itself. */
@@ -347,61 +348,4 @@ Example:
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/export.ts')).exportCommand(io, flags)),
     );
-}
-
-function connected(command: Command): Command {
-  return command
-    .option('--url <url>', 'GraphQL URL (PATCHBAY_URL); without it, the server of the data folder')
-    .option('--key <key>', "API key (PATCHBAY_KEY); without it, the demo tenant's")
-    .addOption(json());
-}
-
-function json(description = 'print JSON for programs'): Option {
-  return new Option('--json', description).default(false);
-}
-
-function bits(): Option {
-  return new Option('--bits <number>', "bits of the backbone's matrices: 32, 8 or 4")
-    .argParser((text) => {
-      const found = ([32, 8, 4] as const).find((candidate) => String(candidate) === text);
-      if (found === undefined) throw new InvalidArgumentError('It must be 32, 8 or 4.');
-      return found;
-    })
-    .default(32);
-}
-
-function collect(value: string, before: readonly string[]): string[] {
-  return [...before, value];
-}
-
-function oneOf(words: readonly string[]): (text: string) => string {
-  return (text) => {
-    if (!words.includes(text)) throw new InvalidArgumentError(`It must be one of ${words.join(', ')}.`);
-    return text;
-  };
-}
-
-function wholeNumbers(min: number, max: number): (text: string) => readonly number[] {
-  const one = wholeNumber(min, max);
-  return (text) => text.split(',').map(one);
-}
-
-function wholeNumber(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < min || value > max) {
-      throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
-    }
-    return value;
-  };
-}
-
-function decimal(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
-      throw new InvalidArgumentError(`It must be a number from ${min} to ${max}.`);
-    }
-    return value;
-  };
 }

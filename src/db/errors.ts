@@ -6,6 +6,8 @@ export const SQLSTATE = {
   uniqueViolation: '23505',
   insufficientPrivilege: '42501',
   checkViolation: '23514',
+  foreignKeyViolation: '23503',
+  numericValueOutOfRange: '22003',
   lockNotAvailable: '55P03',
   serializationFailure: '40001',
   deadlockDetected: '40P01',

@@ -1,4 +1,4 @@
-import { type Actor, requireOperator } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Database } from '../db/client.ts';
 import type { Page } from '../db/page.ts';
 import { currencyOf } from '../pricing/currency.ts';
@@ -39,7 +39,7 @@ export class EconomicsService {
    * read, from hourly rows.
    */
   async report(actor: Actor, period: EconomicsPeriod): Promise<EconomicsReport> {
-    requireOperator(actor);
+    requireOperatorScope(actor, 'billing:read');
     const { from, to } = alignRange({ ...period, bucket: 'hour' });
     const currency = await this.#database.withSystem(currencyOf);
     const [machines] = await this.#database.querySystem<MachinesRow & Record<string, unknown>>(MACHINES, [

@@ -128,7 +128,7 @@ export class EventFeed {
     }
   }
 
-  /** Wakes those for whom something was decided since the last look; at the first look, everybody. */
+  /** Wakes those for whom something was decided since the last look, and those whom it was not asked for. */
   async #look(): Promise<void> {
     const poller = this.#poller;
     const tenants = [...this.#watchers.keys()];
@@ -146,10 +146,13 @@ export class EventFeed {
         [this.#told ?? MAX, tenants],
       );
       if (row === undefined || poller !== this.#poller) return;
-      const isFirst = this.#told === undefined;
+      // Of those that came while the database was asked nobody knows what it would have said.
+      const asked = new Set(this.#told === undefined ? [] : tenants);
+      const news = new Set(row.tenants);
       this.#told = row.horizon;
-      for (const tenant of isFirst ? this.#watchers.keys() : row.tenants) {
-        for (const watcher of this.#watchers.get(tenant) ?? []) watcher.signal();
+      for (const [tenant, watchers] of this.#watchers) {
+        if (asked.has(tenant) && !news.has(tenant)) continue;
+        for (const watcher of watchers) watcher.signal();
       }
     } catch (error) {
       this.#deps.onError?.(error);

@@ -43,6 +43,17 @@ export function toConnection<T>(
   };
 }
 
+/** An item and its place in a list, from 1. */
+export type Placed<T> = T & { readonly place: number };
+
+/** A page of a list that is in memory and does not change, by places. */
+export function placedPage<T>(all: readonly T[], { first, after }: PageRequest): Page<Placed<T>> {
+  if (after !== null && !/^[1-9]\d{0,8}$/.test(after)) throw badCursor();
+  const start = Number(after ?? 0);
+  const items = all.slice(start, start + first).map((item, index) => ({ ...item, place: start + index + 1 }));
+  return { items, hasNextPage: all.length > start + first };
+}
+
 /** What a list is ordered by, as an opaque cursor. */
 export function toCursor(key: string): string {
   return Buffer.from(CURSOR_PREFIX + key, 'utf8').toString('base64url');

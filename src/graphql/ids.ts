@@ -47,6 +47,11 @@ export function requireGlobalId(type: NodeType, id: string, field: string): Uuid
   throw new PatchbayError('BAD_INPUT', `\`${field}\` is not the global id of ${describe(type)}.`, { field });
 }
 
+/** {@link requireGlobalId} of an argument that may be left out. */
+export function optionalGlobalId(type: NodeType, id: string | null | undefined, field: string): Uuid | null {
+  return id == null ? null : requireGlobalId(type, id, field);
+}
+
 function describe(type: NodeType): string {
   const words = type.replace(/(?<=[a-z])([A-Z])/g, ' $1').toLowerCase();
   return `${/^[aeiou]/.test(words) && !words.startsWith('us') ? 'an' : 'a'} ${words}`;

@@ -5,6 +5,7 @@ import type { Page, PageRequest } from '../db/page.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, newId, type Uuid } from '../kernel/ids.ts';
+import { requireCurrency } from '../pricing/currency.ts';
 import { historyPage } from '../pricing/versions.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { type Done, type InvoicingDeps, operate, requireOperatorOf } from './operation.ts';
@@ -123,13 +124,7 @@ export class BillingTermsService {
 
 /** The installation's currency, which the terms must be in. */
 async function currencyOf(tx: Tx, terms: BillingTerms | null): Promise<string> {
-  const first = await tx.priceVersion.findFirst({ select: { currency: true } });
-  if (first === null) {
-    throw new PatchbayError('PRICE_MISSING', 'The installation has no currency: no price was ever set.', {
-      fix: 'Set a price first; it decides the currency.',
-    });
-  }
-  const { currency } = first;
+  const currency = await requireCurrency(tx);
   if (terms === null || terms.currency === currency) return currency;
   throw new PatchbayError('BAD_INPUT', `This installation counts in ${currency}.`, {
     field: 'terms.currency',

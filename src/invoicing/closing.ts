@@ -5,8 +5,7 @@ import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
-import { reconcileIn } from '../reconciliation/reconcile.ts';
-import { requireReconciled } from '../reconciliation/require.ts';
+import { type Period, parsePeriod } from '../kernel/period.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
@@ -14,7 +13,6 @@ import { readDocument, readNames } from './facts.ts';
 import { adjustmentKey } from './keys.ts';
 import { minimumCharge } from './open-charge.ts';
 import { type Done, type InvoicingDeps, operate, requireOperatorOf } from './operation.ts';
-import { type Period, parsePeriod } from './period.ts';
 import { billingAccounts, lockAvailable, postMovements } from './posting.ts';
 import { nextRevision, readPrepaid } from './prepaid.ts';
 import { readInvoice } from './reader.ts';
@@ -125,7 +123,7 @@ export class PeriodCloser {
       // Of a period that is closed this is answered by the invoice, as it was then.
       if (!closed) {
         const scope = { from: period.start, to: period.end, tenantId };
-        requireReconciled(await reconcileIn(client, scope), 'period');
+        await this.#deps.books.requireAgreed(scope, 'period', client);
       }
       const document = await readDocument(client, tenantId, period);
       const prepaidNano = await readPrepaid(client, document);
@@ -196,21 +194,37 @@ export class PeriodCloser {
   }
 }
 
-/** The tenant's name. A month before it was a customer is none to bill: a minimum charge would be due for it. */
+/** The tenant's name. A month in which it was no customer is none to bill: a minimum charge would be due for it. */
 async function readCustomer(client: PoolClient, tenantId: Uuid, period: Period): Promise<string> {
-  const { rows } = await client.query<{ readonly name: string; readonly created_at: Date }>(
-    'SELECT name, created_at FROM tenant WHERE id = $1 AND id <> $2',
-    [tenantId, PLATFORM_TENANT_ID],
+  const { rows } = await client.query<{
+    readonly name: string;
+    readonly created_at: Date;
+    readonly closed_at: Date | null;
+    readonly billable: boolean;
+  }>(
+    `SELECT name, created_at, closed_at, patchbay.is_billable(id, $3) AS billable
+     FROM tenant WHERE id = $1 AND id <> $2`,
+    [tenantId, PLATFORM_TENANT_ID, period.start.toISOString()],
   );
   const [tenant] = rows;
   if (tenant === undefined) {
     throw new PatchbayError('NOT_FOUND', 'There is no such tenant.', { field: 'tenant' });
   }
-  if (tenant.created_at < period.end) return tenant.name;
-  throw new PatchbayError('BAD_INPUT', `The tenant was created after ${period.label}.`, {
-    field: 'period',
-    meta: { createdAt: tenant.created_at.toISOString() },
-  });
+  if (tenant.billable) return tenant.name;
+  const { created_at: createdAt, closed_at: closedAt } = tenant;
+  const isLate = createdAt >= period.end;
+  throw new PatchbayError(
+    'BAD_INPUT',
+    isLate
+      ? `The tenant was created after ${period.label}.`
+      : `The tenant was closed before ${period.label}.`,
+    {
+      field: 'period',
+      meta: isLate
+        ? { createdAt: createdAt.toISOString() }
+        : { closedAt: closedAt === null ? null : closedAt.toISOString() },
+    },
+  );
 }
 
 /** Throws PERIOD_OPEN until a little after the end of the period. */

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Uuid } from '../kernel/ids.ts';
 import { canonicalJson, type Json } from '../kernel/json.ts';
+import type { Period } from '../kernel/period.ts';
 import { PRIORITY_CLASSES, type PriorityClass } from '../kernel/priority.ts';
 import { type Adjustment, adjust } from './adjustments.ts';
-import type { Period } from './period.ts';
 import { type BillingTerms, billingTermsJson } from './terms.ts';
 
 /** What a document says of itself, so that a later format can be told apart. */
@@ -114,7 +114,7 @@ function pinned({ id, ...terms }: BillingTerms & { readonly id: Uuid }): PinnedT
 }
 
 /** Lines by adapter version, backbone, class, price and royalty; the plain backbone comes first. */
-export function compareLines(a: LineKey, b: LineKey): number {
+function compareLines(a: LineKey, b: LineKey): number {
   const [left, right] = [sortKey(a), sortKey(b)];
   return left < right ? -1 : left > right ? 1 : 0;
 }

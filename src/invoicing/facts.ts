@@ -1,10 +1,10 @@
 import type { PoolClient } from 'pg';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
-import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import type { Period } from '../kernel/period.ts';
 import type { PriorityClass } from '../kernel/priority.ts';
+import { requireCurrencyPg } from '../pricing/currency.ts';
 import { composeDocument, type InvoiceDocument, type InvoiceLine, type PinnedTerms } from './document.ts';
-import type { Period } from './period.ts';
 
 /** A charge in another currency than the installation's: nothing writes one, so somebody has changed it. */
 export class ForeignCharge extends Error {
@@ -29,21 +29,10 @@ export async function readDocument(
   period: Period,
   pinned?: Uuid | null,
 ): Promise<InvoiceDocument> {
-  const currency = await readCurrency(client);
+  const currency = await requireCurrencyPg(client);
   const lines = await readLines(client, tenantId, period, currency);
   const terms = await readTerms(client, tenantId, period, pinned);
   return composeDocument({ tenantId, period, currency, lines, terms });
-}
-
-async function readCurrency(client: PoolClient): Promise<string> {
-  const { rows } = await client.query<{ readonly currency: string }>(
-    'SELECT currency FROM price_version LIMIT 1',
-  );
-  const currency = rows[0]?.currency;
-  if (currency !== undefined) return currency;
-  throw new PatchbayError('PRICE_MISSING', 'The installation has no currency: no price was ever set.', {
-    fix: 'Set a price; the first one decides the currency.',
-  });
 }
 
 interface LineRow {

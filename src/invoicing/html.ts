@@ -1,8 +1,8 @@
 import { formatMoney } from '../kernel/money.ts';
+import { periodOf } from '../kernel/period.ts';
 import type { Adjustment } from './adjustments.ts';
 import type { InvoiceLine } from './document.ts';
 import { INVOICE_STYLE } from './html-style.ts';
-import { periodOf } from './period.ts';
 import type { CreditNote, Invoice } from './rows.ts';
 
 /** Markup that is safe to put into a page: {@link html} alone makes it, and escapes everything that is not. */

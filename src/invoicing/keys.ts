@@ -1,4 +1,4 @@
-import { periodOf } from './period.ts';
+import { periodOf } from '../kernel/period.ts';
 
 /**
  * The business key of what a bill posts for its month. It names the month and, where an earlier bill of the month was made

@@ -1,13 +1,12 @@
 import { z } from 'zod';
-import { type Actor, requireOperator, requireOperatorScope, requireScope } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import { badCursor, type Page, type PageRequest, requirePageSize } from '../db/page.ts';
-import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { isUuid, type Uuid } from '../kernel/ids.ts';
+import { findPeriod, parsePeriod } from '../kernel/period.ts';
 import { auditDenied, type RequestContext } from '../tenant/audit.ts';
 import { CLOSE_GRACE_MS, type PeriodCloser, requireOver } from './closing.ts';
 import type { InvoicingDeps } from './operation.ts';
-import { parsePeriod } from './period.ts';
 import type { Invoice } from './rows.ts';
 
 /** A month of a tenant that is over and has no bill that counts. */
@@ -73,7 +72,7 @@ export class PeriodsCloser {
           SELECT t.id, EXISTS (SELECT FROM invoice i WHERE i.tenant_id = t.id
                                AND i.period_start = ${period.start}::timestamptz AND i.state <> 'VOID') AS is_closed
           FROM tenant t
-          WHERE t.id <> ${PLATFORM_TENANT_ID}::uuid AND t.created_at < ${period.end}::timestamptz
+          WHERE patchbay.is_billable(t.id, ${period.start}::timestamptz)
             AND (${input.after}::uuid IS NULL OR t.id > ${input.after}::uuid)
           ORDER BY t.id LIMIT ${input.first + 1}::integer`,
       ),
@@ -100,11 +99,9 @@ export class PeriodsCloser {
 
   /** The months that are over and open, the oldest first. Its cursors are month and tenant. */
   async open(actor: Actor, page: PageRequest): Promise<Page<OpenPeriod>> {
-    requireOperator(actor);
-    requireScope(actor, 'billing:read');
+    requireOperatorScope(actor, 'billing:read');
     requirePageSize(page.first);
-    const { label, tenantId } = positionOf(page.after);
-    const after = label === null ? null : parsePeriod(label).start;
+    const { start: after, tenantId } = positionOf(page.after);
     const until = new Date(this.#deps.clock.nowMs() - CLOSE_GRACE_MS);
     const rows = openRows.parse(
       await this.#deps.database.withSystem(
@@ -118,7 +115,7 @@ export class PeriodsCloser {
             date_trunc('month', ${until}::timestamptz AT TIME ZONE 'UTC') - interval '1 month',
             interval '1 month') g(month)
           CROSS JOIN LATERAL (SELECT g.month AT TIME ZONE 'UTC' AS start) m
-          WHERE t.id <> ${PLATFORM_TENANT_ID}::uuid
+          WHERE patchbay.is_billable(t.id, m.start)
             AND NOT EXISTS (SELECT FROM invoice i
                             WHERE i.tenant_id = t.id AND i.period_start = m.start AND i.state <> 'VOID')
             AND (${after}::timestamptz IS NULL OR (m.start, t.id) > (${after}::timestamptz, ${tenantId}::uuid))
@@ -142,9 +139,10 @@ function requireKey(key: string): void {
 }
 
 /** Month and tenant of a cursor's text. */
-function positionOf(after: string | null): { readonly label: string | null; readonly tenantId: Uuid | null } {
-  if (after === null) return { label: null, tenantId: null };
+function positionOf(after: string | null): { readonly start: Date | null; readonly tenantId: Uuid | null } {
+  if (after === null) return { start: null, tenantId: null };
   const [label = '', tenantId = '', ...rest] = after.split('/');
-  if (!/^2\d{3}-(0[1-9]|1[0-2])$/.test(label) || !isUuid(tenantId) || rest.length > 0) throw badCursor();
-  return { label, tenantId };
+  const period = findPeriod(label);
+  if (period === null || !isUuid(tenantId) || rest.length > 0) throw badCursor();
+  return { start: period.start, tenantId };
 }

@@ -1,3 +1,4 @@
+import type { PoolClient } from 'pg';
 import { z } from 'zod';
 import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Database, Tx } from '../db/client.ts';
@@ -12,6 +13,20 @@ import { auditDenied, type RequestContext, recordAudit } from '../tenant/audit.t
 export interface InvoicingDeps {
   readonly database: Database;
   readonly clock: Clock;
+  readonly books: Books;
+}
+
+/**
+ * Whether the books of a tenant's month agree. Bills ask before they are made and before they are final; who answers knows
+ * of bills too, so it is given to them (src/reconciliation/books.ts).
+ */
+export interface Books {
+  /** Throws RECONCILIATION_FAILED, naming the field, when anything differs; in the client's snapshot, or in one of its own. */
+  requireAgreed(
+    scope: { readonly from: Date; readonly to: Date; readonly tenantId: Uuid },
+    field: string,
+    client?: PoolClient,
+  ): Promise<void>;
 }
 
 /** Something that an operator does to a bill or to its terms. */

@@ -7,12 +7,27 @@ import type { InvoicingDeps } from './operation.ts';
 import { billingAccounts, postMovements } from './posting.ts';
 import { readInvoice } from './reader.ts';
 import type { Invoice } from './rows.ts';
+import { recordStep } from './steps.ts';
 
-/** Makes a final bill PAID on which nothing is due and nothing waits. The caller has locked it. */
-export async function payIfNothingIsDue(tx: Tx, invoiceId: Uuid, paidAt: Date): Promise<void> {
+/** Makes a final bill PAID on which nothing is due and nothing waits; answers whether it did. The caller has locked it. */
+export async function payIfNothingIsDue(tx: Tx, invoiceId: Uuid, paidAt: Date): Promise<boolean> {
   const { state, dueNano, openNano } = await readInvoice(tx, invoiceId);
-  if (state !== 'FINALISED' || dueNano > 0n || openNano > 0n) return;
+  if (state !== 'FINALISED' || dueNano > 0n || openNano > 0n) return false;
   await tx.invoice.update({ where: { id: invoiceId }, data: { state: 'PAID', paidAt } });
+  return true;
+}
+
+/** {@link payIfNothingIsDue} because of what was done to a final bill, which the audit log does not say yet. */
+export async function settleIfNothingIsDue(
+  tx: Tx,
+  { clock }: InvoicingDeps,
+  invoice: Pick<Invoice, 'id' | 'tenantId'>,
+): Promise<void> {
+  if (!(await payIfNothingIsDue(tx, invoice.id, new Date(clock.nowMs())))) return;
+  await recordStep(tx, clock, invoice, 'settled', {
+    before: { state: 'FINALISED' },
+    after: { state: 'PAID' },
+  });
 }
 
 /**

@@ -1,8 +1,8 @@
 import type { PoolClient } from 'pg';
 import type { Tx } from '../db/client.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import type { Period } from '../kernel/period.ts';
 import type { InvoiceDocument } from './document.ts';
-import type { Period } from './period.ts';
 
 /**
  * What of a bill the customer's balance has paid: the total, as far as the balance at the end of the month would have

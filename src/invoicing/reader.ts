@@ -51,7 +51,7 @@ export class InvoiceReader {
 }
 
 /** An invoice that the transaction can see. */
-export async function findInvoice(tx: Tx, id: Uuid): Promise<Invoice | null> {
+async function findInvoice(tx: Tx, id: Uuid): Promise<Invoice | null> {
   const row = await tx.invoice.findUnique({ where: { id }, include: INVOICE_PARTS });
   return row && toInvoice(row);
 }

@@ -3,17 +3,16 @@ import type { Tx } from '../db/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { budgetExceeded } from '../ledger/errors.ts';
-import { reconcile } from '../reconciliation/reconcile.ts';
-import { requireReconciled } from '../reconciliation/require.ts';
 import type { RequestContext } from '../tenant/audit.ts';
 import { sums } from './adjustments.ts';
 import { voidKey } from './keys.ts';
 import { collectOpenCharge } from './open-charge.ts';
 import { type Done, type InvoicingDeps, type Operation, operate, requireOperatorOf } from './operation.ts';
-import { bringPayment, payIfNothingIsDue } from './payment.ts';
+import { bringPayment, payIfNothingIsDue, settleIfNothingIsDue } from './payment.ts';
 import { billingAccounts, lockAvailable, postMovements } from './posting.ts';
 import { lockInvoice, readInvoice } from './reader.ts';
 import { type CreditNote, type Invoice, type InvoiceState, toCreditNote } from './rows.ts';
+import { recordStep } from './steps.ts';
 import { TERMS_LIMITS } from './terms.ts';
 
 /** An invoice to do something to. */
@@ -34,6 +33,13 @@ export interface MarkPaidInput extends InvoiceInput {
 export interface CreateCreditNoteInput extends InvoiceInput {
   readonly amountNano: bigint;
   readonly reason: string;
+}
+
+/** What became of open charges. */
+export interface Collection {
+  readonly posted: number;
+  /** Those that wait on, and are tried again. */
+  readonly failed: readonly { readonly invoiceId: Uuid; readonly error: unknown }[];
 }
 
 /** Open charges that fit as of now. Whoever posts one looks again, with the balance locked. */
@@ -63,7 +69,7 @@ export class InvoiceService {
   async finalise(actor: Actor, input: InvoiceInput, context: RequestContext = {}): Promise<Invoice> {
     const operation = operationOf(actor, context, input, 'finaliseInvoice', 'invoice.finalise', {});
     await requireOperatorOf(this.#deps, operation);
-    await requireDraftAgrees(this.#deps.database, input.invoiceId);
+    await requireDraftAgrees(this.#deps, input.invoiceId);
     return this.#change(operation, input.invoiceId, ['DRAFT'], async (tx, now) => {
       await tx.invoice.update({
         where: { id: input.invoiceId },
@@ -176,7 +182,7 @@ export class InvoiceService {
         INSERT INTO credit_note (id, tenant_id, invoice_id, currency, amount_nano, reason, created_at)
         VALUES (${id}::uuid, ${tenantId}::uuid, ${invoiceId}::uuid, ${currency}, ${String(amountNano)}::bigint,
                 ${reason}, ${new Date(clock.nowMs())}::timestamptz)`;
-      await payIfNothingIsDue(tx, invoiceId, new Date(clock.nowMs()));
+      await settleIfNothingIsDue(tx, this.#deps, invoice);
       const { number } = await tx.creditNote.findUniqueOrThrow({ where: { id } });
       const after = { number, invoiceId, ...args };
       return { id, tenantId, targetType: 'creditNote', after };
@@ -186,23 +192,35 @@ export class InvoiceService {
     );
   }
 
-  /** Posts the open charges that fit by now, each in a transaction of its own; answers how many it posted. */
-  async collectOpenCharges(): Promise<number> {
+  /** Posts the open charges that fit by now, each in a transaction of its own. One that fails stops no other. */
+  async collectOpenCharges(): Promise<Collection> {
     const { database } = this.#deps;
     const open = await database.querySystem<{ readonly invoice_id: Uuid }>(FITTING_CHARGES, []);
+    const failed: { readonly invoiceId: Uuid; readonly error: unknown }[] = [];
     let posted = 0;
     for (const { invoice_id: invoiceId } of open) {
-      posted += await database
-        .withSystem(async (tx) => {
-          const { openNano } = await lockInvoice(tx, invoiceId);
-          if (openNano === 0n) return 0;
-          await collectOpenCharge(tx, this.#deps, invoiceId);
-          await payIfNothingIsDue(tx, invoiceId, new Date(this.#deps.clock.nowMs()));
-          return 1;
-        })
-        .catch(ignoreLackOfFunds);
+      try {
+        if (await database.withSystem((tx) => this.#collect(tx, invoiceId))) posted += 1;
+      } catch (error) {
+        // Somebody has taken what there was; it comes with a later look.
+        if (error instanceof PatchbayError && error.code === 'BUDGET_EXCEEDED') continue;
+        failed.push({ invoiceId, error });
+      }
     }
-    return posted;
+    return { posted, failed };
+  }
+
+  /** Whether there was something to post. */
+  async #collect(tx: Tx, invoiceId: Uuid): Promise<boolean> {
+    const { clock } = this.#deps;
+    const invoice = await lockInvoice(tx, invoiceId);
+    const { openNano } = invoice;
+    if (openNano === 0n) return false;
+    await collectOpenCharge(tx, this.#deps, invoiceId);
+    const states = { before: { openNano: String(openNano) }, after: { openNano: '0' } };
+    await recordStep(tx, clock, invoice, 'collected', states);
+    await settleIfNothingIsDue(tx, this.#deps, invoice);
+    return true;
   }
 
   /** Changes an invoice that stands where it has to, and answers it as it then is. */
@@ -231,7 +249,7 @@ export class InvoiceService {
 }
 
 /** Throws RECONCILIATION_FAILED when a draft's period does not agree, the draft with it. Of others nothing is asked. */
-async function requireDraftAgrees(database: InvoicingDeps['database'], invoiceId: Uuid): Promise<void> {
+async function requireDraftAgrees({ database, books }: InvoicingDeps, invoiceId: Uuid): Promise<void> {
   const [draft] = await database.querySystem<{
     readonly tenant_id: Uuid;
     readonly period_start: Date;
@@ -241,7 +259,7 @@ async function requireDraftAgrees(database: InvoicingDeps['database'], invoiceId
   ]);
   if (draft === undefined) return;
   const scope = { from: draft.period_start, to: draft.period_end, tenantId: draft.tenant_id };
-  requireReconciled(await reconcile(database, scope), 'invoice');
+  await books.requireAgreed(scope, 'invoice');
 }
 
 function operationOf(
@@ -265,7 +283,7 @@ function operationOf(
 }
 
 /** What credit notes can still give back: what was charged for the period and not given back yet. */
-export function leftToCredit({ document, openNano, creditNotes }: Invoice): bigint {
+function leftToCredit({ document, openNano, creditNotes }: Invoice): bigint {
   return creditNotes.reduce((left, { amountNano }) => left - amountNano, document.totalNano - openNano);
 }
 
@@ -297,9 +315,4 @@ function requireState({ state }: Invoice, wanted: readonly InvoiceState[]): void
 function requireText(text: string, charsMax: number, field: string): void {
   if (text.length >= 1 && [...text].length <= charsMax && !text.includes('\0')) return;
   throw new PatchbayError('BAD_INPUT', `The text must have 1 to ${charsMax} characters.`, { field });
-}
-
-function ignoreLackOfFunds(error: unknown): 0 {
-  if (error instanceof PatchbayError && error.code === 'BUDGET_EXCEEDED') return 0;
-  throw error;
 }

@@ -1,9 +1,9 @@
 import type { PoolClient } from 'pg';
 import { z } from 'zod';
 import type { Uuid } from '../kernel/ids.ts';
+import { periodOf } from '../kernel/period.ts';
 import type { InvoiceDocument } from './document.ts';
 import { readDocument } from './facts.ts';
-import { periodOf } from './period.ts';
 import type { StoredInvoice } from './verify-types.ts';
 
 /** Which invoices are wanted: those whose period lies between the times, as far as they are given. */

@@ -1,7 +1,7 @@
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import type { Json } from '../kernel/json.ts';
-import { MILLION } from '../kernel/money.ts';
+import { CURRENCY, MILLION } from '../kernel/money.ts';
 import type { EffectiveVersion } from '../pricing/versions.ts';
 
 /** From which amount on which discount is given. */
@@ -37,7 +37,7 @@ export const TERMS_LIMITS = { amountMax: 10n ** 18n, tiersMax: 20 } as const;
 /** Throws BAD_INPUT, naming the field, unless the terms are within the bounds. */
 export function requireBillingTerms(terms: BillingTerms, field: string): void {
   const { amountMax, tiersMax } = TERMS_LIMITS;
-  if (!/^[A-Z]{3,8}$/.test(terms.currency)) {
+  if (!CURRENCY.test(terms.currency)) {
     bad(`${field}.currency`, 'The currency must be 3 to 8 capital letters, such as USD.');
   }
   requireRange(terms.freeNano, amountMax, `${field}.free`);

@@ -1,8 +1,8 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
+import { periodOf } from '../kernel/period.ts';
 import { sums } from './adjustments.ts';
 import { documentText, hashOf, type InvoiceDocument } from './document.ts';
-import { periodOf } from './period.ts';
 import { readPrepaid } from './prepaid.ts';
 import { EVERY_INVOICE, remadeDocument, storedInvoices } from './stored.ts';
 import { findWrongNumbers } from './verify-numbers.ts';

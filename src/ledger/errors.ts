@@ -1,22 +1,25 @@
 import { z } from 'zod';
-import { sqlState } from '../db/errors.ts';
+import { SQLSTATE, sqlState } from '../db/errors.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 
 const withConstraint = z.object({ constraint: z.string() });
 
-const OUT_OF_RANGE = '22003';
-const CHECK_VIOLATION = '23514';
-const FOREIGN_KEY_VIOLATION = '23503';
+/** What a transfer breaks that the database refuses. */
+const REFUSALS: readonly (string | null)[] = [
+  SQLSTATE.checkViolation,
+  SQLSTATE.numericValueOutOfRange,
+  SQLSTATE.foreignKeyViolation,
+];
 
 /** Says in the ledger's words what the database refused; anything else is returned as it is. */
 export function mapLedgerError(thrown: unknown): unknown {
   const state = sqlState(thrown);
-  if (state === CHECK_VIOLATION && constraintOf(thrown) === 'ledger_balance_within_limit') {
+  if (state === SQLSTATE.checkViolation && constraintOf(thrown) === 'ledger_balance_within_limit') {
     return new PatchbayError('BUDGET_EXCEEDED', 'The account has less than that available.', {
       cause: thrown,
     });
   }
-  if (state !== CHECK_VIOLATION && state !== OUT_OF_RANGE && state !== FOREIGN_KEY_VIOLATION) return thrown;
+  if (!REFUSALS.includes(state)) return thrown;
   const constraint = constraintOf(thrown);
   return new PatchbayError('LEDGER_INVALID', 'The database refuses the transfer.', {
     cause: thrown,

@@ -1,11 +1,4 @@
-import { type Actor, requireOperator, requireScope } from '../auth/principal.ts';
 import { PatchbayError } from '../kernel/errors.ts';
-
-/** Throws FORBIDDEN unless the actor may read batches, which concern many tenants. */
-export function requireReader(actor: Actor): void {
-  requireOperator(actor);
-  requireScope(actor, 'billing:read');
-}
 
 /** Throws FORBIDDEN when who drafted a large batch would approve it. */
 export function requireSecondPerson(isDrafter: boolean): void {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Actor, SYSTEM_ACTOR } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope, SYSTEM_ACTOR } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
 import { hashRequest, runIdempotent } from '../db/idempotency.ts';
 import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
@@ -7,7 +7,7 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from '../tenant/audit.ts';
-import { cutOff, requireReader, requireSecondPerson } from './batch-rules.ts';
+import { cutOff, requireSecondPerson } from './batch-rules.ts';
 import { draftPayouts, leastPayable, readCandidates } from './draft.ts';
 import { holdPayouts, resolvePayouts } from './money.ts';
 import { operatorKey, wrongState } from './operator.ts';
@@ -15,7 +15,15 @@ import { requireEarningsAgree } from './reconciled.ts';
 import { bytes, toBatch } from './rows.ts';
 import { lockBatches, settleBatches } from './settle.ts';
 import { finishSubmission, readOrder } from './submission.ts';
-import type { BatchState, PayoutBatch, PayoutDeps, PayoutOptions, Resumption } from './types.ts';
+import type {
+  BatchState,
+  Expiry,
+  FailedBatch,
+  PayoutBatch,
+  PayoutDeps,
+  PayoutOptions,
+  Resumption,
+} from './types.ts';
 
 /** What an operator wants to be paid. */
 export interface CreateBatchInput {
@@ -116,8 +124,8 @@ export class PayoutBatchService {
     });
   }
 
-  /** Cancels the batches that nobody has handed over for so long that they are forgotten; answers them. */
-  async expire(): Promise<readonly PayoutBatch[]> {
+  /** Cancels the batches that nobody has handed over for so long that they are forgotten. One that fails stops no other. */
+  async expire(): Promise<Expiry> {
     const { clock, database } = this.#deps;
     const before = new Date(clock.nowMs() - this.#options.draftTtlMs);
     const where = { state: { in: ['DRAFT', 'APPROVED'] }, createdAt: { lt: before } };
@@ -125,7 +133,7 @@ export class PayoutBatchService {
       tx.payoutBatch.findMany({ where, select: { id: true }, orderBy: { id: 'asc' } }),
     );
     const expired: PayoutBatch[] = [];
-    for (const { id } of rows) {
+    const failed = await eachBatch(rows, async (id) => {
       const batch = await database.withSystem(async (tx) => {
         const found = await this.#lock(tx, id);
         if (found.state !== 'DRAFT' && found.state !== 'APPROVED') return null;
@@ -133,8 +141,8 @@ export class PayoutBatchService {
         return this.#mustGet(tx, id);
       });
       if (batch !== null) expired.push(batch);
-    }
-    return expired;
+    });
+    return { expired, failed };
   }
 
   /**
@@ -171,20 +179,15 @@ export class PayoutBatchService {
       }),
     );
     const resumed: PayoutBatch[] = [];
-    const failed: { readonly batchId: Uuid; readonly error: unknown }[] = [];
-    for (const { id } of rows) {
-      try {
-        resumed.push(await this.#handOver(id));
-      } catch (error) {
-        failed.push({ batchId: id, error });
-      }
-    }
+    const failed = await eachBatch(rows, async (id) => {
+      resumed.push(await this.#handOver(id));
+    });
     return { resumed, failed };
   }
 
   /** Batches, oldest first. */
   async list(actor: Actor, page: PageRequest): Promise<Page<PayoutBatch>> {
-    requireReader(actor);
+    requireOperatorScope(actor, 'billing:read');
     const { where, ...order } = keyset(page);
     return this.#deps.database.withSystem(async (tx) =>
       toPage(await tx.payoutBatch.findMany({ where, ...order }), page, toBatch),
@@ -193,7 +196,7 @@ export class PayoutBatchService {
 
   /** One batch; null when there is none. */
   async get(actor: Actor, batchId: Uuid): Promise<PayoutBatch | null> {
-    requireReader(actor);
+    requireOperatorScope(actor, 'billing:read');
     return this.#deps.database.withSystem(async (tx) => {
       const row = await tx.payoutBatch.findUnique({ where: { id: batchId } });
       return row && toBatch(row);
@@ -297,4 +300,16 @@ export class PayoutBatchService {
   #action(actor: Actor, verb: string, targetId: Uuid | null, context: RequestContext): DeniedEntry {
     return { actor, action: `payoutBatch.${verb}`, targetType: 'payoutBatch', targetId, context };
   }
+}
+
+/** Does something with each batch, one after the other; answers those that it failed for. */
+async function eachBatch(
+  rows: readonly { readonly id: Uuid }[],
+  work: (id: Uuid) => Promise<void>,
+): Promise<readonly FailedBatch[]> {
+  const failed: FailedBatch[] = [];
+  for (const { id } of rows) {
+    await work(id).catch((error: unknown) => failed.push({ batchId: id, error }));
+  }
+  return failed;
 }

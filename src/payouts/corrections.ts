@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Tx } from '../db/client.ts';
@@ -8,6 +7,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { openAccountOn } from '../ledger/accounts.ts';
 import { ledgerConflict, mapLedgerError } from '../ledger/errors.ts';
+import { businessKey } from '../ledger/keys.ts';
 import { postAll, runInTx } from '../ledger/statements.ts';
 import { AMOUNT_MAX } from '../ledger/types.ts';
 import { requireCurrency } from '../pricing/currency.ts';
@@ -62,7 +62,9 @@ export class EarningsCorrectionService {
     const { value } = await database.withSystem((tx) =>
       runIdempotent(request, tx, { codec: answer, clock }, async () => {
         await requireParties(tx, input);
-        const { transferId, currency, accountId } = await this.#post(tx, input);
+        const { transferId, currency, accountId, isNew } = await this.#post(tx, input);
+        // Done when the record of the request was still kept, and told then.
+        if (!isNew) return { transferId };
         const facts = { currency, amountNano: args.amount, reason, adapterVersionId, transferId };
         await tx.$executeRaw`SELECT patchbay.emit_event(
           ${tenantId}::uuid, 'earnings.adjusted', ${accountId}::uuid, ${JSON.stringify(facts)}::jsonb)`;
@@ -84,8 +86,7 @@ export class EarningsCorrectionService {
     const adjustment = await open(PLATFORM_TENANT_ID, 'ADJUSTMENT');
     const transfer = {
       ...{ id: newId(clock), tenantId, asset: currency, referenceType: REFERENCE_TYPE, referenceId: null },
-      // The ledger keeps the key longer than the record of the request is kept.
-      key: `${REFERENCE_TYPE}:${createHash('sha256').update(idempotencyKey).digest('hex')}`,
+      key: businessKey(REFERENCE_TYPE, idempotencyKey),
       lines: [
         { accountId: adjustment, amount: -amount, subjectId: null },
         { accountId, amount, subjectId: adapterVersionId },
@@ -97,7 +98,7 @@ export class EarningsCorrectionService {
     if (posted?.outcome !== 'POSTED' && posted?.outcome !== 'REPLAYED') {
       throw ledgerConflict('The idempotency key corrected something else before.', posted?.id ?? transfer.id);
     }
-    return { transferId: posted.id, currency, accountId };
+    return { transferId: posted.id, currency, accountId, isNew: posted.outcome === 'POSTED' };
   }
 }
 

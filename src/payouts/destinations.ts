@@ -62,6 +62,9 @@ export class PayoutDestinationService {
     };
     return database.withTenant(tenantId, async (tx) => {
       const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
+        // One after the other for each tenant, or two could each find that theirs is the first.
+        await tx.$queryRaw`
+          SELECT pg_advisory_xact_lock(hashtextextended(${`patchbay.payouts.destination:${tenantId}`}, 0))::text`;
         const newest = await tx.payoutDestination.findFirst({
           orderBy: [{ effectiveFrom: 'desc' }, { id: 'desc' }],
         });

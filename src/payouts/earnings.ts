@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { type Actor, reaches, requireScope } from '../auth/principal.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
+import { parsePeriod } from '../kernel/period.ts';
 import { leastPayable, payableNow } from './draft.ts';
-import { parsePeriod } from './period.ts';
 import type {
   EarningsBalance,
   EarningsStatement,
@@ -63,7 +63,7 @@ export class EarningsService {
   ): Promise<EarningsStatement> {
     const tenantId = tenantOf(actor, wanted.tenantId);
     const { clock, database } = this.#deps;
-    const { name: period, from, to } = parsePeriod(wanted.period);
+    const { label: period, start: from, end: to } = parsePeriod(wanted.period);
     const { currency } = wanted;
     const rows = statementRows.parse(
       await database.withTenant(

@@ -89,8 +89,20 @@ export interface PayoutBatch {
 /** What became of batches that were gone on with. */
 export interface Resumption {
   readonly resumed: readonly PayoutBatch[];
-  /** Those that the rail did not take; they stay where they are and are tried again. */
-  readonly failed: readonly { readonly batchId: Uuid; readonly error: unknown }[];
+  /** Those that the rail did not take. */
+  readonly failed: readonly FailedBatch[];
+}
+
+/** What became of batches that were forgotten. */
+export interface Expiry {
+  readonly expired: readonly PayoutBatch[];
+  readonly failed: readonly FailedBatch[];
+}
+
+/** A batch that stays where it is and is tried again. */
+export interface FailedBatch {
+  readonly batchId: Uuid;
+  readonly error: unknown;
 }
 
 export const PAYOUT_STATES = [

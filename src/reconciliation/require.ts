@@ -27,7 +27,7 @@ export function requireReconciled(report: ReconciliationReport, field: string): 
 }
 
 /** A difference in words. */
-export function describeDifference(difference: ReconciliationDifference): string {
+function describeDifference(difference: ReconciliationDifference): string {
   const { rule, subject, subjectId, detail, expected, actual } = difference;
   const part = detail === null ? '' : ` (${detail})`;
   return `${rule} ${subject} ${subjectId}${part}: expected ${expected ?? 'nothing'}, found ${actual ?? 'nothing'}`;

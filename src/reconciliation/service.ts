@@ -1,4 +1,4 @@
-import { type Actor, requireOperator, requireScope } from '../auth/principal.ts';
+import { type Actor, requireOperatorScope } from '../auth/principal.ts';
 import type { Database } from '../db/client.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { reconcile } from './reconcile.ts';
@@ -18,8 +18,7 @@ export class ReconciliationService {
 
   /** What does not agree in a period, of a tenant or of everybody. */
   async report(actor: Actor, scope: ReconciliationScope): Promise<ReconciliationReport> {
-    requireOperator(actor);
-    requireScope(actor, 'billing:read');
+    requireOperatorScope(actor, 'billing:read');
     const days = (scope.to.getTime() - scope.from.getTime()) / DAY_MS;
     if (!(days > 0 && days <= PERIOD_DAYS_MAX)) {
       throw new PatchbayError(

@@ -152,7 +152,12 @@ export class ApiKeyService {
             current.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
           );
           const expiresAt = new Date(endsMs);
-          await tx.apiKey.updateMany({ where: { id }, data: { expiresAt } });
+          // The condition is asked again of a key that somebody was revoking when it was read.
+          const { count } = await tx.apiKey.updateMany({
+            where: { id, revokedAt: null },
+            data: { expiresAt },
+          });
+          if (count === 0) throw keyState('The key is revoked.');
           if (overlapMs === 0) await notifyRevoked(tx, [id]);
           await recordAudit(tx, this.dependencies.clock, {
             ...action,

@@ -103,7 +103,8 @@ export class TenantService {
       if (before.state === 'CLOSED') {
         throw new PatchbayError('TENANT_STATE', 'The tenant is closed.', { field: 'state' });
       }
-      await tx.tenant.updateMany({ where: { id }, data: { state } });
+      const closedAt = state === 'CLOSED' ? new Date(clock.nowMs()) : null;
+      await tx.tenant.updateMany({ where: { id }, data: { state, closedAt } });
       const keys = await tx.apiKey.findMany({
         where: { tenantId: id, revokedAt: null },
         select: { id: true },

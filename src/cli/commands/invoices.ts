@@ -5,6 +5,7 @@ import { systemClock } from '../../kernel/clock.ts';
 import { newId, type Uuid } from '../../kernel/ids.ts';
 import { formatMoney } from '../../kernel/money.ts';
 import { withProgress } from '../../observability/progress.ts';
+import { booksOf } from '../../reconciliation/books.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type CliIo, progressFor } from '../io.ts';
 import { withOfflineDatabase } from '../offline-database.ts';
@@ -49,7 +50,10 @@ export async function invoicesClose(
   const { config } = io.loadConfig();
   const { createInvoicing } = await import('../../invoicing/invoicing.ts');
   const report = await withOfflineDatabase(config.data, 'invoices', async (database) => {
-    const { periods } = createInvoicing({ database, clock: systemClock }, config.invoices);
+    const { periods } = createInvoicing(
+      { database, clock: systemClock, books: booksOf(database) },
+      config.invoices,
+    );
     const idempotencyKey = newId(systemClock);
     const steps: ClosedPeriods[] = [];
     let after: Uuid | null = null;

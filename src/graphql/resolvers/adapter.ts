@@ -10,7 +10,7 @@ import type {
   QueryResolvers,
   SubscriptionResolvers,
 } from '../generated/types.ts';
-import { parseGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, parseGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 import { mapStream } from '../stream.ts';
 
 export const Adapter = {
@@ -85,8 +85,7 @@ export const adapterMutations = {
         {
           idempotencyKey: input.idempotencyKey,
           name: input.name,
-          backboneDigest:
-            input.backbone == null ? null : requireGlobalId('Backbone', input.backbone, 'backbone'),
+          backboneDigest: optionalGlobalId('Backbone', input.backbone, 'backbone'),
           files: input.files,
         },
         context,

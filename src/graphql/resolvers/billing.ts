@@ -16,7 +16,7 @@ import type {
   QueryResolvers,
   SetBudgetInput,
 } from '../generated/types.ts';
-import { requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 
 export const Balance = {
   account: ({ kind }) => kind,
@@ -53,14 +53,17 @@ export const BudgetUse = {
 
 export const billingQueries = {
   balances: (_root, { tenant }, context) =>
-    context.services.accounts.balances(requirePrincipal(context), optionalTenant(tenant)),
+    context.services.accounts.balances(
+      requirePrincipal(context),
+      optionalGlobalId('Tenant', tenant, 'tenant'),
+    ),
 
   ledgerEntries: async (_root, args, context) => {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
     const { from, to, kinds, tenant } = args;
     const query = {
-      tenantId: optionalTenant(tenant),
+      tenantId: optionalGlobalId('Tenant', tenant, 'tenant'),
       from: from ?? null,
       to: to ?? null,
       kinds: kinds == null || kinds.length === 0 ? null : kinds,
@@ -72,7 +75,11 @@ export const billingQueries = {
   earnings: async (_root, args, context) => {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
-    const query = { tenantId: optionalTenant(args.tenant), from: args.from, to: args.to };
+    const query = {
+      tenantId: optionalGlobalId('Tenant', args.tenant, 'tenant'),
+      from: args.from,
+      to: args.to,
+    };
     const start = {
       first: request.first,
       after: request.after === null ? null : parseEarning(request.after),
@@ -82,13 +89,13 @@ export const billingQueries = {
   },
 
   budgets: (_root, { tenant }, context) =>
-    context.services.budgets.list(requirePrincipal(context), optionalTenant(tenant)),
+    context.services.budgets.list(requirePrincipal(context), optionalGlobalId('Tenant', tenant, 'tenant')),
 
   budgetPeriods: async (_root, { budget, tenant, ...args }, context) => {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
     const before = request.after === null ? null : parseStart(request.after);
-    const of = { tenantId: optionalTenant(tenant), budgetId: budget };
+    const of = { tenantId: optionalGlobalId('Tenant', tenant, 'tenant'), budgetId: budget };
     const page = await context.services.budgets.uses(caller, of, { first: request.first, before });
     return toConnection(page, request, ({ start }) => start.toISOString());
   },
@@ -134,7 +141,7 @@ export const billingMutations = {
       const { idempotencyKey, tenant, period, limit, alertsPpm } = input;
       const budget = {
         idempotencyKey,
-        tenantId: optionalTenant(tenant),
+        tenantId: optionalGlobalId('Tenant', tenant, 'tenant'),
         subject: toSubject(input),
         period,
         limit,
@@ -148,15 +155,15 @@ export const billingMutations = {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
       const { idempotencyKey, tenant, budget } = input;
-      const removal = { idempotencyKey, tenantId: optionalTenant(tenant), budgetId: budget };
+      const removal = {
+        idempotencyKey,
+        tenantId: optionalGlobalId('Tenant', tenant, 'tenant'),
+        budgetId: budget,
+      };
       return { uuid: await context.services.budgets.remove(caller, removal, context) };
     });
   },
 } satisfies MutationResolvers;
-
-function optionalTenant(id: string | null | undefined): string | null {
-  return id == null ? null : requireGlobalId('Tenant', id, 'tenant');
-}
 
 /** What a budget bounds, or `BAD_INPUT` when the ids that are given do not fit its scope. */
 function toSubject({ scope, key, adapter }: SetBudgetInput): BudgetSubject {

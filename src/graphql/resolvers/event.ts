@@ -2,7 +2,7 @@ import { formatPlace } from '../../events/place.ts';
 import { parseCursor, toConnection, toCursor, toPageRequest } from '../connections.ts';
 import { requirePrincipal } from '../context.ts';
 import type { EventResolvers, QueryResolvers, SubscriptionResolvers } from '../generated/types.ts';
-import { requireGlobalId } from '../ids.ts';
+import { optionalGlobalId } from '../ids.ts';
 import { mapStream } from '../stream.ts';
 
 export const Event = {
@@ -16,7 +16,7 @@ export const eventQueries = {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
     const query = {
-      tenantId: args.tenant == null ? null : requireGlobalId('Tenant', args.tenant, 'tenant'),
+      tenantId: optionalGlobalId('Tenant', args.tenant, 'tenant'),
       kinds: args.kinds ?? null,
     };
     const page = await context.services.events.list(caller, query, request);

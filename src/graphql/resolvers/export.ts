@@ -2,7 +2,7 @@ import { toConnection, toPageRequest } from '../connections.ts';
 import { requirePrincipal } from '../context.ts';
 import { withUserErrors } from '../errors.ts';
 import type { ExportResolvers, MutationResolvers, QueryResolvers } from '../generated/types.ts';
-import { requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 
 const SOURCE = {
   usage: 'USAGE',
@@ -49,7 +49,7 @@ export const exportMutations = {
         format: format.toLowerCase(),
         from,
         to,
-        tenantId: tenant == null ? null : requireGlobalId('Tenant', tenant, 'tenant'),
+        tenantId: optionalGlobalId('Tenant', tenant, 'tenant'),
       };
       return { export: await context.services.exports.create(caller, wanted, context) };
     });

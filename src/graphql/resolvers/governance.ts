@@ -8,7 +8,7 @@ import type {
   QueryResolvers,
   QuotaResolvers,
 } from '../generated/types.ts';
-import { requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 
 export const Member = {
   id: ({ id }) => toGlobalId('Member', id),
@@ -29,17 +29,21 @@ export const AuditRecord = {
 export const governanceQueries = {
   members: async (_root, args, context) => {
     const request = toPageRequest(args);
-    const tenantId = optionalTenant(args.tenant);
+    const tenantId = optionalGlobalId('Tenant', args.tenant, 'tenant');
     const page = await context.services.members.list(requirePrincipal(context), tenantId, request, context);
     return toConnection(page, request, ({ id }) => id);
   },
 
   quotas: (_root, { tenant }, context) =>
-    context.services.quotas.read(requirePrincipal(context), optionalTenant(tenant), context),
+    context.services.quotas.read(
+      requirePrincipal(context),
+      optionalGlobalId('Tenant', tenant, 'tenant'),
+      context,
+    ),
 
   auditLog: async (_root, args, context) => {
     const request = toPageRequest(args);
-    const tenantId = optionalTenant(args.tenant);
+    const tenantId = optionalGlobalId('Tenant', args.tenant, 'tenant');
     const page = await context.services.audit.list(requirePrincipal(context), tenantId, request, context);
     return toConnection(page, request, ({ id }) => id);
   },
@@ -50,7 +54,7 @@ export const governanceMutations = {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
       const { tenant, ...rest } = input;
-      const added = { ...rest, tenantId: optionalTenant(tenant) };
+      const added = { ...rest, tenantId: optionalGlobalId('Tenant', tenant, 'tenant') };
       return { member: await context.services.members.add(caller, added, context) };
     });
   },
@@ -84,10 +88,6 @@ export const governanceMutations = {
     });
   },
 } satisfies MutationResolvers;
-
-function optionalTenant(id: string | null | undefined): string | null {
-  return id == null ? null : requireGlobalId('Tenant', id, 'tenant');
-}
 
 function toBigInt(value: number | null): bigint | null {
   return value === null ? null : BigInt(value);

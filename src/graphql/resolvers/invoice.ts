@@ -1,10 +1,9 @@
-import { badCursor, type Page, type PageRequest, requirePageSize } from '../../db/page.ts';
 import type { InvoiceLine as Line } from '../../invoicing/document.ts';
 import { renderInvoice } from '../../invoicing/html.ts';
-import { periodOf } from '../../invoicing/period.ts';
 import type { Invoice as Bill } from '../../invoicing/rows.ts';
 import type { BillingTerms as Terms } from '../../invoicing/terms.ts';
-import { toConnection, toPageRequest } from '../connections.ts';
+import { periodOf } from '../../kernel/period.ts';
+import { type Placed, placedPage, toConnection, toPageRequest } from '../connections.ts';
 import { requirePrincipal } from '../context.ts';
 import { toUserError, withUserErrors } from '../errors.ts';
 import type {
@@ -19,14 +18,10 @@ import type {
   OpenPeriodResolvers,
   QueryResolvers,
 } from '../generated/types.ts';
-import { requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 
-/** A line and what it is shown with. */
-export interface NamedLine extends Line {
-  readonly name: string;
-  /** Its place in the invoice, from 1: what pages go by. */
-  readonly place: number;
-}
+/** A line with what it is shown with and its place in the invoice: what pages go by. */
+export type NamedLine = Placed<Line & { readonly name: string }>;
 
 export const Invoice = {
   uuid: ({ id }) => id,
@@ -36,7 +31,7 @@ export const Invoice = {
   periodEnd: ({ period }) => period.end,
   lines: (invoice, args) => {
     const request = toPageRequest(args);
-    return toConnection(linesPage(invoice, request), request, ({ place }) => String(place));
+    return toConnection(placedPage(namedLines(invoice), request), request, ({ place }) => String(place));
   },
   charges: ({ chargesNano }) => chargesNano,
   adjustments: ({ document }) => document.adjustments,
@@ -97,7 +92,7 @@ export const invoiceQueries = {
   invoices: async (_root, args, context) => {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
-    const filter = { tenantId: optionalTenant(args.tenant) };
+    const filter = { tenantId: optionalGlobalId('Tenant', args.tenant, 'tenant') };
     const page = await context.services.invoicing.reader.list(caller, filter, request);
     return toConnection(page, request, ({ id }) => id);
   },
@@ -114,7 +109,7 @@ export const invoiceQueries = {
   billingTerms: async (_root, args, context) => {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
-    const tenantId = optionalTenant(args.tenant);
+    const tenantId = optionalGlobalId('Tenant', args.tenant, 'tenant');
     const page = await context.services.invoicing.terms.list(caller, tenantId, request);
     return toConnection(page, request, ({ id }) => id);
   },
@@ -126,7 +121,7 @@ export const invoiceMutations = {
     return withUserErrors(async () => {
       const change = {
         idempotencyKey: input.idempotencyKey,
-        tenantId: optionalTenant(input.tenant),
+        tenantId: optionalGlobalId('Tenant', input.tenant, 'tenant'),
         terms: input.terms == null ? null : toTerms(input.terms),
         effectiveFrom: input.effectiveFrom ?? null,
       };
@@ -195,10 +190,6 @@ function named(input: { readonly idempotencyKey: string; readonly invoice: strin
   return { idempotencyKey: input.idempotencyKey, invoiceId: input.invoice };
 }
 
-function optionalTenant(id: string | null | undefined): string | null {
-  return id == null ? null : requireGlobalId('Tenant', id, 'tenant');
-}
-
 function toTerms(input: BillingTermsInput): Terms {
   return {
     currency: input.currency,
@@ -211,15 +202,10 @@ function toTerms(input: BillingTermsInput): Terms {
   };
 }
 
-/** A page of the lines of one invoice, which are in memory: they are parts of its document. */
-function linesPage({ document, names }: Bill, { first, after }: PageRequest): Page<NamedLine> {
-  requirePageSize(first);
-  const start = after === null ? 0 : Number(after);
-  if (after !== null && !/^[1-9]\d{0,8}$/.test(after)) throw badCursor();
-  const items = document.lines.slice(start, start + first).map((line, index) => ({
+/** The lines of one invoice, which are parts of its document, with what they are shown with. */
+function namedLines({ document, names }: Bill) {
+  return document.lines.map((line) => ({
     ...line,
     name: names[line.adapterVersionId ?? line.backboneDigest] ?? line.adapterVersionId ?? line.backboneDigest,
-    place: start + index + 1,
   }));
-  return { items, hasNextPage: document.lines.length > start + first };
 }

@@ -11,7 +11,7 @@ import type {
   QueryResolvers,
   StatementLineResolvers,
 } from '../generated/types.ts';
-import { requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 
 export const StatementLine = {
   adapterVersion: ({ adapterVersionId }) =>
@@ -46,10 +46,13 @@ export const PayoutImport = {
 
 export const payoutQueries = {
   earningsBalances: (_root, { tenant }, context) =>
-    context.services.payouts.earnings.balances(requirePrincipal(context), optionalTenant(tenant)),
+    context.services.payouts.earnings.balances(
+      requirePrincipal(context),
+      optionalGlobalId('Tenant', tenant, 'tenant'),
+    ),
 
   earningsStatement: (_root, { tenant, currency, period }, context) => {
-    const wanted = { tenantId: optionalTenant(tenant), currency, period };
+    const wanted = { tenantId: optionalGlobalId('Tenant', tenant, 'tenant'), currency, period };
     return context.services.payouts.earnings.statement(requirePrincipal(context), wanted);
   },
 
@@ -57,14 +60,17 @@ export const payoutQueries = {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
     const { destinations } = context.services.payouts;
-    const page = await destinations.list(caller, optionalTenant(args.tenant), request);
+    const page = await destinations.list(caller, optionalGlobalId('Tenant', args.tenant, 'tenant'), request);
     return toConnection(page, request, ({ id }) => id);
   },
 
   payouts: async (_root, args, context) => {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
-    const filter = { tenantId: optionalTenant(args.tenant), batchId: args.batch ?? null };
+    const filter = {
+      tenantId: optionalGlobalId('Tenant', args.tenant, 'tenant'),
+      batchId: args.batch ?? null,
+    };
     const page = await context.services.payouts.outcomes.list(caller, filter, request);
     return toConnection(page, request, ({ id }) => id);
   },
@@ -92,8 +98,7 @@ export const payoutMutations = {
     const caller = requirePrincipal(context);
     return withUserErrors(async () => {
       const { idempotencyKey, amount, reason, adapterVersion } = input;
-      const adapterVersionId =
-        adapterVersion == null ? null : requireGlobalId('AdapterVersion', adapterVersion, 'adapterVersion');
+      const adapterVersionId = optionalGlobalId('AdapterVersion', adapterVersion, 'adapterVersion');
       const tenantId = requireGlobalId('Tenant', input.tenant, 'tenant');
       const correction = { idempotencyKey, tenantId, adapterVersionId, amount, reason };
       const done = await context.services.payouts.corrections.adjust(caller, correction, context);
@@ -149,7 +154,3 @@ export const payoutMutations = {
     });
   },
 } satisfies MutationResolvers;
-
-function optionalTenant(tenant: string | null | undefined): string | null {
-  return tenant == null ? null : requireGlobalId('Tenant', tenant, 'tenant');
-}

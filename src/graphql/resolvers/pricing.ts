@@ -18,7 +18,7 @@ import type {
   SplitProposalResolvers,
   SplitVersionResolvers,
 } from '../generated/types.ts';
-import { requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 import { toAdapterRef, toMessage } from './inference.ts';
 
 export const PriceTerms = {
@@ -123,7 +123,7 @@ export const pricingQueries = {
   splitProposals: async (_root, args, context) => {
     const caller = requirePrincipal(context);
     const request = toPageRequest(args);
-    const adapterId = args.adapter == null ? null : requireGlobalId('Adapter', args.adapter, 'adapter');
+    const adapterId = optionalGlobalId('Adapter', args.adapter, 'adapter');
     const page = await context.services.pricing.proposals(caller, adapterId, request);
     return toConnection(page, request, ({ id }) => id);
   },
@@ -209,8 +209,7 @@ function toScope(args: { readonly adapter: string; readonly adapterVersion?: str
   const { adapter, adapterVersion } = args;
   return {
     adapterId: requireGlobalId('Adapter', adapter, 'adapter'),
-    adapterVersionId:
-      adapterVersion == null ? null : requireGlobalId('AdapterVersion', adapterVersion, 'adapterVersion'),
+    adapterVersionId: optionalGlobalId('AdapterVersion', adapterVersion, 'adapterVersion'),
   };
 }
 

@@ -8,7 +8,7 @@ import type {
   TenantResolvers,
   ViewerResolvers,
 } from '../generated/types.ts';
-import { parseGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, parseGlobalId, requireGlobalId, toGlobalId } from '../ids.ts';
 
 export const Tenant = {
   id: ({ id }) => toGlobalId('Tenant', id),
@@ -48,7 +48,7 @@ export const tenantQueries = {
 
   apiKeys: async (_root, args, context) => {
     const request = toPageRequest(args);
-    const tenantId = args.tenant == null ? null : requireGlobalId('Tenant', args.tenant, 'tenant');
+    const tenantId = optionalGlobalId('Tenant', args.tenant, 'tenant');
     const page = await context.services.apiKeys.list(requirePrincipal(context), tenantId, request, context);
     return toConnection(page, request, ({ id }) => id);
   },
@@ -77,11 +77,11 @@ export const tenantMutations = {
         caller,
         {
           idempotencyKey: input.idempotencyKey,
-          tenantId: input.tenant == null ? null : requireGlobalId('Tenant', input.tenant, 'tenant'),
+          tenantId: optionalGlobalId('Tenant', input.tenant, 'tenant'),
           name: input.name,
           scopes: input.scopes ?? null,
           expiresAt: input.expiresAt ?? null,
-          memberId: input.member == null ? null : requireGlobalId('Member', input.member, 'member'),
+          memberId: optionalGlobalId('Member', input.member, 'member'),
         },
         context,
       );

@@ -13,7 +13,7 @@ import type {
   UsageSummaryResolvers,
   UsageTotalsResolvers,
 } from '../generated/types.ts';
-import { requireGlobalId, toGlobalId } from '../ids.ts';
+import { optionalGlobalId, toGlobalId } from '../ids.ts';
 import { FINISH_REASON } from './inference.ts';
 
 const BUCKET = { HOUR: 'hour', DAY: 'day' } as const;
@@ -90,8 +90,8 @@ export const usageQueries = {
       bucket: BUCKET[args.bucket ?? 'DAY'],
       perspective: args.perspective ?? 'CALLER',
       groupBy: args.groupBy ?? null,
-      adapterId: args.adapter == null ? null : requireGlobalId('Adapter', args.adapter, 'adapter'),
-      tenantId: args.tenant == null ? null : requireGlobalId('Tenant', args.tenant, 'tenant'),
+      adapterId: optionalGlobalId('Adapter', args.adapter, 'adapter'),
+      tenantId: optionalGlobalId('Tenant', args.tenant, 'tenant'),
     }),
 
   usageRecords: async (_root, args, context) => {
@@ -102,8 +102,8 @@ export const usageQueries = {
       {
         from: args.from ?? null,
         to: args.to ?? null,
-        adapterId: args.adapter == null ? null : requireGlobalId('Adapter', args.adapter, 'adapter'),
-        tenantId: args.tenant == null ? null : requireGlobalId('Tenant', args.tenant, 'tenant'),
+        adapterId: optionalGlobalId('Adapter', args.adapter, 'adapter'),
+        tenantId: optionalGlobalId('Tenant', args.tenant, 'tenant'),
       },
       request,
     );
@@ -114,7 +114,7 @@ export const usageQueries = {
     const request = toPageRequest(args);
     const page = await context.services.usage.owned(
       requirePrincipal(context),
-      args.adapter == null ? null : requireGlobalId('Adapter', args.adapter, 'adapter'),
+      optionalGlobalId('Adapter', args.adapter, 'adapter'),
       { first: request.first, after: request.after === null ? null : parseOwnedKey(request.after) },
     );
     return toConnection(page, request, ({ requestId, versionId }) => `${requestId}/${versionId}`);

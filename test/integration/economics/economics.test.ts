@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
+import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { EconomicsService } from '../../../src/economics/service.ts';
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { NANO } from '../../../src/kernel/money.ts';
@@ -181,6 +182,14 @@ describe('the figures, by hand', () => {
     await expect(economics.report(SYSTEM_ACTOR, long)).rejects.toMatchObject({ code: 'BAD_INPUT' });
     const tenant = actorOf(tenants.o1);
     await expect(economics.report(tenant, PERIOD)).rejects.toMatchObject({ code: 'FORBIDDEN' });
+    const { billing, other } = {
+      billing: actorOf(PLATFORM_TENANT_ID, ['billing:read']),
+      other: actorOf(PLATFORM_TENANT_ID, ['adapters:read']),
+    };
+    await expect(economics.report(other, PERIOD)).rejects.toMatchObject({
+      ...{ code: 'FORBIDDEN', meta: { scope: 'billing:read' } },
+    });
+    expect((await economics.report(billing, PERIOD)).period).toEqual(PERIOD);
   });
 });
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Database } from '../../../src/db/client.ts';
+import { deferred } from '../../../src/engine/deferred.ts';
 import { EVENT_FEED_DEFAULTS, EventFeed } from '../../../src/events/feed.ts';
 import { EVENT_KINDS } from '../../../src/events/kinds.ts';
 import { startingPlace } from '../../../src/events/outbox.ts';
@@ -24,26 +25,31 @@ const emit = (tenantId: Uuid, from: number, to = from) => db.database.querySyste
 
 /** A feed, and what it asked of the database: looks for new events of anybody, and pages of somebody's. */
 function open(over: Partial<typeof EVENT_FEED_DEFAULTS> = {}) {
-  const counts = { looks: 0, pages: 0 };
+  const counts = { looks: 0, pages: 0, done: 0 };
   const fails = { looks: false, pages: false };
+  /** What the next looks wait for before the database hears of them. */
+  const gate = { open: Promise.resolve() };
   const errors: unknown[] = [];
   const database: Pick<Database, 'querySystem' | 'withTenantPg'> = {
     querySystem: async (text, values) => {
       counts.looks += 1;
+      await gate.open;
       if (fails.looks) throw new Error('away');
       return db.database.querySystem(text, values);
     },
     withTenantPg: async (tenantId, work) => {
       counts.pages += 1;
       if (fails.pages) throw new Error('away');
-      return db.database.withTenantPg(tenantId, work);
+      return db.database.withTenantPg(tenantId, work).finally(() => {
+        counts.done += 1;
+      });
     },
   };
   const onError = (error: unknown): void => {
     errors.push(error);
   };
   const feed = new EventFeed({ ...EVENT_FEED_DEFAULTS, pollMs: 5, ...over }, { database, onError });
-  return { feed, counts, fails, errors };
+  return { feed, counts, fails, gate, errors };
 }
 
 /** Waits until no transaction on the server can come before what the tenant has; others' tests run there as well. */
@@ -165,6 +171,27 @@ describe('a feed', () => {
     expect(counts.pages - pages).toBeLessThan((1.5 * 300) / 5);
     expect(await take(slow, 299)).toEqual(Array.from({ length: 299 }, (_, index) => index + 2));
     await feed.close();
+  });
+
+  test('wakes who began to follow while a look was under way', async () => {
+    const { feed, counts, gate } = open();
+    const waiting = (await follow(feed, tenant())).next();
+    await waitFor(() => counts.looks >= 2, { what: 'the first looks' });
+    const held = deferred<void>();
+    gate.open = held.promise;
+    const { looks } = counts;
+    await waitFor(() => counts.looks > looks, { what: 'a look that is held' });
+    const id = tenant();
+    const place = await startingPlace(db.database, id, null);
+    const { done } = counts;
+    const taken = take(feed.watch(id, ALL, place), 1);
+    await waitFor(() => counts.done > done, { what: 'the first page' });
+    await emit(id, 1);
+    await decided(id);
+    held.resolve();
+    expect(await taken).toEqual([1]);
+    await feed.close();
+    expect(await waiting).toEqual({ done: true, value: undefined });
   });
 
   test('makes up for a look that failed', async () => {

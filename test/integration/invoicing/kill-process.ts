@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import type { Principal } from '../../../src/auth/principal.ts';
-import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { LedgerSealer, SEALER_DEFAULTS } from '../../../src/ledger/sealer.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
+import { createInvoicing } from '../../kit/invoicing.ts';
 import { MortalDatabase, mortal } from '../../kit/mortal.ts';
 
 // A process that does one thing to bills, the chain of the ledger or a split, and kills itself at one point of it.

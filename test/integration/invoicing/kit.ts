@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
-import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import type { Invoice } from '../../../src/invoicing/rows.ts';
 import type { BillingTerms } from '../../../src/invoicing/terms.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import type { PriorityClass } from '../../../src/kernel/priority.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import { createInvoicing } from '../../kit/invoicing.ts';
 import type { TestDatabase } from '../../kit/postgres.ts';
 import { writeSettled } from '../../kit/settled.ts';
 import { OPERATOR, ofBackbone, openPricing, type SampleAdapter } from '../pricing/kit.ts';
@@ -61,13 +61,17 @@ export async function openInvoicing(existing?: TestDatabase) {
     adjustment,
 
     /** Pays in; answers the transfer. */
-    async topUp({ tenantId, accountId }: Customer, amount: bigint): Promise<Uuid> {
+    async topUp(
+      { tenantId, accountId }: Customer,
+      amount: bigint,
+      key: string = randomUUID(),
+    ): Promise<Uuid> {
       const id = newId(clock);
       await ledger.post({
         id,
         tenantId,
         asset: 'USD',
-        key: randomUUID(),
+        key,
         referenceType: 'top_up',
         referenceId: null,
         lines: [
@@ -176,6 +180,13 @@ export async function openInvoicing(existing?: TestDatabase) {
     credit(invoiceId: Uuid, amountNano: bigint, reason = 'An outage') {
       const input = { idempotencyKey: randomUUID(), invoiceId, amountNano, reason };
       return invoicing.invoices.credit(OPERATOR, input);
+    },
+
+    audit(targetId: Uuid): Promise<readonly object[]> {
+      return db.admin(
+        'SELECT action, actor_kind::text, before FROM audit_log WHERE target_id = $1 ORDER BY action',
+        [targetId],
+      );
     },
 
     events(subjectId: Uuid): Promise<readonly { readonly kind: string; readonly payload: object }[]> {

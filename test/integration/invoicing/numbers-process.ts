@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { Database } from '../../../src/db/client.ts';
-import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
+import { createInvoicing } from '../../kit/invoicing.ts';
 import { ManualClock, OPERATOR } from '../pricing/kit.ts';
 
 // A process that finalises invoices. It reads their ids as one line, finalises all of them at once, and reports a line.

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
 import { renderInvoice } from '../../../src/invoicing/html.ts';
 import type { Invoice } from '../../../src/invoicing/rows.ts';
 import { verifyInvoices } from '../../../src/invoicing/verify.ts';
 import type { Uuid } from '../../../src/kernel/ids.ts';
+import { TenantService } from '../../../src/tenant/service.ts';
 import { cli } from '../../unit/cli/fake-io.ts';
 import { actorOf, OPERATOR } from '../pricing/kit.ts';
 import { AFTER_FEBRUARY, type Customer, type InvoicingKit, ISSUER, openInvoicing } from './kit.ts';
@@ -144,6 +146,29 @@ describe('a payment', () => {
     expect(await kit.invoicing.reader.get(OPERATOR, invoice.id)).toMatchObject({ state: 'PAID' });
     expect(await posted(customer)).toBe(0n);
   });
+});
+
+test('a month that begins after a tenant was closed is none to bill', async () => {
+  const others = await openInvoicing();
+  try {
+    const { db, clock, invoicing } = others;
+    await others.setTerms(null, { minimumNano: 50n });
+    const { tenantId } = await others.customer(1_000n);
+    const tenants = new TenantService({ database: db.database, clock });
+    clock.set(Date.UTC(2024, 1, 29));
+    await tenants.setState(SYSTEM_ACTOR, tenantId, 'CLOSED');
+    clock.set(Date.UTC(2024, 3, 2));
+    const page = await invoicing.periods.open(OPERATOR, { first: 20, after: null });
+    expect(page.items.map(({ start }) => start.toISOString().slice(0, 7))).toEqual(['2024-01', '2024-02']);
+    expect(await others.close(tenantId)).toMatchObject({ totalNano: 50n });
+    await expect(others.close(tenantId, '2024-03')).rejects.toMatchObject({
+      ...{ code: 'BAD_INPUT', field: 'period', meta: { closedAt: '2024-02-29T00:00:00.000Z' } },
+    });
+    const all = { idempotencyKey: 'all', period: '2024-03', first: 10, after: null };
+    expect(await invoicing.periods.closeAll(OPERATOR, all)).toMatchObject({ closed: [], refused: [] });
+  } finally {
+    await others.db.dispose();
+  }
 });
 
 describe('a month of all tenants', () => {

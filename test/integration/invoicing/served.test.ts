@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
-import { createInvoicing } from '../../../src/invoicing/invoicing.ts';
 import { verifyInvoices } from '../../../src/invoicing/verify.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
+import { createInvoicing } from '../../kit/invoicing.ts';
 import { waitFor } from '../../kit/wait.ts';
 import { sampleFiles } from '../adapter/kit.ts';
 import { openStack, type Stack } from '../graphql/stack.ts';

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Principal } from '../../../src/auth/principal.ts';
 import { SYSTEM_ACTOR } from '../../../src/auth/principal.ts';
+import { newId } from '../../../src/kernel/ids.ts';
 import { paymentKey } from '../../../src/payouts/key.ts';
+import { waitFor } from '../../kit/wait.ts';
 import {
   type Beneficiary,
   codeOf,
@@ -140,6 +143,32 @@ describe('a draft', () => {
     for (const { id } of [before, after])
       references.push((await kit.payoutsOf(id))[0]?.destination.accountReference);
     expect(references).toEqual([IBAN, 'GB29NWBK60161331926819']);
+  });
+
+  test('pays to the first destination at once, and only one is the first, whoever races', async () => {
+    const who = await kit.beneficiary(newCurrency(), null);
+    const set = (accountName: string) =>
+      kit.payouts.destinations.set(who.principal, {
+        ...{ idempotencyKey: randomUUID(), accountName, accountReference: IBAN },
+      });
+    // Neither can end while the audit log takes nothing: the second has to wait for the first before it looks.
+    const client = new pg.Client({ connectionString: kit.db.adminUrl });
+    await client.connect();
+    await client.query('BEGIN');
+    await client.query('LOCK TABLE audit_log IN SHARE MODE');
+    const both = Promise.all([set('Ada'), set('Grace')]);
+    await waitFor(
+      async () => {
+        const waiting = `SELECT 1 FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+        return (await kit.db.admin(waiting)).length === 2;
+      },
+      { what: 'both to wait' },
+    );
+    await client.query('ROLLBACK');
+    await client.end();
+    const times = (await both).map(({ effectiveFrom }) => effectiveFrom.getTime() - kit.clock.nowMs());
+    expect(times.sort((a, b) => a - b)).toEqual([0, kit.options.destinationDelayMs]);
   });
 
   test('leaves out who is suspended, and pays who is closed what they have earned', async () => {
@@ -356,7 +385,8 @@ describe('a batch that is forgotten', () => {
     mature();
     const { id } = await kit.create(currency);
     await kit.payouts.batches.approve(kit.approver, id);
-    const expiredOf = async () => (await kit.payouts.batches.expire()).filter((batch) => batch.id === id);
+    const expiredOf = async () =>
+      (await kit.payouts.batches.expire()).expired.filter((batch) => batch.id === id);
     kit.clock.advance(kit.options.draftTtlMs);
     expect(await expiredOf()).toEqual([]);
     expect((await kit.balance(who)).held).toBe(20n * UNIT);
@@ -380,5 +410,23 @@ describe('a batch that is forgotten', () => {
     kit.clock.advance(kit.options.draftTtlMs + 1);
     await kit.payouts.batches.expire();
     expect((await kit.payouts.batches.get(kit.drafter, id))?.state).toBe('SUBMITTED');
+  });
+
+  // The last one: from here on the books do not agree.
+  test('keeps no other from being cancelled when it cannot be', async () => {
+    const [one, two] = [newCurrency(), newCurrency()];
+    for (const currency of [one, two]) await earned(currency, 20n * UNIT);
+    mature();
+    const [first, second] = [await kit.create(one), await kit.create(two)];
+    // Somebody has released the money of the first behind its back.
+    const [payout] = await kit.payoutsOf(first.id);
+    const [held] = await kit.db.admin<{ hold_id: string }>('SELECT hold_id FROM payout WHERE id = $1', [
+      payout?.id,
+    ]);
+    await kit.ledger.void({ id: newId(kit.clock), holdId: held?.hold_id ?? '' });
+    kit.clock.advance(kit.options.draftTtlMs + 1);
+    const { expired, failed } = await kit.payouts.batches.expire();
+    expect(failed.map(({ batchId }) => batchId)).toContain(first.id);
+    expect(expired.map(({ id }) => id)).toContain(second.id);
   });
 });

@@ -83,6 +83,10 @@ test('a key corrects once, whoever races, and the ledger knows it when the recor
     code: 'LEDGER_CONFLICT',
   });
   expect((await balanceOf(tenantId))?.posted).toBe(-5n);
+  // Nor is it told or written down twice.
+  const told = 'SELECT 1 FROM outbox_event WHERE tenant_id = $1';
+  expect(await kit.db.admin(told, [tenantId])).toHaveLength(1);
+  expect(await kit.db.admin('SELECT 1 FROM audit_log WHERE tenant_id = $1', [tenantId])).toHaveLength(1);
 });
 
 test('needs an operator, a beneficiary, an amount and a reason', async () => {

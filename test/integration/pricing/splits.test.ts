@@ -267,7 +267,10 @@ describe('a split', () => {
       [suspended, 'SUSPENDED'],
       [closed, 'CLOSED'],
     ]) {
-      await kit.db.admin('UPDATE tenant SET state = $2::tenant_state WHERE id = $1', [id, state]);
+      await kit.db.admin(
+        `UPDATE tenant SET state = $2::tenant_state, closed_at = CASE $2 WHEN 'CLOSED' THEN now() END WHERE id = $1`,
+        [id, state],
+      );
     }
     const other = await kit.adapter(owner, backbone);
     const answers: unknown[] = [];

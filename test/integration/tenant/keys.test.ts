@@ -359,6 +359,28 @@ describe('the life of a key', () => {
     expect(rows).toMatchObject([{ action: 'apiKey.create', requestId: 'req-1', tenantId: alice }]);
   });
 
+  test('a key that is revoked while it is rotated gets no successor', async () => {
+    const { principal } = await tenancy.createKey(alice);
+    const id = principal.keyId;
+    let rotation: Promise<unknown> = Promise.resolve();
+    await db.database.withSystemPg(async (client) => {
+      await client.query('UPDATE api_key SET revoked_at = now() WHERE id = $1', [id]);
+      const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      rotation = tenancy.keys
+        .rotate(SYSTEM_ACTOR, { idempotencyKey: randomUUID(), id, overlapMs: 0 })
+        .catch((error: unknown) => error);
+      await waitFor(
+        async () => {
+          const waits = 'SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))';
+          return (await db.admin(waits, [rows[0]?.pid])).length > 0;
+        },
+        { what: 'the rotation to wait for the revocation' },
+      );
+    });
+    expect(await rotation).toMatchObject({ code: 'KEY_STATE' });
+    expect(await db.admin('SELECT 1 FROM api_key WHERE rotated_from = $1', [id])).toEqual([]);
+  });
+
   test("another tenant's keys can be neither read, revoked, rotated, listed nor told from none", async () => {
     const theirs = await tenancy.createKey(alice);
     const { principal } = await tenancy.createKey(bob);

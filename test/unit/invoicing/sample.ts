@@ -1,6 +1,6 @@
 import { composeDocument, documentText, type InvoiceLine } from '../../../src/invoicing/document.ts';
-import { parsePeriod } from '../../../src/invoicing/period.ts';
 import type { Invoice } from '../../../src/invoicing/rows.ts';
+import { parsePeriod } from '../../../src/kernel/period.ts';
 
 const id = (tail: string): string => `018f3c5e-7b1a-7c4e-9d2f-${tail.padStart(12, '0')}`;
 

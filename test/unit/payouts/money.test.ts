@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { paymentKey } from '../../../src/payouts/key.ts';
-import { parsePeriod } from '../../../src/payouts/period.ts';
 import { ceilTo, floorTo, minorUnitNano } from '../../../src/payouts/unit.ts';
 
 describe('the smallest unit that a bank pays', () => {
@@ -61,23 +60,4 @@ describe('the key of a payment', () => {
     ].map((more) => paymentKey({ ...content, ...more }));
     expect(new Set([...others, paymentKey(content)]).size).toBe(others.length + 1);
   });
-});
-
-describe('a period', () => {
-  test.each([
-    ['2024-02', '2024-02-01T00:00:00.000Z', '2024-03-01T00:00:00.000Z'],
-    ['2026-12', '2026-12-01T00:00:00.000Z', '2027-01-01T00:00:00.000Z'],
-  ])('%s is a month in UTC', (name, from, to) => {
-    const period = parsePeriod(name);
-    expect([period.from.toISOString(), period.to.toISOString()]).toEqual([from, to]);
-  });
-
-  test.each(['', '2026', '2026-13', '2026-00', '2026-1', '0050-01', '2026-01-01', ' 2026-01'])(
-    '%j is refused',
-    (name) => {
-      expect(() => parsePeriod(name)).toThrow(
-        expect.objectContaining({ code: 'BAD_INPUT', field: 'period' }),
-      );
-    },
-  );
 });

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
 import { PLATFORM_TENANT_ID } from '../../../../src/db/platform.ts';
-import { createInvoicing } from '../../../../src/invoicing/invoicing.ts';
 import { newId } from '../../../../src/kernel/ids.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../../src/ledger/service.ts';
+import { createInvoicing } from '../../../kit/invoicing.ts';
 import { writeSettled } from '../../../kit/settled.ts';
 import { CONTEXT } from '../../../unit/adapter/sample.ts';
 import type { Stack } from '../../graphql/stack.ts';

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { parsePeriod, periodOf } from '../../../src/invoicing/period.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
+import { parsePeriod, periodOf } from '../../../src/kernel/period.ts';
 
 const zone = process.env['TZ'];
 afterEach(() => {
