@@ -11,6 +11,9 @@ export default defineConfig({
     // Two cores are what a small machine has; more forks only fight each other.
     maxWorkers: 2,
     pool: 'forks',
+    // A fork keeps its modules from file to file, because most files take longer to load them than to run. A file leaves
+    // the process as it found it (see test/kit/file-end.ts).
+    isolate: false,
     setupFiles: ['test/kit/setup.ts'],
     sequence: { sequencer: SlowestFirst },
     projects: [
@@ -20,9 +23,6 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: WITH_POSTGRES,
-          // A fork keeps its modules from file to file, because most files take longer to load them than to run. A file
-          // leaves the process as it found it (see test/kit/file-end.ts).
-          isolate: false,
         },
       },
       {

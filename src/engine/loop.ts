@@ -290,7 +290,7 @@ class InlineEngine implements Engine {
     }
     for (const { live } of rows) {
       try {
-        this.#tokensGenerated += live.consumer.publish();
+        this.#tokensGenerated += live.consumer.publish(live.cachedPromptTokens);
       } catch (error) {
         // Nobody listens any more, so nobody needs the rest.
         this.#report(error);

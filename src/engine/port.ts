@@ -87,7 +87,13 @@ export interface SequenceUsage {
  * Text lags behind tokens while a character is incomplete or a stop string may be forming; it is never changed.
  */
 export type SequenceEvent =
-  | { readonly kind: 'tokens'; readonly tokens: readonly GeneratedToken[]; readonly text: string }
+  | {
+      readonly kind: 'tokens';
+      readonly tokens: readonly GeneratedToken[];
+      readonly text: string;
+      /** As in {@link SequenceUsage}, so that it is known even when the end is never heard of. */
+      readonly cachedPromptTokens: number;
+    }
   | {
       readonly kind: 'end';
       readonly reason: FinishReason;

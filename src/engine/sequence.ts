@@ -22,8 +22,8 @@ export interface Consumer {
   readonly greedy: boolean;
   /** Takes the logits after its last token; they are only valid during the call. Returns how it ended, if it did. */
   draw(logits: Float32Array | LogitSummary): Outcome | null;
-  /** Passes on what the last draw gave; returns how many tokens that were. */
-  publish(): number;
+  /** Passes on what the last draw gave, and how much of the prompt was found; returns how many tokens were drawn. */
+  publish(cachedPromptTokens: number): number;
   end(outcome: Outcome, figures: Figures): void;
 }
 
@@ -98,11 +98,11 @@ export class Generation implements Consumer {
     return full ? { reason: 'length' } : null;
   }
 
-  publish(): number {
+  publish(cachedPromptTokens: number): number {
     if (this.#unpublished === null) return 0;
     const { token, text } = this.#unpublished;
     this.#unpublished = null;
-    this.#deps.onEvent({ kind: 'tokens', tokens: [token], text });
+    this.#deps.onEvent({ kind: 'tokens', tokens: [token], text, cachedPromptTokens });
     return 1;
   }
 

@@ -19,6 +19,8 @@ export interface EndFacts {
   readonly admittedPromptTokens: number;
   /** Completion tokens whose delivery was committed, and the commitment to them. */
   readonly completionTokens: number;
+  /** Of the prompt's tokens, those that the engine had, as far as its tokens told. */
+  readonly cachedPromptTokens: number;
   /** Tokens that came from the engine and were never to be delivered. */
   readonly droppedTokens: number;
   readonly outputCommitment: Buffer;
@@ -41,7 +43,7 @@ export function meteredUsage(facts: EndFacts): InferenceUsage {
   // By the time as it is recorded, so that whoever reads the record comes to the same.
   const processed = completionTokens > 0 || microseconds(engine?.prefillMs) > 0;
   const promptTokens = processed && !failedEmpty ? facts.admittedPromptTokens : 0;
-  const cachedPromptTokens = Math.min(promptTokens, engine?.cachedPromptTokens ?? 0);
+  const cachedPromptTokens = Math.min(promptTokens, engine?.cachedPromptTokens ?? facts.cachedPromptTokens);
   return { promptTokens, cachedPromptTokens, completionTokens };
 }
 

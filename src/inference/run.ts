@@ -92,6 +92,7 @@ export class InferenceRun {
   private offeredAtMs = 0;
   private seq = 0;
   private completionTokens = 0;
+  private cachedPromptTokens = 0;
   /** Counted where tokens are let go, so that these and the metered ones are all that ever came. */
   private droppedTokens = 0;
   private outputCommitment: Buffer;
@@ -120,6 +121,7 @@ export class InferenceRun {
   /** Takes what the engine reports; never blocks it. */
   onEngineEvent(event: SequenceEvent): void {
     const tokens = event.kind === 'tokens' ? event.tokens : [];
+    if (event.kind === 'tokens') this.cachedPromptTokens = event.cachedPromptTokens;
     if (this.interruption === null) {
       this.buffer.append(tokens, event.text);
       if (!this.isWhole && this.buffer.size > this.options.pendingTokensMax) this.interrupt(this.overflow());
@@ -242,6 +244,7 @@ export class InferenceRun {
         requestId: this.facts.request.id,
         instanceId: this.facts.instanceId,
         completionTokens: this.completionTokens + chunk.tokens.length,
+        cachedPromptTokens: this.cachedPromptTokens,
         outputCommitment,
       });
     } finally {
@@ -297,6 +300,7 @@ export class InferenceRun {
       instanceId: this.facts.instanceId,
       admittedPromptTokens: this.facts.request.promptIds.length,
       completionTokens: this.completionTokens,
+      cachedPromptTokens: this.cachedPromptTokens,
       droppedTokens: this.droppedTokens,
       outputCommitment: this.outputCommitment,
       ending,

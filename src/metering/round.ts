@@ -170,6 +170,7 @@ function progressColumns(rows: readonly Progress[]): unknown[] {
     rows.map((row) => row.requestId),
     rows.map((row) => row.completionTokens),
     rows.map((row) => row.outputCommitment),
+    rows.map((row) => row.cachedPromptTokens),
   ];
 }
 

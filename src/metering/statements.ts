@@ -53,13 +53,15 @@ SELECT id FROM inference_request WHERE id = ANY($1::uuid[])`;
 
 /** Moves the progress `p` of a request to what the input `i` says. */
 const MOVE_PROGRESS = `UPDATE request_progress p
-SET completion_tokens = i.completion_tokens, output_commitment = i.output_commitment, updated_at = now(),
+SET completion_tokens = i.completion_tokens, output_commitment = i.output_commitment,
+    cached_prompt_tokens = i.cached_prompt_tokens, updated_at = now(),
     first_token_at = coalesce(p.first_token_at, now())`;
 
 /** Moves progress forward; a request that another process settled is left out of the result. */
 export const PROGRESS = `
 ${MOVE_PROGRESS}
-FROM unnest($1::uuid[], $2::integer[], $3::bytea[]) AS i(request_id, completion_tokens, output_commitment)
+FROM unnest($1::uuid[], $2::integer[], $3::bytea[], $4::integer[])
+       AS i(request_id, completion_tokens, output_commitment, cached_prompt_tokens)
 WHERE p.request_id = i.request_id AND p.completion_tokens <= i.completion_tokens
 RETURNING p.request_id AS id`;
 
@@ -70,11 +72,11 @@ RETURNING p.request_id AS id`;
  */
 export const PROGRESS_ALONE = `
 WITH live AS MATERIALIZED (
-  SELECT id FROM instance WHERE id = ANY($4::uuid[]) AND fenced_at IS NULL ORDER BY id FOR SHARE
+  SELECT id FROM instance WHERE id = ANY($5::uuid[]) AND fenced_at IS NULL ORDER BY id FOR SHARE
 ), moved AS (
   ${MOVE_PROGRESS}
-  FROM unnest($1::uuid[], $2::integer[], $3::bytea[], $4::uuid[])
-         AS i(request_id, completion_tokens, output_commitment, instance_id)
+  FROM unnest($1::uuid[], $2::integer[], $3::bytea[], $4::integer[], $5::uuid[])
+         AS i(request_id, completion_tokens, output_commitment, cached_prompt_tokens, instance_id)
   JOIN live ON live.id = i.instance_id
   WHERE p.request_id = i.request_id AND p.completion_tokens <= i.completion_tokens
   RETURNING p.request_id
@@ -245,7 +247,7 @@ ORDER BY q.id LIMIT $2`;
 /** Locks requests of fenced instances that nobody else is settling, with what was committed of them. */
 export const PICK_LOST = `
 SELECT q.id, q.tenant_id, q.instance_id, q.prompt_tokens, q.hold_id, q.pricing, p.completion_tokens,
-       p.output_commitment
+       p.cached_prompt_tokens, p.output_commitment
 FROM inference_request q
 JOIN instance i ON i.id = q.instance_id
 JOIN request_progress p ON p.request_id = q.id

@@ -60,6 +60,7 @@ export interface LostRow {
   /** As the admission was given it; null for one of before there were prices. */
   readonly pricing: unknown;
   readonly completion_tokens: number;
+  readonly cached_prompt_tokens: number;
   readonly output_commitment: Buffer;
 }
 
@@ -175,9 +176,10 @@ export class Sweeper {
    */
   private settlement(row: LostRow): Settlement {
     const completionTokens = row.completion_tokens;
+    const promptTokens = completionTokens > 0 ? row.prompt_tokens : 0;
     const counts = {
-      promptTokens: completionTokens > 0 ? row.prompt_tokens : 0,
-      cachedPromptTokens: 0,
+      promptTokens,
+      cachedPromptTokens: Math.min(promptTokens, row.cached_prompt_tokens),
       completionTokens,
     };
     const { charge, customer } = this.recharge(row.pricing, counts);

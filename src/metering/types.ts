@@ -3,7 +3,8 @@
  *
  * - instance: one API process, alive as long as it renews its lease and nobody has fenced it.
  * - admission: the row written before the first token; it exists exactly as long as the request is unsettled.
- * - progress: how many completion tokens of a request may be delivered, and the commitment to them.
+ * - progress: how many completion tokens of a request may be delivered, the commitment to them, and how many of its
+ *   prompt's tokens were not computed again.
  * - settlement: the one transaction that turns an admission into a usage record.
  * - void: the one transaction that removes an admission that never ran; nothing is metered.
  * - recovery: settlement by another process, from the last progress of an instance that was fenced.
@@ -133,6 +134,8 @@ export interface Progress {
   readonly instanceId: Uuid;
   /** Cumulative since the start of the request. */
   readonly completionTokens: number;
+  /** Of the prompt's tokens, those that were not computed: what recovery prices as cached. */
+  readonly cachedPromptTokens: number;
   readonly outputCommitment: Buffer;
 }
 

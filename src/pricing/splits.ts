@@ -23,7 +23,7 @@ export interface SplitVersion {
   readonly createdAt: Date;
 }
 
-/** What somebody whose share would fall has said; null while they have said nothing. */
+/** What somebody who would join, or whose share would fall, has said; null while they have said nothing. */
 export interface SplitDecision {
   readonly tenantId: Uuid;
   readonly agrees: boolean | null;
@@ -57,7 +57,7 @@ const said = z.array(z.object({ said: z.string().nullable() }));
 
 type ProposalRow = NonNullable<Awaited<ReturnType<typeof findProposal>>>;
 
-/** Splits of adapters: proposed by owners, in effect once everyone whose share falls has agreed. */
+/** Splits of adapters: proposed by owners, in effect once everyone who joins or whose share falls has agreed. */
 export class SplitService {
   readonly #deps: { readonly database: Database; readonly clock: Clock };
 
@@ -65,7 +65,10 @@ export class SplitService {
     this.#deps = dependencies;
   }
 
-  /** Proposes a split. It is in effect without anybody's consent when nobody's share but the owner's falls. */
+  /**
+   * Proposes a split. It is in effect without anybody's consent when nobody joins and nobody's share but the owner's falls.
+   * Whether the tenants that it names are there is not looked at: what they do not agree to never comes into effect.
+   */
   async propose(
     actor: Actor,
     input: ProposeSplitInput,
@@ -255,9 +258,10 @@ function refuseProposal(outcome: string, effectiveFrom: Date): void {
   switch (outcome) {
     case 'UNKNOWN_ADAPTER':
       throw adapterNotFound('adapter');
-    case 'UNKNOWN_BENEFICIARY':
-      throw new PatchbayError('NOT_FOUND', 'No tenant that can earn has the id of a beneficiary.', {
+    case 'PLATFORM':
+      throw new PatchbayError('BAD_INPUT', 'The platform has no share in a split.', {
         field: 'beneficiaries',
+        fix: 'Name tenants. What the platform gets of a royalty is its fee.',
       });
     case 'TOO_EARLY':
       throw new PatchbayError(
@@ -272,7 +276,7 @@ function refusedDecision(outcome: string, own: boolean | null): PatchbayError {
   if (outcome === 'NOT_ASKED') {
     return new PatchbayError('SPLIT_STATE', 'Your consent is not needed for this proposal.', {
       field: 'agrees',
-      fix: 'Leave it to those whose share falls.',
+      fix: 'Leave it to those who join or whose share falls.',
     });
   }
   const message =

@@ -79,6 +79,11 @@ export function checkPrefixes(all: readonly Submitted[], blockTokens: number): n
     const most = Math.min(request.promptIds.length - 1, Math.max(0, ...beginnings));
     expect(cachedPromptTokens % blockTokens).toBe(0);
     expect(cachedPromptTokens).toBeLessThanOrEqual(most);
+    // Recovery knows it from the tokens alone.
+    const told = recording.events.flatMap((event) =>
+      event.kind === 'tokens' ? [event.cachedPromptTokens] : [],
+    );
+    expect(told.every((tokens) => tokens === cachedPromptTokens)).toBe(true);
     cached += cachedPromptTokens;
   }
   return cached;

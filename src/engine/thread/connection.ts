@@ -33,6 +33,8 @@ interface Stream {
   accepted: boolean;
   /** Tokens received, for the usage figures should the thread die. */
   tokens: number;
+  /** As its tokens told. */
+  cachedPromptTokens: number;
 }
 
 /** The client's end of a thread: pairs answers with calls, hands events out, and knows when the thread is dead. */
@@ -87,7 +89,7 @@ export class Connection {
     if (this.#streams.has(request.id)) {
       throw new PatchbayError('BAD_INPUT', 'A live sequence has this id.', { field: 'id' });
     }
-    const stream: Stream = { request, onEvent, accepted: false, tokens: 0 };
+    const stream: Stream = { request, onEvent, accepted: false, tokens: 0, cachedPromptTokens: 0 };
     this.#streams.set(request.id, stream);
     try {
       await this.call((call) => ({ kind: 'submit', call, request }), stream);
@@ -147,7 +149,10 @@ export class Connection {
     // An event proves the acceptance, should its answer still be on the way.
     stream.accepted = true;
     if (event.kind === 'end') this.#streams.delete(id);
-    else stream.tokens += event.tokens.length;
+    else {
+      stream.tokens += event.tokens.length;
+      stream.cachedPromptTokens = event.cachedPromptTokens;
+    }
     try {
       stream.onEvent(event);
     } catch (error) {
@@ -175,11 +180,11 @@ export class Connection {
   }
 
   /** The times of a sequence died with the thread that measured them; its tokens were counted here. */
-  #end({ request, onEvent, tokens }: Stream, error: PatchbayError): void {
+  #end({ request, onEvent, tokens, cachedPromptTokens }: Stream, error: PatchbayError): void {
     const usage = {
       promptTokens: request.promptIds.length,
       completionTokens: tokens,
-      cachedPromptTokens: 0,
+      cachedPromptTokens,
       queueMs: 0,
       prefillMs: 0,
       decodeMs: 0,

@@ -4,6 +4,7 @@ import type { BudgetState } from '../../../src/billing/budget-state.ts';
 import { BudgetService, type SetBudgetInput } from '../../../src/billing/budgets.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { PRICE_LEAD_MS } from '../../../src/pricing/resolver.ts';
+import { waitFor } from '../../kit/wait.ts';
 import { plays } from '../inference/fake-engine.ts';
 import { collect, plainInput, quiesce, type TestProcess, take, testCaller } from '../inference/harness.ts';
 import { actorOf } from '../pricing/kit.ts';
@@ -145,6 +146,42 @@ describe('a budget that is made in the middle of its period', () => {
     const last = (await recorded()) - all;
     expect(await read(ofKey.id)).toMatchObject({ spent: two + last, held: 0n });
     expect(await read(ofAdapter.id)).toMatchObject({ spent: two - one + last, held: 0n });
+  });
+
+  test('counts what is settled between its sum and its lock, once', async () => {
+    await collect(await api.service.infer(testCaller(tenantId), input()));
+    api.engine.script = null;
+    const stream = await api.service.infer(testCaller(tenantId), input());
+    await take(stream);
+    const { accountId } = await kit.balance(tenantId);
+    const waiting = (count: number) =>
+      waitFor(
+        async () => {
+          const rows = await kit.db.admin(
+            `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+          );
+          return rows.length === count;
+        },
+        { what: `${count} that wait` },
+      );
+    let settling: Promise<unknown> = Promise.resolve();
+    let making: Promise<BudgetState[]> = Promise.resolve([]);
+    // Nothing of the account moves, and first the settlement and then the budgets wait for it.
+    await kit.db.database.withSystemPg(async (client) => {
+      await client.query('SELECT patchbay.ledger_lock($1)', [[accountId]]);
+      const sequence = await api.engine.sequence(api.engine.all.length - 1);
+      sequence.emit(1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
+      sequence.end('stop');
+      settling = collect(stream);
+      await waiting(1);
+      making = Promise.all([set(), set({ period: 'DAY' })]);
+      await waiting(3);
+    });
+    await settling;
+    const made = await making;
+    expect(await recorded()).toBe(2n * COST);
+    expect(made).toHaveLength(2);
+    for (const { id } of made) expect(await read(id)).toMatchObject({ spent: 2n * COST, held: 0n });
   });
 
   test('misses nothing and counts nothing twice while requests are admitted and settled', async () => {

@@ -7,7 +7,7 @@ import { PRICE_LEAD_MS } from '../../../src/pricing/resolver.ts';
 import { reconcile } from '../../../src/reconciliation/reconcile.ts';
 import { findRollupDifferences } from '../../../src/usage/consistency.ts';
 import { cli } from '../../unit/cli/fake-io.ts';
-import { plays } from '../inference/fake-engine.ts';
+import { type FakeSequence, plays } from '../inference/fake-engine.ts';
 import {
   collect,
   endOf,
@@ -217,14 +217,53 @@ describe('a request that costs something', () => {
     expect(await holdsOf(tenantId)).toBe(2);
     await expire(kit.db, lost);
     expect((await api.metering.recoverExpired()).settled).toHaveLength(2);
-    // Of the second nothing was delivered, so it costs nothing.
-    expect(await kit.balance(tenantId)).toMatchObject({ posted: 100_000n - 3_000n - 6_000n, held: 0n });
+    // Two prompt tokens at 1,000, one cached at 500, three generated at 2,000. Of the second nothing was delivered, so it
+    // costs nothing.
+    expect(await kit.balance(tenantId)).toMatchObject({ posted: 100_000n - 8_500n, held: 0n });
     expect(await holdsOf(tenantId)).toBe(0);
     // The process that comes back can neither charge nor release any more.
     (await lost.engine.sequence(0)).end('stop');
     expect(endOf(await collect(first))).toMatchObject({ error: { code: 'LEASE_LOST' } });
-    expect(await kit.balance(tenantId)).toMatchObject({ posted: 100_000n - 9_000n, held: 0n });
+    expect(await kit.balance(tenantId)).toMatchObject({ posted: 100_000n - 8_500n, held: 0n });
   });
+
+  it.each([0, 1, 2, 3])(
+    'with %i cached prompt tokens costs what it costs when its process is lost',
+    async (cached) => {
+      const lost = await kit.process();
+      const play = async (process: TestProcess, ends: (sequence: FakeSequence) => Promise<void>) => {
+        const tenantId = await kit.customer(100_000n);
+        const before = process.engine.all.length;
+        const stream = await process.service.infer(testCaller(tenantId), input());
+        await take(stream);
+        const sequence = await process.engine.sequence(before);
+        sequence.cachedPromptTokens = cached;
+        // Two chunks, because every one says it anew.
+        sequence.emit(1, 2);
+        await take(stream);
+        sequence.emit(3);
+        await take(stream);
+        await ends(sequence);
+        await collect(stream);
+        return kit.db.admin(
+          `SELECT r.prompt_tokens, r.cached_prompt_tokens, r.completion_tokens, r.amount_nano, c.input_tokens,
+                c.cached_tokens, c.output_tokens, c.input_nano, c.cached_nano, c.output_nano, c.total_nano, b.posted
+         FROM usage_record r JOIN usage_charge c ON c.request_id = r.id JOIN ledger_account a ON a.tenant_id = r.tenant_id
+         JOIN ledger_balance b ON b.account_id = a.id WHERE r.tenant_id = $1`,
+          [tenantId],
+        );
+      };
+      const regular = await play(api, async (sequence) => sequence.end('stop'));
+      const recovered = await play(lost, async (sequence) => {
+        await expire(kit.db, lost);
+        await api.metering.recoverExpired();
+        sequence.end('stop');
+      });
+      expect(recovered).toEqual(regular);
+      const cost = 1_000 * (3 - cached) + 500 * cached + 3 * 2_000;
+      expect(recovered).toMatchObject([{ cached_prompt_tokens: cached, total_nano: String(cost) }]);
+    },
+  );
 
   it('may go as far below zero as its credit limit lets it', async () => {
     const tenantId = await kit.customer();

@@ -244,9 +244,19 @@ test('a split goes from a proposal through consent into effect, and shows to its
     [partner.tenantId, '1'],
   ]);
   expect(at(first.data, 'proposeSplit')).toMatchObject({
-    proposal: { state: 'ACTIVE', whole: '3', decisions: [], split: { whole: '3' } },
+    proposal: {
+      state: 'PENDING',
+      whole: '3',
+      decisions: [{ tenant: toGlobalId('Tenant', partner.tenantId), agrees: null }],
+      split: null,
+    },
     userErrors: [],
   });
+  const joined = await run(partner.key, DECIDE, {
+    proposal: at(first.data, 'proposeSplit', 'proposal', 'uuid'),
+    agrees: true,
+  });
+  expect(at(joined.data, 'decideSplit', 'proposal', 'state')).toBe('ACTIVE');
   await lead();
   const second = await propose([[owner.tenantId, '1']]);
   const proposal = at(second.data, 'proposeSplit', 'proposal', 'uuid');

@@ -44,6 +44,8 @@ export class FakeSequence {
   readonly generated: GeneratedToken[] = [];
   ended = false;
   cancelled = false;
+  /** How much of the prompt it says that it had. */
+  cachedPromptTokens = 1;
   private readonly onEvent: (event: SequenceEvent) => void;
   private readonly onEnd: () => void;
 
@@ -58,7 +60,8 @@ export class FakeSequence {
     if (this.ended) return;
     const tokens = ids.map((id) => ({ id, logprob: -id / 1000 }));
     this.generated.push(...tokens);
-    this.onEvent({ kind: 'tokens', tokens, text: ids.map((id) => `${id} `).join('') });
+    const text = ids.map((id) => `${id} `).join('');
+    this.onEvent({ kind: 'tokens', tokens, text, cachedPromptTokens: this.cachedPromptTokens });
   }
 
   end(reason: FinishReason, error?: PublicError, usage: Partial<SequenceUsage> = {}): void {
@@ -72,7 +75,7 @@ export class FakeSequence {
       usage: {
         promptTokens: this.request.promptIds.length,
         completionTokens: this.generated.length,
-        cachedPromptTokens: 1,
+        cachedPromptTokens: this.cachedPromptTokens,
         queueMs: 1.5,
         prefillMs: 2.25,
         decodeMs: this.generated.length,

@@ -191,7 +191,8 @@ test('a split that is agreed to by a process that is killed takes effect once', 
         },
       });
     };
-    await propose(1n);
+    const first = await propose(1n);
+    await kit.pricing.splits.decide(actorOf(friend), { proposalId: first.id, agrees: true });
     const { id: proposalId, state } = await propose(3n);
     expect(state).toBe('PENDING');
     expect(await die(point, { kind: 'decide', proposalId }, actorOf(friend)), point).toBe('SIGKILL');

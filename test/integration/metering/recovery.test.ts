@@ -82,6 +82,7 @@ async function running(tenantId: Uuid): Promise<{ requestId: Uuid; instanceId: U
     requestId,
     instanceId,
     completionTokens: 1,
+    cachedPromptTokens: 2,
     outputCommitment: commitment,
   });
   return { requestId, instanceId, commitment };
@@ -97,6 +98,8 @@ describe('recovery', () => {
     expect(only(await recordsOf(db, tenantId))).toMatchObject({
       settled_by: 'recovery',
       error_code: 'SERVER_LOST',
+      prompt_tokens: 7,
+      cached_prompt_tokens: 2,
       output_commitment: commitment,
       compute_us: null,
     });
@@ -134,7 +137,13 @@ describe('recovery', () => {
       instanceId,
     ]);
     const { recorder } = first.metering;
-    const progress = { requestId, instanceId, completionTokens: 2, outputCommitment: randomBytes(32) };
+    const progress = {
+      requestId,
+      instanceId,
+      completionTokens: 2,
+      cachedPromptTokens: 2,
+      outputCommitment: randomBytes(32),
+    };
     await expect(recorder.progress(progress)).rejects.toMatchObject({ code: 'LEASE_LOST' });
     await expect(recorder.settle(settlementOf(requestId, instanceId, 2))).rejects.toMatchObject({
       code: 'LEASE_LOST',
@@ -191,7 +200,13 @@ describe('recovery', () => {
       let acknowledged = 1;
       const advance = async (): Promise<void> => {
         for (let n = 2; n <= 6; n += 1) {
-          const progress = { requestId, instanceId, completionTokens: n, outputCommitment: randomBytes(32) };
+          const progress = {
+            requestId,
+            instanceId,
+            completionTokens: n,
+            cachedPromptTokens: 2,
+            outputCommitment: randomBytes(32),
+          };
           await first.metering.recorder.progress(progress);
           acknowledged = n;
         }
@@ -325,9 +340,16 @@ describe('a repeated write, as after a lost answer', () => {
       requestId,
       instanceId,
       completionTokens: 5,
+      cachedPromptTokens: 2,
       outputCommitment: randomBytes(32),
     });
-    const back = { requestId, instanceId, completionTokens: 4, outputCommitment: randomBytes(32) };
+    const back = {
+      requestId,
+      instanceId,
+      completionTokens: 4,
+      cachedPromptTokens: 2,
+      outputCommitment: randomBytes(32),
+    };
     await expect(recorder.progress(back)).rejects.toMatchObject({ code: 'LEASE_LOST' });
     await recorder.settle(settlementOf(requestId, instanceId, 5));
   });

@@ -1,5 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { verifyLedger } from '../../../src/ledger/verify.ts';
 import type { PaymentOrder, PayoutRail } from '../../../src/payouts/rail.ts';
 import type { Payout, PayoutBatch } from '../../../src/payouts/types.ts';
@@ -36,14 +38,18 @@ class CrashingRail implements PayoutRail {
   }
 }
 
+/** Of the present run. Each has an installation of its own, because its currency is the one that operators correct in. */
 let kit: PayoutsKit;
-beforeAll(async () => {
-  kit = await openPayoutsKit({
-    options: { holdbackMs: HOLDBACK_MS, minimumNano: RULES.minimum },
-    wrapRail: (rail) => new CrashingRail(rail),
-  });
-});
-afterAll(() => kit.dispose());
+
+const BACKBONE = `
+INSERT INTO backbone (id, name, digest, family, shape, created_at)
+VALUES (gen_random_uuid(), 'b', repeat('ab', 32), 'llama', '{}', now())`;
+const PRICE = `
+INSERT INTO price_version (
+  id, tenant_id, backbone_digest, currency, input_nano_per_million, cached_input_nano_per_million,
+  output_nano_per_million, rank_nano_per_million, interactive_ppm, standard_ppm, batch_ppm, platform_fee_ppm,
+  effective_from, created_at)
+VALUES (gen_random_uuid(), $1, repeat('ab', 32), $2, 1, 1, 1, 0, 1000000, 1000000, 1000000, 0, now(), now())`;
 
 const who = fc.nat(BENEFICIARIES - 1);
 const pick = fc.nat(20);
@@ -72,7 +78,7 @@ const operation = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({
-      kind: fc.constant('correct' as const),
+      kind: fc.constant('adjust' as const),
       who,
       parts: fc.integer({ min: -30, max: 10 }),
     }),
@@ -116,7 +122,7 @@ type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
 /** How often something happened. */
 type Seen = Record<
-  'PAID' | 'FAILED' | 'UNKNOWN' | 'RETURNED' | 'crash' | 'resume' | 'resolve' | 'again',
+  'PAID' | 'FAILED' | 'UNKNOWN' | 'RETURNED' | 'crash' | 'resume' | 'resolve' | 'again' | 'taken' | 'given',
   number
 >;
 
@@ -137,6 +143,8 @@ class Comparison {
   }
 
   async begin(): Promise<void> {
+    await kit.db.admin(BACKBONE);
+    await kit.db.admin(PRICE, [PLATFORM_TENANT_ID, this.currency]);
     for (let i = 0; i < BENEFICIARIES; i += 1) this.people.push(await kit.beneficiary(this.currency));
   }
 
@@ -152,12 +160,8 @@ class Comparison {
       const amount = (BigInt(op.parts) * UNIT) / 4n + BigInt(op.rest);
       await kit.earn(this.person(op.who), this.currency, amount);
       this.oracle.post(op.who, clock.nowMs(), amount);
-    } else if (op.kind === 'correct') {
-      if (op.parts === 0) return;
-      const amount = (BigInt(op.parts) * UNIT) / 4n;
-      await kit.correct(this.person(op.who), this.currency, amount);
-      this.oracle.post(op.who, clock.nowMs(), amount);
-    } else if (op.kind === 'wait') clock.advance(op.ms);
+    } else if (op.kind === 'adjust') await this.adjust(op.who, op.parts);
+    else if (op.kind === 'wait') clock.advance(op.ms);
     else if (op.kind === 'draft') await this.draft();
     else if (op.kind === 'approve') await this.approve(op.pick);
     else if (op.kind === 'submit') await this.submit(op.pick, op.crash);
@@ -246,6 +250,35 @@ class Comparison {
       [this.currency],
     );
     expect(total?.total).toBe('0');
+  }
+
+  /** An operator corrects; asked for again under its key it is the same correction, or refused when it is another. */
+  private async adjust(who: number, parts: number): Promise<void> {
+    const { tenantId, accountId } = this.person(who);
+    const amount = (BigInt(parts) * UNIT) / 4n;
+    const idempotencyKey = randomUUID();
+    const adjust = (of: bigint) =>
+      kit.payouts.corrections.adjust(kit.drafter, {
+        ...{ idempotencyKey, tenantId, adapterVersionId: null, amount: of, reason: 'Checked' },
+      });
+    if (parts === 0) {
+      expect(await codeOf(adjust(amount))).toBe('BAD_INPUT');
+      return;
+    }
+    const made = await adjust(amount);
+    this.oracle.post(who, kit.clock.nowMs(), amount);
+    this.seen[parts < 0 ? 'taken' : 'given'] += 1;
+    expect(await adjust(amount)).toEqual(made);
+    expect(await codeOf(adjust(-amount))).toBe('IDEMPOTENCY_CONFLICT');
+    const lines = await kit.db.admin<{ kind: string; amount: string }>(
+      `SELECT a.kind, p.amount::text FROM ledger_posting p JOIN ledger_account a ON a.id = p.account_id
+       WHERE p.transfer_id = $1 ORDER BY p.account_id = $2`,
+      [made.transferId, accountId],
+    );
+    expect(lines).toEqual([
+      { kind: 'ADJUSTMENT', amount: String(-amount) },
+      { kind: 'EARNINGS', amount: String(amount) },
+    ]);
   }
 
   private async draft(): Promise<void> {
@@ -388,7 +421,7 @@ class Comparison {
 test(`random interleavings do what the oracle says, and pay nobody twice or more than earned (seed ${SEED})`, async () => {
   const seen: Seen = {
     ...{ PAID: 0, FAILED: 0, UNKNOWN: 0, RETURNED: 0 },
-    ...{ crash: 0, resume: 0, resolve: 0, again: 0 },
+    ...{ crash: 0, resume: 0, resolve: 0, again: 0, taken: 0, given: 0 },
   };
   await fc.assert(
     fc.asyncProperty(
@@ -396,20 +429,28 @@ test(`random interleavings do what the oracle says, and pay nobody twice or more
       async (operations) => {
         const run = new Comparison(seen);
         crash = null;
-        await run.begin();
-        for (const [index, op] of operations.entries()) {
-          await run.perform(op);
-          await run.compareSums();
-          if (index % 8 === 0) await run.compareStates();
+        kit = await openPayoutsKit({
+          options: { holdbackMs: HOLDBACK_MS, minimumNano: RULES.minimum },
+          wrapRail: (rail) => new CrashingRail(rail),
+        });
+        try {
+          await run.begin();
+          for (const [index, op] of operations.entries()) {
+            await run.perform(op);
+            await run.compareSums();
+            if (index % 8 === 0) await run.compareStates();
+          }
+          await run.compareBalances();
+          await run.compareStates();
+          await run.conclude();
+          expect((await verifyLedger(kit.db.database)).problems).toEqual([]);
+        } finally {
+          await kit.dispose();
         }
-        await run.compareBalances();
-        await run.compareStates();
-        await run.conclude();
       },
     ),
     { seed: SEED, numRuns: 8 },
   );
   // The runs came to the states that they are about.
   expect(Object.entries(seen).filter(([, times]) => times === 0)).toEqual([]);
-  expect((await verifyLedger(kit.db.database)).problems).toEqual([]);
 });

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
-import { PatchbayError } from '../../../src/kernel/errors.ts';
+import type { SplitProposal } from '../../../src/pricing/splits.ts';
 import { actorOf, ofBackbone, openPricing, type PricingKit, type SampleAdapter } from './kit.ts';
 
 let kit: PricingKit;
@@ -37,6 +37,13 @@ const propose = (parts: Parts, more: { version?: string; from?: Date; actor?: st
   });
 const decide = (tenant: string, proposalId: string, agrees = true) =>
   kit.splits.decide(actorOf(tenant), { proposalId, agrees });
+/** A proposal that everybody who is asked has agreed to. */
+async function agreed(parts: Parts, more: { version?: string; from?: Date } = {}): Promise<SplitProposal> {
+  let proposal = await propose(parts, more);
+  for (const { tenantId } of proposal.decisions) proposal = await decide(tenantId, proposal.id);
+  expect(proposal.state).toBe('ACTIVE');
+  return proposal;
+}
 /** Who earns from the version now, as `tenant parts`; null while the owner earns all. */
 async function inEffect(
   versionId = adapter.versionId,
@@ -50,13 +57,16 @@ async function inEffect(
 const soon = () => kit.clock.advance(2_000);
 
 describe('a split', () => {
-  test('needs nobody’s consent while nobody’s share but the owner’s falls', async () => {
+  test('is joined by who agrees, and needs no other consent while nobody’s share but the owner’s falls', async () => {
     expect(await inEffect()).toBeNull();
     const first = await propose([
       [owner, 3n],
       [ann, 1n],
     ]);
-    expect(first).toMatchObject({ state: 'ACTIVE', decisions: [] });
+    expect(first).toMatchObject({ state: 'PENDING', decisions: [{ tenantId: ann, agrees: null }] });
+    soon();
+    expect(await inEffect()).toBeNull();
+    expect(await decide(ann, first.id)).toMatchObject({ state: 'ACTIVE' });
     expect(await inEffect()).toBeNull();
     soon();
     expect(await inEffect()).toEqual([
@@ -69,11 +79,12 @@ describe('a split', () => {
         [ann, 25n],
         [bob, 75n],
       ]),
-    ).toMatchObject({ state: 'ACTIVE' });
+    ).toMatchObject({ state: 'PENDING', decisions: [{ tenantId: bob }] });
+    expect(await propose([[ann, 1n]])).toMatchObject({ state: 'ACTIVE', decisions: [] });
   });
 
   test('waits for everyone whose share falls, and for nobody else', async () => {
-    await propose([
+    await agreed([
       [owner, 1n],
       [ann, 1n],
       [bob, 1n],
@@ -143,7 +154,7 @@ describe('a split', () => {
 
   test('is compared as exact fractions, past what a double can tell apart', async () => {
     const large = 10n ** 15n;
-    await propose([
+    await agreed([
       [owner, large - 1n],
       [ann, large],
     ]);
@@ -158,7 +169,7 @@ describe('a split', () => {
   });
 
   test('is refused by one, or withdrawn by the owner, for good', async () => {
-    await propose([[ann, 1n]]);
+    await agreed([[ann, 1n]]);
     soon();
     const refused = await propose([[owner, 1n]]);
     expect(await decide(ann, refused.id, false)).toMatchObject({ state: 'REFUSED' });
@@ -171,7 +182,7 @@ describe('a split', () => {
   });
 
   test('becomes stale when another follows first, so that no consent counts for more than was read', async () => {
-    await propose([
+    await agreed([
       [owner, 1n],
       [ann, 1n],
     ]);
@@ -192,20 +203,22 @@ describe('a split', () => {
   });
 
   test('begins when it was to begin, or when the last consent came if that was later', async () => {
-    await propose([[ann, 1n]]);
+    await agreed([[ann, 1n]]);
     soon();
     const from = new Date(kit.clock.nowMs() + 10_000);
     const early = await propose([[bob, 1n]], { from });
+    await decide(bob, early.id);
     expect((await decide(ann, early.id)).split?.effectiveFrom).toEqual(from);
     const later = new Date(from.getTime() + 1);
     const late = await propose([[ann, 1n]], { from: later });
+    await decide(ann, late.id);
     kit.clock.set(later.getTime() + 60_000);
     expect((await decide(bob, late.id)).split?.effectiveFrom).toEqual(new Date(kit.clock.nowMs() + 2_000));
   });
 
   test('cannot begin before the newest one does', async () => {
     const from = new Date(kit.clock.nowMs() + 10_000);
-    await propose([[ann, 1n]], { from });
+    await agreed([[ann, 1n]], { from });
     await expect(propose([[owner, 1n]])).rejects.toMatchObject({
       code: 'SPLIT_STATE',
       field: 'effectiveFrom',
@@ -214,15 +227,17 @@ describe('a split', () => {
   });
 
   test('of a version stands before that of its adapter, and its first one needs consent against that', async () => {
-    await propose([
+    await agreed([
       [owner, 1n],
       [ann, 1n],
     ]);
     soon();
     const second = await kit.version(owner, adapter.adapterId, backbone, 2);
     const own = await propose([[bob, 1n]], { version: second });
-    expect(own).toMatchObject({ state: 'PENDING', decisions: [{ tenantId: ann }] });
+    expect(own.state).toBe('PENDING');
+    expect(new Set(own.decisions.map(({ tenantId }) => tenantId))).toEqual(new Set([ann, bob]));
     await decide(ann, own.id);
+    await decide(bob, own.id);
     soon();
     expect(await inEffect(second)).toEqual([[bob, 1n]]);
     expect(await inEffect()).toEqual([
@@ -233,10 +248,10 @@ describe('a split', () => {
     expect((await kit.splits.list(actorOf(owner), scope, page)).items).toHaveLength(1);
   });
 
-  test('is for the owner, of real tenants, each once, with positive parts', async () => {
+  test('is for the owner, of tenants, each once, with positive parts', async () => {
     await expect(propose([[eve, 1n]], { actor: eve })).rejects.toMatchObject({ code: 'ADAPTER_NOT_FOUND' });
-    await expect(propose([[randomUUID(), 1n]])).rejects.toMatchObject({
-      code: 'NOT_FOUND',
+    await expect(propose([[PLATFORM_TENANT_ID, 1n]])).rejects.toMatchObject({
+      code: 'BAD_INPUT',
       field: 'beneficiaries',
     });
     await expect(propose([[ann, 0n]])).rejects.toMatchObject({ field: 'beneficiaries.0.parts' });
@@ -257,9 +272,9 @@ describe('a split', () => {
     });
   });
 
-  test('adds nobody who may not work, nor the platform, in the words for an id that nobody has', async () => {
-    const [suspended, closed] = [await kit.tenant(), await kit.tenant()];
-    await propose([
+  test('is answered alike whoever it names, and waits for ever for an id that nobody has', async () => {
+    const [suspended, closed, nobody] = [await kit.tenant(), await kit.tenant(), randomUUID()];
+    await agreed([
       [owner, 1n],
       [suspended, 1n],
     ]);
@@ -273,28 +288,44 @@ describe('a split', () => {
       );
     }
     const other = await kit.adapter(owner, backbone);
+    const accounts = () => kit.db.admin('SELECT id FROM ledger_account ORDER BY id');
+    const before = await accounts();
     const answers: unknown[] = [];
-    for (const id of [suspended, closed, PLATFORM_TENANT_ID, randomUUID()]) {
-      const refused: unknown = await kit.splits
-        .propose(actorOf(owner), {
-          ...{ idempotencyKey: randomUUID(), adapterId: other.adapterId, adapterVersionId: null },
-          terms: { beneficiaries: [{ tenantId: id, parts: 1n }] },
-          effectiveFrom: null,
-        })
-        .catch((error: unknown) => error);
-      answers.push(refused instanceof PatchbayError ? refused.toPublic() : refused);
+    for (const tenantId of [ann, suspended, closed, nobody]) {
+      const proposal = await kit.splits.propose(actorOf(owner), {
+        ...{ idempotencyKey: randomUUID(), adapterId: other.adapterId, adapterVersionId: null },
+        terms: {
+          beneficiaries: [
+            { tenantId: owner, parts: 1n },
+            { tenantId, parts: 1n },
+          ],
+        },
+        effectiveFrom: null,
+      });
+      expect(proposal).toMatchObject({ state: 'PENDING', decisions: [{ tenantId, agrees: null }] });
+      const said = JSON.stringify(proposal, (_, value) =>
+        typeof value === 'bigint' ? String(value) : value,
+      );
+      answers.push(said.replaceAll(tenantId, 'them').replaceAll(proposal.id, 'it'));
     }
-    expect(answers[3]).toMatchObject({ code: 'NOT_FOUND', field: 'beneficiaries' });
-    for (const answer of answers) expect(answer).toEqual(answers[3]);
+    expect(new Set(answers).size).toBe(1);
+    kit.clock.advance(60_000);
+    expect(await inEffect(other.versionId)).toBeNull();
+    expect(await accounts()).toEqual(before);
     // Who shares already may stay.
-    soon();
     expect(
       await propose([
         [owner, 1n],
         [suspended, 1n],
         [ann, 1n],
       ]),
-    ).toMatchObject({ state: 'PENDING', decisions: [{ tenantId: suspended, agrees: null }] });
+    ).toMatchObject({ state: 'PENDING' });
+    expect(
+      await propose([
+        [owner, 2n],
+        [suspended, 2n],
+      ]),
+    ).toMatchObject({ state: 'ACTIVE', decisions: [] });
   });
 
   test('is proposed once for an idempotency key', async () => {
@@ -307,7 +338,7 @@ describe('a split', () => {
 
 test('consents that arrive at once make one split; proposals that race for one base make one', async () => {
   const crowd = await Promise.all(Array.from({ length: 8 }, () => kit.tenant()));
-  await propose(crowd.map((tenant) => [tenant, 1n]));
+  await agreed(crowd.map((tenant) => [tenant, 1n]));
   soon();
   const proposals = await Promise.all([1, 2, 3].map(() => propose([[owner, 1n]])));
   const said = await Promise.allSettled(

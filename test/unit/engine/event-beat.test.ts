@@ -3,7 +3,12 @@ import type { SequenceEvent } from '../../../src/engine/port.ts';
 import { EVERY_STEP, EventBeat } from '../../../src/engine/thread/event-beat.ts';
 
 function tokens(...ids: number[]): SequenceEvent {
-  return { kind: 'tokens', tokens: ids.map((id) => ({ id, logprob: 0 })), text: ids.join('') };
+  return {
+    kind: 'tokens',
+    tokens: ids.map((id) => ({ id, logprob: 0 })),
+    text: ids.join(''),
+    cachedPromptTokens: 0,
+  };
 }
 const END: SequenceEvent = {
   kind: 'end',

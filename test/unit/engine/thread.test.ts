@@ -69,7 +69,10 @@ describe('when the thread dies', () => {
     const recording = await submitted(engine, request());
     const end = await recording.ended;
     expect(end).toMatchObject({ reason: 'error', error: { code: 'ENGINE_FAILED' } });
-    expect(end.usage).toMatchObject({ promptTokens: 3, completionTokens: recording.tokens.length });
+    expect(end.usage).toMatchObject({
+      ...{ promptTokens: 3, completionTokens: recording.tokens.length },
+      cachedPromptTokens: recording.tokens.length > 0 ? 2 : 0,
+    });
     expect(end.error?.message).not.toContain('segmentation');
     await expect(submitted(engine, request())).rejects.toMatchObject({ code: 'ENGINE_FAILED' });
     await expect(engine.status()).rejects.toMatchObject({ code: 'ENGINE_FAILED' });

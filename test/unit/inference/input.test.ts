@@ -106,6 +106,7 @@ describe('what is metered', () => {
     instanceId: 'i',
     admittedPromptTokens: 10,
     completionTokens: 0,
+    cachedPromptTokens: 0,
     droppedTokens: 0,
     outputCommitment: Buffer.alloc(32),
     engine: null,
@@ -124,6 +125,16 @@ describe('what is metered', () => {
   it('is the committed output and the processed prompt, never what was generated beyond', () => {
     const left = { ...facts, completionTokens: 2, engine: usage, ending: { reason: 'cancelled' as const } };
     expect(meteredUsage(left)).toEqual({ promptTokens: 10, cachedPromptTokens: 3, completionTokens: 2 });
+  });
+
+  it('prices what the tokens told to be cached when the engine never told its end', () => {
+    const lost = {
+      ...facts,
+      completionTokens: 2,
+      cachedPromptTokens: 6,
+      ending: { reason: 'error' as const },
+    };
+    expect(meteredUsage(lost)).toEqual({ promptTokens: 10, cachedPromptTokens: 6, completionTokens: 2 });
   });
 
   it('is nothing for a failure that delivered nothing, and for a prompt that was never looked at', () => {

@@ -60,7 +60,8 @@ export async function giveMoney(stack: Stack, tenantId: Uuid, adapterId: Uuid): 
       },
       effectiveFrom: null,
     });
-  await propose(1n);
+  const { id: agreed } = await propose(1n);
+  await splits.decide({ ...actor, tenantId: partner.id }, { proposalId: agreed, agrees: true });
   const { id: proposalId } = await propose(2n);
   await splits.decide(actor, { proposalId, agrees: false });
   const { id: waiting } = await propose(3n);
