@@ -25,6 +25,8 @@ export function folders(config: Config): {
   readonly incoming: string;
   readonly payouts: string;
   readonly exports: string;
+  /** The file of the key that signs receipts. */
+  readonly proofKey: string;
 } {
   const { dir } = config.data;
   return {
@@ -33,6 +35,7 @@ export function folders(config: Config): {
     incoming: join(dir, 'incoming'),
     payouts: join(dir, 'payouts'),
     exports: join(dir, 'exports'),
+    proofKey: join(dir, 'proof-key.json'),
   };
 }
 

@@ -57,6 +57,7 @@ import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
 import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
+import { type Proofs, startProofs } from './proofs.ts';
 
 /** How often the ledger's new rows are sealed into its chain. */
 const SEAL_MS = 1_000;
@@ -118,6 +119,8 @@ export interface Services {
   readonly encoder: PromptEncoder;
   readonly exports: ExportService;
   readonly economics: EconomicsService;
+  /** Null while proofs are off. */
+  readonly proofs: Proofs | null;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -167,12 +170,14 @@ export async function startServices(
   const pricer = new Pricer({ resolver: prices, accounts: new AccountBook(ledger), clock });
   startLedger(ledger, { database, clock, onError: warn('The ledger will try again') }, lifecycle);
 
+  const proofs = await startProofs(parts, deps, lifecycle);
   const recorder = { ...METERING_DEFAULTS.recorder, quotas: config.quotas };
   const metering = new Metering(
     { ...METERING_DEFAULTS, leaseMs: config.metering.leaseMs, recorder },
     {
       ...registry,
       recharge,
+      witness: proofs?.counters ?? null,
       onBackgroundError: (task, err) => logger.warn({ err, task }, 'Metering will try again'),
       onRecovery: ({ settled }) =>
         logger.warn({ requests: settled.length }, 'Settled requests of a lost process'),
@@ -192,6 +197,7 @@ export async function startServices(
       randomBytes,
       recorder: metering.recorder,
       lease: metering.lease,
+      receipts: proofs?.desk ?? null,
     },
   );
   inference.start();
@@ -240,6 +246,7 @@ export async function startServices(
     encoder,
     exports: startExports(parts, deps, lifecycle),
     economics: startEconomics(parts, deps, lifecycle),
+    proofs,
   };
 }
 

@@ -4,6 +4,7 @@ import { exportTable } from './table-exports.ts';
 import { invoiceTable } from './table-invoice.ts';
 import { payoutTable } from './table-payout.ts';
 import { processTable } from './table-process.ts';
+import { proofsTable } from './table-proofs.ts';
 import { quotaTable } from './table-quota.ts';
 import { serviceTable } from './table-service.ts';
 
@@ -20,5 +21,6 @@ export function layout(read: Read) {
     ...payoutTable(read),
     ...economicsTable(read),
     ...exportTable(read),
+    ...proofsTable(read),
   };
 }

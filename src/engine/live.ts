@@ -36,6 +36,8 @@ export interface Live {
   /** Milliseconds that preemptions took from it before and after its first token. */
   lostMs: { prefill: number; decode: number };
   computeMs: number;
+  /** What its steps ran with; null before the first. */
+  executed: RowWork['adapters'] | null;
 }
 
 /** Notes that a sequence was preempted; if it had not caught up since the last time, the loss goes on. */
@@ -66,6 +68,7 @@ export function figures(live: Live, nowMs: number): Figures {
     computeMs: live.computeMs,
     bytesLoaded: live.lease?.bytesLoaded ?? 0,
     cachedPromptTokens: live.cachedPromptTokens,
+    executed: live.executed?.map(({ adapter, weight }) => ({ digest: adapter.digest, weight })) ?? null,
   };
 }
 
@@ -142,6 +145,7 @@ export class LiveSet {
       preemptedMs: null,
       lostMs: { prefill: 0, decode: 0 },
       computeMs: 0,
+      executed: null,
     };
     this.#live.set(spec.key, live);
     if (id !== null) this.#keys.set(id, spec.key);

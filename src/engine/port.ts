@@ -80,6 +80,11 @@ export interface SequenceUsage {
   readonly computeMs: number;
   /** Adapter bytes that had to be loaded for this sequence, had its tenant the engine to itself. */
   readonly bytesLoaded: number;
+  /**
+   * The adapters and weights that its steps ran with, as the runner was given them; empty for the plain backbone. Null
+   * when none of its steps ran, or nobody is left to say.
+   */
+  readonly executed: readonly AdapterUse[] | null;
 }
 
 /**

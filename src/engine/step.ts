@@ -37,8 +37,14 @@ export async function runStep(
   deps: StepDeps,
 ): Promise<StepTimes | null> {
   try {
-    const { logits, timing } = await deps.runner.run(rows.map(rowWork));
+    const work = rows.map(rowWork);
+    const { logits, timing } = await deps.runner.run(work);
     invariant(logits.length === rows.length, 'the runner answers every row');
+    rows.forEach(({ live }, index) => {
+      const adapters = work[index]?.adapters ?? null;
+      invariant(live.executed === null || live.executed === adapters, 'all steps of a sequence run alike');
+      live.executed = adapters;
+    });
     rows.forEach((row, index) => {
       drawRow(row, logits[index] ?? null, deps);
     });

@@ -19,6 +19,9 @@ import type { PayoutServices } from '../payouts/open.ts';
 import type { PriceResolver } from '../pricing/resolver.ts';
 import type { PricingService } from '../pricing/service.ts';
 import type { SplitService } from '../pricing/splits.ts';
+import type { KeyRegistry } from '../proofs/keys/registry.ts';
+import type { LogService } from '../proofs/log/service.ts';
+import type { ReceiptService } from '../proofs/receipts/service.ts';
 import type { ReconciliationService } from '../reconciliation/service.ts';
 import type { ApiKeyService } from '../tenant/api-keys.ts';
 import type { AuditService } from '../tenant/audit-log.ts';
@@ -59,7 +62,16 @@ export interface GraphqlServices {
   readonly reconciliation: Pick<ReconciliationService, 'report'>;
   readonly economics: Pick<EconomicsService, 'report'>;
   readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
+  /** Null while proofs are off. */
+  readonly proofs: ProofServices | null;
   readonly health: Health;
+}
+
+/** What is asked about receipts and the log. */
+export interface ProofServices {
+  readonly receipts: Pick<ReceiptService, 'find' | 'numbered'>;
+  readonly log: LogService;
+  readonly keys: Pick<KeyRegistry, 'list'>;
 }
 
 /** What `Query.health` answers from. */
@@ -95,6 +107,7 @@ interface GraphqlServicesDependencies {
   readonly reconciliation: ReconciliationService;
   readonly exports: ExportService;
   readonly economics: EconomicsService;
+  readonly proofs: ProofServices | null;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -133,6 +146,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     reconciliation: dependencies.reconciliation,
     exports: dependencies.exports,
     economics: dependencies.economics,
+    proofs: dependencies.proofs,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -48,6 +48,8 @@ export interface EndEvent {
   readonly replayed: boolean;
   /** False for a replay whose text is no longer remembered. */
   readonly outputComplete: boolean;
+  /** The platform's signed statement of the request; null while there are none, and where it was not there in time. */
+  readonly receipt: string | null;
   readonly error?: PublicError;
 }
 
@@ -63,5 +65,6 @@ export interface GenerateResult {
   readonly timing: InferenceTiming | null;
   readonly replayed: boolean;
   readonly outputComplete: boolean;
+  readonly receipt: string | null;
   readonly error?: PublicError;
 }

@@ -70,6 +70,7 @@ export function settlementOf(facts: EndFacts, price: RequestPrice, captureId: Uu
       completionTokens: engine.completionTokens,
       droppedTokens: facts.droppedTokens,
     },
+    executed: engine?.executed ?? null,
     charge: price.settle(usage),
     capture: hold === null ? null : { id: captureId, hold },
   };

@@ -29,6 +29,8 @@ export async function* replay(
     timing: null,
     replayed: true,
     outputComplete: output !== null || outcome.completionTokens === 0,
+    // It may have been signed since; it is asked for by the id.
+    receipt: null,
     ...(outcome.errorCode === null ? {} : { error: storedError(outcome.errorCode) }),
   };
   return undefined;

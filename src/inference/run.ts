@@ -1,4 +1,5 @@
 import type {
+  AdapterUse,
   Engine,
   GeneratedToken,
   SequenceEvent,
@@ -52,6 +53,13 @@ export interface RunDeps {
   readonly clock: Clock;
   /** Resolves after the time, or at once when the signal fires. */
   readonly pause: (ms: number, signal: AbortSignal) => Promise<void>;
+  /** Gives the receipt of a request that is settled, or null; never rejects. Absent where there are no receipts. */
+  readonly receipts: ReceiptSource | null;
+}
+
+/** Where the signed statements of settled requests come from. */
+export interface ReceiptSource {
+  receiptOf(requestId: Uuid): Promise<string | null>;
 }
 
 const NOTHING: Chunk = { tokens: [], text: '' };
@@ -129,7 +137,7 @@ export class InferenceRun {
       this.droppedTokens += tokens.length;
     }
     if (event.kind === 'end') {
-      this.engineEnd = { ending: engineEnding(event), usage: event.usage };
+      this.engineEnd = { ending: engineEnding(event, this.facts.request), usage: event.usage };
       this.ended.abort();
     }
     this.notify();
@@ -167,7 +175,7 @@ export class InferenceRun {
     } catch (error) {
       // Only a bug or a database that stays away leads here. The admission row remains, and recovery settles it.
       this.interrupt({ reason: 'error', error: toPatchbayError(error).toPublic() });
-      this.events.end(this.endEvent(null));
+      this.events.end(this.endEvent(null, null));
     }
   }
 
@@ -209,9 +217,18 @@ export class InferenceRun {
     // Whoever fenced this process settles its requests; writing is neither allowed nor needed.
     const lost = ending.error?.code === 'LEASE_LOST';
     const failure = lost ? null : await this.settle(ending);
-    const end = this.endEvent(failure === null ? ending : failure);
-    const deliverable = failure === null && (last.tokens.length > 0 || last.text !== '');
-    this.events.end(...(deliverable ? [this.tokensEvent(last), end] : [end]));
+    const { receipts } = this.deps;
+    let rest =
+      failure === null && (last.tokens.length > 0 || last.text !== '') ? [this.tokensEvent(last)] : [];
+    let receipt: string | null = null;
+    if (receipts !== null && failure === null && !lost) {
+      const signing = receipts.receiptOf(this.facts.request.id);
+      // The answer does not wait for what is said about it.
+      for (const event of rest) await this.offer(event);
+      rest = [];
+      receipt = await signing;
+    }
+    this.events.end(...rest, this.endEvent(failure === null ? ending : failure, receipt));
   }
 
   /** The last chunk needs no commit of its own: the settlement is one. */
@@ -280,7 +297,7 @@ export class InferenceRun {
     return event;
   }
 
-  private endEvent(ending: Ending | null): EndEvent {
+  private endEvent(ending: Ending | null, receipt: string | null): EndEvent {
     const end = ending ?? this.interruption ?? CANCELLED;
     return {
       kind: 'end',
@@ -290,6 +307,7 @@ export class InferenceRun {
       timing: timingOf(this.engineEnd?.usage ?? null),
       replayed: false,
       outputComplete: true,
+      receipt,
       ...(end.error === undefined ? {} : { error: end.error }),
     };
   }
@@ -334,9 +352,27 @@ export class InferenceRun {
   }
 }
 
-/** A failure always has a code, so that its record says what failed. */
-function engineEnding(event: Extract<SequenceEvent, { kind: 'end' }>): Ending {
+/**
+ * A failure always has a code, so that its record says what failed. An engine that says that it ran anything but what the
+ * request names has failed, whatever it thinks.
+ */
+function engineEnding(event: Extract<SequenceEvent, { kind: 'end' }>, { adapters }: SequenceRequest): Ending {
+  const { executed } = event.usage;
+  if (executed !== null && !isSame(executed, adapters)) {
+    const other = new PatchbayError('ENGINE_FAILED', 'The engine ran other adapters than the request names.');
+    return { reason: 'error', error: other.toPublic() };
+  }
   if (event.reason !== 'error') return { reason: event.reason };
   const unnamed = new PatchbayError('ENGINE_FAILED', 'The engine failed while it ran the request.');
   return { reason: 'error', error: event.error ?? unnamed.toPublic() };
+}
+
+function isSame(executed: readonly AdapterUse[], named: readonly AdapterUse[]): boolean {
+  return (
+    executed.length === named.length &&
+    executed.every(({ digest, weight }, index) => {
+      const use = named[index];
+      return use !== undefined && use.digest === digest && Object.is(use.weight, weight);
+    })
+  );
 }

@@ -13,7 +13,7 @@ import { Intake, type IntakeDeps, type IntakeOptions, type PreparedRequest } fro
 import type { Caller } from './ports.ts';
 import { RecentOutputs, type RecentOutputsOptions } from './recent-outputs.ts';
 import { replay } from './replay.ts';
-import { CANCELLED, InferenceRun, type RunDelivery, type RunOptions } from './run.ts';
+import { CANCELLED, InferenceRun, type ReceiptSource, type RunDelivery, type RunOptions } from './run.ts';
 
 /** Bounds of the service. */
 export interface InferenceOptions extends RunOptions, IntakeOptions {
@@ -40,6 +40,7 @@ const RETRY_AFTER_MS = 1_000;
 export interface InferenceDeps extends IntakeDeps {
   readonly recorder: MeteringRecorder;
   readonly lease: Lease;
+  readonly receipts?: ReceiptSource | null;
 }
 
 /** A request that is being admitted. */
@@ -218,12 +219,12 @@ export class InferenceService {
     { signal, delivery }: AdmitOptions,
     attempt: Attempt,
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
-    const { engine, recorder, clock } = this.deps;
+    const { engine, recorder, clock, receipts = null } = this.deps;
     const keepOutput = admission.idempotency !== null;
     const run = new InferenceRun(
       this.options,
       { request, keyId, instanceId, price, commitment, keepOutput, delivery },
-      { engine, recorder, clock, pause },
+      { engine, recorder, clock, pause, receipts },
     );
     this.runs.set(request.id, run);
     try {

@@ -10,6 +10,7 @@ import {
   type RecorderOptions,
 } from './recorder.ts';
 import { type Recharge, type Recovery, Sweeper } from './sweeper.ts';
+import type { SettlementWitness } from './types.ts';
 
 /** How metering runs in one process. */
 export interface MeteringOptions {
@@ -33,6 +34,8 @@ export interface MeteringDeps {
   readonly clock: Clock;
   /** Prices what a lost process left. */
   readonly recharge: Recharge;
+  /** Told of every settlement in its transaction. */
+  readonly witness?: SettlementWitness | null;
   /** Told of failures of background work; it is tried again by itself. */
   readonly onBackgroundError?: (task: string, error: unknown) => void;
   /** Told of requests that were settled for a process that was lost. */

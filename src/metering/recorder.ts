@@ -15,7 +15,15 @@ import {
   writeProgress,
   writeRound,
 } from './round.ts';
-import type { Admission, AdmitOutcome, HoldRef, IdempotencyRecord, Progress, Settlement } from './types.ts';
+import type {
+  Admission,
+  AdmitOutcome,
+  HoldRef,
+  IdempotencyRecord,
+  Progress,
+  Settlement,
+  SettlementWitness,
+} from './types.ts';
 
 /** Bounds of the recorder. */
 export interface RecorderOptions extends GroupCommitOptions {
@@ -43,6 +51,7 @@ export interface RecorderDeps {
   readonly database: RecorderDatabase;
   readonly lease: Lease;
   readonly clock: Clock;
+  readonly witness?: SettlementWitness | null;
   /** Told of what the database refuses for no reason that the caller is to know. */
   readonly onBackgroundError?: (task: string, error: unknown) => void;
 }
@@ -72,6 +81,7 @@ export class MeteringRecorder {
   private readonly lease: Lease;
   private readonly clock: Clock;
   private readonly onError: (task: string, error: unknown) => void;
+  private readonly witness: SettlementWitness | null;
   private readonly committer: GroupCommitter<MeteringItem, MeteringResult>;
 
   constructor(options: RecorderOptions, deps: RecorderDeps) {
@@ -80,6 +90,7 @@ export class MeteringRecorder {
     this.lease = deps.lease;
     this.clock = deps.clock;
     this.onError = deps.onBackgroundError ?? (() => {});
+    this.witness = deps.witness ?? null;
     this.committer = new GroupCommitter(options, {
       write: (items) => this.write(items),
       isTransient: isTransientDatabaseError,
@@ -179,9 +190,10 @@ export class MeteringRecorder {
   private async write(items: readonly MeteringItem[]): Promise<readonly MeteringResult[]> {
     const shard = this.lease.current?.shard ?? 0;
     const { quotas } = this.options;
+    const { witness } = this;
     const results = isProgressAlone(items)
       ? await writeProgress(this.database, items)
-      : await this.database.withReservedPg((client) => writeRound(client, { shard, quotas }, items));
+      : await this.database.withReservedPg((client) => writeRound(client, { shard, quotas, witness }, items));
     for (const [index, result] of results.entries()) {
       const item = items[index];
       if (result.outcome === 'fenced' && item !== undefined) this.lease.fenced(item.instanceId);

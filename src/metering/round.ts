@@ -14,7 +14,15 @@ import {
   SETTLE,
   VOID,
 } from './statements.ts';
-import type { Admission, Charge, Progress, Refusal, Settlement, Withdrawal } from './types.ts';
+import type {
+  Admission,
+  Charge,
+  Progress,
+  Refusal,
+  Settlement,
+  SettlementWitness,
+  Withdrawal,
+} from './types.ts';
 
 /** One thing to write; `instanceId` is the lease that it is written under. */
 export type MeteringItem =
@@ -61,7 +69,11 @@ const GONE: MeteringResult = { outcome: 'gone' };
  */
 export async function writeRound(
   client: PoolClient,
-  options: { readonly shard: number; readonly quotas: QuotaLimits },
+  options: {
+    readonly shard: number;
+    readonly quotas: QuotaLimits;
+    readonly witness: SettlementWitness | null;
+  },
   items: readonly MeteringItem[],
 ): Promise<readonly MeteringResult[]> {
   const live = await ids(client, 'metering_lock', LOCK_LIVE_INSTANCES, [
@@ -83,17 +95,19 @@ export async function writeRound(
     client,
     withdrawals.map(({ requestId }) => requestId),
   );
+  const fresh = settlements.filter(({ requestId }) => settled.fresh.has(requestId));
   const refused = await moveMoney(
     client,
     {
       admitted: admissions.filter(({ requestId }) => admitted.fresh.has(requestId)),
-      settled: settlements.filter(({ requestId }) => settled.fresh.has(requestId)),
+      settled: fresh,
       withdrawn: withdrawals,
       refunds: [...settled.refunds, ...voided.refunds],
     },
     options.quotas,
     async (requestIds) => (await takeBack(client, requestIds)).refunds,
   );
+  if (fresh.length > 0) await options.witness?.settled(client, options.shard, fresh);
 
   const written = { admit: admitted.all, progress: progressed, settle: settled.ids, void: voided.ids };
   return items.map((item) => {

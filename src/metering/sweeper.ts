@@ -6,7 +6,7 @@ import type { Lease, SystemDatabase } from './lease.ts';
 import { lockHolds, moveMoney } from './money.ts';
 import { settle } from './round.ts';
 import { FIND_LOST, PICK_LOST } from './statements.ts';
-import type { Charge, Settlement } from './types.ts';
+import type { Charge, Settlement, SettlementWitness } from './types.ts';
 
 /** Most requests that one recovery transaction settles. */
 export const RECOVERY_BATCH_MAX = 200;
@@ -94,17 +94,20 @@ export class Sweeper {
   private readonly lease: Lease;
   private readonly clock: Clock;
   private readonly recharge: Recharge;
+  private readonly witness: SettlementWitness | null;
 
   constructor(deps: {
     readonly database: SystemDatabase;
     readonly lease: Lease;
     readonly clock: Clock;
     readonly recharge: Recharge;
+    readonly witness?: SettlementWitness | null;
   }) {
     this.database = deps.database;
     this.lease = deps.lease;
     this.clock = deps.clock;
     this.recharge = deps.recharge;
+    this.witness = deps.witness ?? null;
   }
 
   /** Fences every expired instance but this one, and settles the requests of all fenced instances. */
@@ -147,7 +150,8 @@ export class Sweeper {
           client,
           settlements.map(({ capture }) => capture?.hold ?? null),
         );
-        const { refunds } = await settle(client, this.lease.current?.shard ?? 0, settlements);
+        const shard = this.lease.current?.shard ?? 0;
+        const { refunds } = await settle(client, shard, settlements);
         // Nothing is admitted here, so no limit is looked at.
         await moveMoney(
           client,
@@ -155,6 +159,7 @@ export class Sweeper {
           NO_QUOTAS,
           async () => [],
         );
+        await this.witness?.settled(client, shard, settlements);
         return lost.map((row, index) => toRecovered(row, settlements[index]));
       });
       settled.push(...rows);
@@ -197,6 +202,7 @@ export class Sweeper {
       errorCode: 'SERVER_LOST',
       settledBy: 'recovery',
       engineCount: null,
+      executed: null,
       charge,
       capture:
         row.hold_id === null || customer === null

@@ -9,8 +9,9 @@
  * - void: the one transaction that removes an admission that never ran; nothing is metered.
  * - recovery: settlement by another process, from the last progress of an instance that was fenced.
  */
+import type { PoolClient } from 'pg';
 import type { Json } from '../db/idempotency.ts';
-import type { FinishReason } from '../engine/port.ts';
+import type { AdapterUse, FinishReason } from '../engine/port.ts';
 import type { BudgetRefusal, FundsRefusal } from '../kernel/budget.ts';
 import type { ErrorCode } from '../kernel/codes.ts';
 import type { Uuid } from '../kernel/ids.ts';
@@ -171,10 +172,20 @@ export interface Settlement {
   readonly settledBy: 'engine' | 'recovery';
   /** Null where the engine did not tell. */
   readonly engineCount: EngineCount | null;
+  /** The adapters and weights that the engine's steps ran with; null where none ran, or nobody is left to say. */
+  readonly executed: readonly AdapterUse[] | null;
   /** Null for a request that was admitted before there were prices. */
   readonly charge: Charge | null;
   /** What the charge is captured from, and the id that the capture gets; null when nothing was held. */
   readonly capture: { readonly id: Uuid; readonly hold: HoldRef } | null;
+}
+
+/**
+ * Told of settlements in the transaction that wrote them, after everything else of it: what it writes is there exactly
+ * when they are.
+ */
+export interface SettlementWitness {
+  settled(client: PoolClient, lane: number, settlements: readonly Settlement[]): Promise<void>;
 }
 
 /** Takes back an admission that never ran. */

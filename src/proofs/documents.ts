@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Pinned, PriceTerms, RoyaltyTerms, SplitTerms } from '../pricing/terms.ts';
 
 /** A document of texts, lists and objects: all that is published. */
@@ -38,13 +37,11 @@ export function splitDocument(split: Pinned<SplitTerms>): ProofDocument {
   return {
     format: 'patchbay-split/1',
     id: split.versionId,
-    beneficiaries: split.beneficiaries.map(({ tenantId, parts }) => ({ tenant: tenantId, parts: String(parts) })),
+    beneficiaries: split.beneficiaries.map(({ tenantId, parts }) => ({
+      tenant: tenantId,
+      parts: String(parts),
+    })),
   };
-}
-
-/** The digest of a document: SHA-256 of its canonical JSON (RFC 8785), in hexadecimal. */
-export function documentDigest(document: ProofDocument): string {
-  return createHash('sha256').update(canonical(document), 'utf8').digest('hex');
 }
 
 /** RFC 8785 for documents without numbers: members sorted by their UTF-16 units, as JavaScript sorts, and no spaces. */

@@ -1,13 +1,5 @@
 import { concat, getBytes, keccak256, TypedDataEncoder } from 'ethers';
 
-/** Signs digests; the key stays behind it. */
-export interface DigestSigner {
-  /** Checksummed address of the key. */
-  readonly address: string;
-  /** A signature of 65 bytes, `0x` and hexadecimal. */
-  sign(digest: Uint8Array): Promise<string>;
-}
-
 const BATCH = encoder('ReceiptBatch', [
   { name: 'root', type: 'bytes32' },
   { name: 'size', type: 'uint64' },

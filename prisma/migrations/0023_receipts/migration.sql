@@ -44,6 +44,14 @@ CREATE TABLE receipt_pending (
   created_at      timestamptz NOT NULL DEFAULT now()
 );
 
+-- Versions of prices, royalties and splits as receipts name them: by the digest of their canonical JSON. Who may open the
+-- field that names one may see it.
+CREATE TABLE proof_document (
+  digest   bytea PRIMARY KEY CHECK (digest = sha256(convert_to(document, 'UTF8'))),
+  document text  NOT NULL
+);
+SELECT patchbay.make_append_only('proof_document');
+
 -- ---------------------------------------------------------------------------------------------------------------
 -- Receipts.
 -- ---------------------------------------------------------------------------------------------------------------
@@ -56,6 +64,24 @@ CREATE TABLE receipt_batch (
   signature text    NOT NULL CHECK (signature ~ '^0x[0-9a-f]{130}$')
 );
 SELECT patchbay.make_append_only('receipt_batch');
+
+-- A server that goes on after its key was replaced signs nothing that nobody would accept.
+CREATE FUNCTION patchbay.check_batch_signer() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM public.proof_key k
+    WHERE k.address = NEW.signer AND k.valid_from <= NEW.signed_at
+      AND NOT EXISTS (SELECT FROM public.proof_key n WHERE n.position > k.position AND n.valid_from <= NEW.signed_at)
+  ) THEN
+    RAISE EXCEPTION 'the key % is not the one in use', NEW.signer USING ERRCODE = '42501';
+  END IF;
+  RETURN NULL;
+END
+$$;
+GRANT EXECUTE ON FUNCTION patchbay.check_batch_signer() TO patchbay_system;
+CREATE TRIGGER check_signer AFTER INSERT ON receipt_batch
+  FOR EACH ROW EXECUTE FUNCTION patchbay.check_batch_signer();
 
 -- Says nothing of whose request it is: its commitments are all that it has of it.
 CREATE TABLE receipt (
@@ -100,7 +126,7 @@ DO $$
 DECLARE
   each text;
 BEGIN
-  FOREACH each IN ARRAY ARRAY['proof_log', 'proof_key', 'receipt_counter', 'receipt_pending', 'receipt_batch', 'receipt'] LOOP
+  FOREACH each IN ARRAY ARRAY['proof_log', 'proof_key', 'proof_document', 'receipt_counter', 'receipt_pending', 'receipt_batch', 'receipt'] LOOP
     EXECUTE format('REVOKE ALL ON %I FROM PUBLIC', each);
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', each);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', each);
@@ -109,7 +135,7 @@ BEGIN
 END
 $$;
 GRANT SELECT ON proof_log TO patchbay_system;
-GRANT SELECT, INSERT ON proof_key, receipt_batch, receipt TO patchbay_system;
+GRANT SELECT, INSERT ON proof_key, proof_document, receipt_batch, receipt TO patchbay_system;
 GRANT SELECT, INSERT, UPDATE (last) ON receipt_counter TO patchbay_system;
 GRANT SELECT, INSERT, DELETE ON receipt_pending TO patchbay_system;
 -- Public: a batch says how many requests a server settled in one go, as the size of the log does.

@@ -190,6 +190,7 @@ export class Connection {
       decodeMs: 0,
       computeMs: 0,
       bytesLoaded: 0,
+      executed: null,
     };
     try {
       onEvent({ kind: 'end', reason: 'error', text: '', usage, error: error.toPublic() });

@@ -43,6 +43,7 @@ import {
   invoiceQueries,
   OpenPeriod,
 } from './invoice.ts';
+import { LogConsistency, LogHead, logQueries } from './log.ts';
 import {
   EarningsStatement,
   Payout,
@@ -64,6 +65,7 @@ import {
   SplitProposal,
   SplitVersion,
 } from './pricing.ts';
+import { receiptQueries } from './receipts.ts';
 import { Reconciliation, ReconciliationDifference, reconciliationQueries } from './reconciliation.ts';
 import { ApiKey, Tenant, tenantMutations, tenantQueries, Viewer } from './tenant.ts';
 import { InferenceRequest, UsageRecord, UsageSummary, UsageTotals, usageQueries } from './usage.ts';
@@ -86,6 +88,8 @@ export const resolvers = {
     ...reconciliationQueries,
     ...exportQueries,
     ...economicsQueries,
+    ...receiptQueries,
+    ...logQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -112,6 +116,8 @@ export const resolvers = {
   GeneratedToken,
   UsageRecord,
   UsageSummary,
+  LogHead,
+  LogConsistency,
   UsageTotals,
   InferenceRequest,
   EngineStatus,

@@ -100,10 +100,18 @@ const REQUEST_FIELDS: readonly FieldRule<ReceiptFacts>[] = [
 const PART_FIELDS: readonly FieldRule<ReceiptPart>[] = [
   { name: 'version', readers: PART, text: ({ adapter }) => adapter?.versionId ?? '' },
   { name: 'digest', readers: PART, text: ({ adapter }) => adapter?.digest ?? '' },
-  { name: 'weight', readers: PART, text: ({ adapter }) => (adapter === null ? '' : doubleText(adapter.weight)) },
+  {
+    name: 'weight',
+    readers: PART,
+    text: ({ adapter }) => (adapter === null ? '' : doubleText(adapter.weight)),
+  },
   { name: 'share', readers: PART, text: ({ share }) => `${share.numerator}/${share.denominator}` },
   { name: 'owner', readers: OWNER, text: ({ adapter }) => adapter?.ownerTenantId ?? '' },
-  { name: 'counter', readers: OWNER, text: ({ adapter }) => (adapter === null ? '' : counterText(adapter.counter)) },
+  {
+    name: 'counter',
+    readers: OWNER,
+    text: ({ adapter }) => (adapter === null ? '' : counterText(adapter.counter)),
+  },
   { name: 'rank', readers: PART, text: ({ charge }) => textOf(charge?.rank) },
   { name: 'price', readers: PART, text: ({ charge }) => charge?.price ?? '' },
   { name: 'royaltyTerms', readers: PART, text: ({ charge }) => charge?.royaltyTerms ?? '' },

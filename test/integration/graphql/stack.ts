@@ -196,6 +196,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         encoder,
         exports,
         economics: new EconomicsService({ perHour: NANO, memoryPercent: 50 }, { database }),
+        proofs: null,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,

@@ -81,6 +81,7 @@ export class FakeSequence {
         decodeMs: this.generated.length,
         computeMs: 0.125 * (1 + this.generated.length),
         bytesLoaded: 4_096,
+        executed: this.request.adapters,
         ...usage,
       },
       ...(error === undefined ? {} : { error }),

@@ -65,6 +65,7 @@ function settlementOf(requestId: Uuid, instanceId: Uuid, completionTokens: numbe
     errorCode: null,
     settledBy: 'engine',
     engineCount: null,
+    executed: null,
     charge: NO_CHARGE,
     capture: null,
   };
@@ -234,7 +235,9 @@ describe('recovery', () => {
     });
     let written = false;
     const round = first.database.withSystemPg(async (client) => {
-      await writeRound(client, { shard: 0, quotas: NO_QUOTAS }, [{ kind: 'admit', instanceId, value }]);
+      await writeRound(client, { shard: 0, quotas: NO_QUOTAS, witness: null }, [
+        { kind: 'admit', instanceId, value },
+      ]);
       written = true;
       await held;
     });

@@ -23,6 +23,7 @@ const END: SequenceEvent = {
     decodeMs: 0,
     computeMs: 0,
     bytesLoaded: 0,
+    executed: [],
   },
 };
 

@@ -165,6 +165,7 @@ export function endEvent(): EndEvent {
     timing: { queueMs: 1, prefillMs: 2, decodeMs: 3, computeMs: 4, bytesLoaded: 5 },
     replayed: false,
     outputComplete: true,
+    receipt: null,
   };
 }
 
@@ -324,6 +325,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
     },
     reconciliation: { report: missing },
     economics: { report: missing },
+    proofs: null,
     exports: { create: missing, get: async () => null, list: empty, delete: missing, link: () => null },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },

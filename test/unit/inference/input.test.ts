@@ -120,6 +120,7 @@ describe('what is metered', () => {
     decodeMs: 1,
     computeMs: 1,
     bytesLoaded: 0,
+    executed: [],
   };
 
   it('is the committed output and the processed prompt, never what was generated beyond', () => {

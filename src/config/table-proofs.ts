@@ -1,0 +1,43 @@
+import { z } from 'zod';
+import type { Read } from './read.ts';
+import { flag, optionalText } from './setting.ts';
+
+/** Receipts, the log, and the key that signs them. */
+export function proofsTable(read: Read) {
+  return {
+    proofs: {
+      enabled: read(
+        'Proofs',
+        flag(
+          {
+            env: 'PATCHBAY_PROOFS',
+            doc: 'Whether every usage record gets a signed receipt, and receipts go into the log. What was settled before it is switched on has none.',
+          },
+          false,
+        ),
+      ),
+      key: read(
+        'Proofs',
+        optionalText(
+          {
+            env: 'PATCHBAY_PROOF_KEY',
+            secrecy: 'hidden',
+            doc: 'Private key (secp256k1) that signs receipts and heads of the log, 64 hexadecimal digits. Without it one is made once and kept, encrypted, in the data folder; servers that share a database must have the same.',
+          },
+          { schema: z.string().regex(/^(0x)?[0-9a-fA-F]{64}$/), expected: '64 hexadecimal digits' },
+        ),
+      ),
+      keyPassword: read(
+        'Proofs',
+        optionalText(
+          {
+            env: 'PATCHBAY_PROOF_KEY_PASSWORD',
+            secrecy: 'hidden',
+            doc: 'Password of the key in the data folder. Without it one is derived from `PATCHBAY_SECRET`.',
+          },
+          { schema: z.string().min(8).max(1024), expected: 'at least 8 characters' },
+        ),
+      ),
+    },
+  };
+}

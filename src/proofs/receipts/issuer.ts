@@ -1,0 +1,220 @@
+import type { PoolClient } from 'pg';
+import type { Database } from '../../db/client.ts';
+import type { Clock } from '../../kernel/clock.ts';
+import { newId, type Uuid } from '../../kernel/ids.ts';
+import { hex } from '../log/documents.ts';
+import { queueLeaves } from '../log/queue.ts';
+import type { DigestSigner } from '../log/types.ts';
+import { leafHash } from '../merkle/hash.ts';
+import { LeafReader } from '../merkle/memory.ts';
+import { inclusionPath, rootOf } from '../merkle/prove.ts';
+import { batchDigest } from '../typed.ts';
+import { commitField, fieldSalt, RECEIPT_SECRET_BYTES, receiptBody } from './commit.ts';
+import type { OpenedField, ReceiptView } from './document.ts';
+import type { DocumentStore } from './document-store.ts';
+import { type PendingRow, readFacts } from './facts.ts';
+import { type Field, fieldsOf, type ReceiptFacts } from './fields.ts';
+
+/** How receipts are issued. */
+export interface IssuerOptions {
+  /** The log of the deployment. */
+  readonly logId: Uint8Array;
+  /** Most receipts of one batch. */
+  readonly batchMax: number;
+}
+
+/** What an issuer works with. */
+export interface IssuerDeps {
+  readonly database: Pick<Database, 'withSystemPg'>;
+  readonly clock: Clock;
+  readonly signer: DigestSigner;
+  readonly documents: DocumentStore;
+  readonly randomBytes: (size: number) => Buffer;
+}
+
+const PICK = `
+SELECT request_id, lane, tenant_number, version_ids, version_numbers, executed
+FROM receipt_pending ORDER BY created_at, request_id LIMIT $1 FOR UPDATE SKIP LOCKED`;
+
+const WRITE_BATCH = `
+INSERT INTO receipt_batch (id, root, size, signed_at, signer, signature) VALUES ($1, $2, $3, $4, $5, $6)`;
+
+const WRITE_RECEIPTS = `
+INSERT INTO receipt (request_id, batch_id, batch_index, path, commitments, leaf)
+SELECT r.id, $1, r.place - 1, r.path, r.commitments, r.leaf
+FROM unnest($2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[])
+       WITH ORDINALITY AS r(id, path, commitments, leaf, place)`;
+
+const WRITE_VIEWS = `
+INSERT INTO receipt_view (request_id, tenant_id, fields, salts, texts)
+SELECT v.request_id, v.tenant_id, v.fields, decode(v.salts, 'hex'), v.texts
+FROM jsonb_to_recordset($1::jsonb) AS v(request_id uuid, tenant_id uuid, fields smallint[], salts text, texts text[])`;
+
+const WRITE_NUMBERS = `
+INSERT INTO receipt_number (tenant_id, kind, subject_id, lane, number, request_id)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::smallint[], $5::bigint[], $6::uuid[])`;
+
+/** A receipt that was just signed. */
+export interface IssuedReceipt {
+  readonly requestId: Uuid;
+  readonly tenantId: Uuid;
+  /** What the tenant that asked may see of it. */
+  view(documents: readonly string[]): ReceiptView;
+  readonly opened: readonly OpenedField[];
+}
+
+/** A receipt about to be signed. */
+interface Draft {
+  readonly facts: ReceiptFacts;
+  readonly fields: readonly Field[];
+  readonly salts: readonly Buffer[];
+  readonly commitments: Buffer;
+  readonly leaf: Buffer;
+}
+
+/**
+ * Makes receipts of settled requests: commits to their fields, signs many at once, and keeps what each party may open.
+ * The secret that the salts come from is forgotten at the end. Any number of issuers may run at once; each takes what no
+ * other has, and what a lost one had taken is there again.
+ */
+export class ReceiptIssuer {
+  readonly #options: IssuerOptions;
+  readonly #deps: IssuerDeps;
+
+  constructor(options: IssuerOptions, dependencies: IssuerDeps) {
+    this.#options = options;
+    this.#deps = dependencies;
+  }
+
+  /** Issues one batch and returns it; none when nothing waits. */
+  issue(): Promise<readonly IssuedReceipt[]> {
+    return this.#deps.database.withSystemPg(async (client) => {
+      const { rows: pending } = await client.query<PendingRow>(PICK, [this.#options.batchMax]);
+      if (pending.length === 0) return [];
+      const drafts = (await readFacts(client, pending, this.#deps.documents)).map((facts) =>
+        this.#draft(facts),
+      );
+      const issued = await this.#write(client, drafts);
+      await client.query('DELETE FROM receipt_pending WHERE request_id = ANY ($1::uuid[])', [
+        drafts.map(({ facts }) => facts.requestId),
+      ]);
+      return issued;
+    });
+  }
+
+  #draft(facts: ReceiptFacts): Draft {
+    const secret = this.#deps.randomBytes(RECEIPT_SECRET_BYTES);
+    const fields = fieldsOf(facts);
+    const salts = fields.map((_, index) => fieldSalt(secret, index));
+    const commitments = Buffer.concat(
+      fields.map(({ text }, index) => commitField(index, salts[index] ?? Buffer.alloc(0), text)),
+    );
+    const body = receiptBody(this.#options.logId, facts.requestId, commitments);
+    const leaf = Buffer.from(leafHash(body));
+    return { facts, fields, salts, commitments, leaf };
+  }
+
+  async #write(client: PoolClient, drafts: readonly Draft[]): Promise<readonly IssuedReceipt[]> {
+    const { clock, signer } = this.#deps;
+    const size = drafts.length;
+    const tree = new LeafReader(drafts.map(({ leaf }) => leaf));
+    const batch = { root: Buffer.from(await rootOf(tree, size)), size, signedAt: clock.nowMs() };
+    const paths = (await Promise.all(drafts.map((_, index) => inclusionPath(tree, index, size)))).map(
+      (path) => Buffer.concat(path),
+    );
+    const signature = await signer.sign(batchDigest(this.#options.logId, batch));
+    const batchId = newId(clock);
+    await client.query(WRITE_BATCH, [
+      batchId,
+      batch.root,
+      batch.size,
+      batch.signedAt,
+      signer.address,
+      signature,
+    ]);
+    await client.query(WRITE_RECEIPTS, [
+      batchId,
+      drafts.map(({ facts }) => facts.requestId),
+      paths,
+      drafts.map(({ commitments }) => commitments),
+      drafts.map(({ leaf }) => leaf),
+    ]);
+    await queueLeaves(
+      client,
+      drafts.map(({ facts, leaf }) => ({ entryId: facts.requestId, leafHash: leaf })),
+    );
+    await client.query(WRITE_VIEWS, [JSON.stringify(drafts.flatMap(viewRows))]);
+    const numbers = drafts.flatMap(numberRows);
+    await client.query(WRITE_NUMBERS, [
+      numbers.map(({ tenantId }) => tenantId),
+      numbers.map(({ kind }) => kind),
+      numbers.map(({ subjectId }) => subjectId),
+      numbers.map(({ counter }) => counter.lane),
+      numbers.map(({ counter }) => counter.number.toString()),
+      numbers.map(({ requestId }) => requestId),
+    ]);
+    const { logId } = this.#options;
+    return drafts.map((draft, index) => {
+      const { requestId, tenantId } = draft.facts;
+      const opened = openedBy(draft, tenantId);
+      const place = {
+        size,
+        index,
+        path: paths[index] ?? Buffer.alloc(0),
+        signedAt: batch.signedAt,
+        signature,
+      };
+      return {
+        requestId,
+        tenantId,
+        opened,
+        view: (documents) => ({
+          ...{ logId, requestId, commitments: draft.commitments, opened, batch: place },
+          ...{ inclusion: null, documents },
+        }),
+      };
+    });
+  }
+}
+
+/** The fields that a party may open. */
+function openedBy({ fields, salts }: Draft, reader: Uuid): readonly OpenedField[] {
+  return fields.flatMap(({ readers, text }, index) => {
+    const salt = salts[index];
+    return readers.has(reader) && salt !== undefined ? [{ index, salt, text }] : [];
+  });
+}
+
+/** What each party may open. */
+function viewRows(draft: Draft) {
+  const readers = new Set(draft.fields.flatMap((field) => [...field.readers]));
+  return [...readers].map((tenantId) => {
+    const opened = openedBy(draft, tenantId);
+    return {
+      request_id: draft.facts.requestId,
+      tenant_id: tenantId,
+      fields: opened.map(({ index }) => index),
+      salts: opened.map(({ salt }) => hex(salt)).join(''),
+      texts: opened.map(({ text }) => text),
+    };
+  });
+}
+
+/** The numbers that the receipt has: the tenant's, and for each version its owner's. */
+function numberRows({ facts }: Draft) {
+  const { requestId, tenantId, counter } = facts;
+  const ofVersions = facts.parts.flatMap(({ adapter }) =>
+    adapter === null
+      ? []
+      : [
+          {
+            tenantId: adapter.ownerTenantId,
+            kind: 'version',
+            subjectId: adapter.versionId,
+            counter: adapter.counter,
+            requestId,
+          },
+        ],
+  );
+  return [{ tenantId, kind: 'tenant', subjectId: tenantId, counter, requestId }, ...ofVersions];
+}
