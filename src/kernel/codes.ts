@@ -399,6 +399,12 @@ export const ERROR_CODES = {
     meaning: 'Rows were added to the range of an export while it was read.',
     fix: 'Try again; end the range earlier if it persists, and tell the operator.',
   },
+  // Proofs
+  PROOFS_DISABLED: {
+    status: 404,
+    meaning: 'The deployment issues no receipts and keeps no log, because proofs are switched off.',
+    fix: 'Ask the operator to switch proofs on; what was settled before has no receipts.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,
