@@ -67,6 +67,8 @@ const config: CodegenConfig = {
           PayoutImport: '../../payouts/types.ts#PayoutImport as PayoutImportModel',
           Reconciliation: '../../reconciliation/types.ts#ReconciliationReport',
           ReconciliationDifference: '../resolvers/reconciliation.ts#PlacedDifference',
+          LogHead: '../../proofs/log/types.ts#TreeHead',
+          LogConsistency: '../../proofs/log/types.ts#Consistency',
           Export: '../../exports/rows.ts#ExportModel',
           Economics: '../../economics/service.ts#EconomicsReport',
           EconomicsFigures: '../../economics/report.ts#Figures',

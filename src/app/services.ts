@@ -45,6 +45,7 @@ import { ensureDefaultPrice } from '../pricing/default-price.ts';
 import { PriceResolver } from '../pricing/resolver.ts';
 import { PricingService } from '../pricing/service.ts';
 import { SplitService } from '../pricing/splits.ts';
+import type { LogService } from '../proofs/log/service.ts';
 import { booksOf } from '../reconciliation/books.ts';
 import { ReconciliationService } from '../reconciliation/service.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
@@ -118,6 +119,8 @@ export interface Services {
   readonly encoder: PromptEncoder;
   readonly exports: ExportService;
   readonly economics: EconomicsService;
+  /** Null where proofs are switched off. */
+  readonly proofs: { readonly log: LogService } | null;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -240,6 +243,7 @@ export async function startServices(
     encoder,
     exports: startExports(parts, deps, lifecycle),
     economics: startEconomics(parts, deps, lifecycle),
+    proofs: null,
   };
 }
 

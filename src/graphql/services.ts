@@ -19,6 +19,7 @@ import type { PayoutServices } from '../payouts/open.ts';
 import type { PriceResolver } from '../pricing/resolver.ts';
 import type { PricingService } from '../pricing/service.ts';
 import type { SplitService } from '../pricing/splits.ts';
+import type { LogService } from '../proofs/log/service.ts';
 import type { ReconciliationService } from '../reconciliation/service.ts';
 import type { ApiKeyService } from '../tenant/api-keys.ts';
 import type { AuditService } from '../tenant/audit-log.ts';
@@ -33,6 +34,11 @@ import { UsageAccess } from './access/usage.ts';
 
 /** The public methods of a class, so that a test can stand in for it. */
 type Face<T> = { readonly [K in keyof T]: T[K] };
+
+/** What there is where proofs are switched on. */
+export interface ProofServices {
+  readonly log: Pick<LogService, 'id' | 'latest' | 'head' | 'consistency'>;
+}
 
 /** What resolvers call. Every method takes the principal first and checks what it may do. */
 export interface GraphqlServices {
@@ -59,6 +65,8 @@ export interface GraphqlServices {
   readonly reconciliation: Pick<ReconciliationService, 'report'>;
   readonly economics: Pick<EconomicsService, 'report'>;
   readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
+  /** Null where proofs are switched off. */
+  readonly proofs: ProofServices | null;
   readonly health: Health;
 }
 
@@ -95,6 +103,8 @@ interface GraphqlServicesDependencies {
   readonly reconciliation: ReconciliationService;
   readonly exports: ExportService;
   readonly economics: EconomicsService;
+  /** Null where proofs are switched off. */
+  readonly proofs: ProofServices | null;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -133,6 +143,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     reconciliation: dependencies.reconciliation,
     exports: dependencies.exports,
     economics: dependencies.economics,
+    proofs: dependencies.proofs,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -43,6 +43,7 @@ import {
   invoiceQueries,
   OpenPeriod,
 } from './invoice.ts';
+import { LogConsistency, LogHead, logQueries } from './log.ts';
 import {
   EarningsStatement,
   Payout,
@@ -86,6 +87,7 @@ export const resolvers = {
     ...reconciliationQueries,
     ...exportQueries,
     ...economicsQueries,
+    ...logQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -150,4 +152,6 @@ export const resolvers = {
   EconomicsTotals,
   AdapterEconomics,
   TenantEconomics,
+  LogHead,
+  LogConsistency,
 } satisfies Resolvers;

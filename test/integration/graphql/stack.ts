@@ -35,9 +35,11 @@ import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
+import { openLog } from '../../../src/proofs/log/open.ts';
 import { ReconciliationService } from '../../../src/reconciliation/service.ts';
 import { UsageService } from '../../../src/usage/service.ts';
 import { createInvoicing } from '../../kit/invoicing.ts';
+import { LOG_ID, testSigner } from '../../kit/log.ts';
 import { createTenancy } from '../../kit/tenancy.ts';
 import { CONTEXT } from '../../unit/adapter/sample.ts';
 import type { Answer } from '../../unit/graphql/server.ts';
@@ -149,6 +151,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     { activeMax: 100, keptMax: 100, urlTtlMs: 60_000, secret: EXPORT_SECRET, baseUrl: () => exportUrl },
     { database, clock, onCreated: () => exportQueue.wake() },
   );
+  const log = openLog({ logId: LOG_ID }, { database, clock, signer: testSigner() });
   const revocations = new Set<(keyId: string) => void>();
   const server = await createHttpServer(
     { host: '127.0.0.1', port: 0 },
@@ -196,6 +199,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         encoder,
         exports,
         economics: new EconomicsService({ perHour: NANO, memoryPercent: 50 }, { database }),
+        proofs: { log: log.service },
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,

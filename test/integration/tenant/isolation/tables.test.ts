@@ -25,6 +25,10 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
     'How far the chain is summed up; only the system role and the function that sums up see it.',
   usage_rolled:
     'Up to which day usage is summed up, which whoever adds up has to know; it tells of no tenant.',
+  log_queue: 'Leaves that wait for the log, of everybody; only the system role sees them.',
+  log_leaf: 'The log is the deployment’s; only the system role sees which entry is where.',
+  log_tile: 'Hashes of the log, which are for everybody, of whom they tell nothing.',
+  log_head: 'Signed heads of the log, likewise.',
   ledger_unsealed: 'What no batch holds yet, ids alone; seen as the batches are.',
 };
 
@@ -125,7 +129,16 @@ test('nobody else reads or counts a row of any table', async () => {
   }
   const own = await db().database.withTenant(bystander, (tx) => tx.tenant.findMany());
   expect(own.map(({ id }) => id)).toEqual([bystander]);
-  for (const table of ['instance', 'engine_hour', 'adapter_residency', '_prisma_migrations']) {
+  for (const table of [
+    'log_queue',
+    'log_leaf',
+    'log_tile',
+    'log_head',
+    'instance',
+    'engine_hour',
+    'adapter_residency',
+    '_prisma_migrations',
+  ]) {
     const outcomes = await attack(`SELECT 1 FROM ${table}`);
     expect(outcomes.map(({ state }) => state)).toEqual(['42501', '42501']);
   }
