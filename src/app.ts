@@ -19,6 +19,7 @@ import { createGraphqlServices, type GraphqlServices } from './graphql/services.
 import { createHttpServer, type HttpServer, requireFreePort } from './http/server.ts';
 import { PatchbayError } from './kernel/errors.ts';
 import type { MemoryReport } from './kernel/memory.ts';
+import { registerLogRoutes } from './proofs/log/routes.ts';
 import { KEY_REVOKED_CHANNEL } from './tenant/revocation.ts';
 
 const UPLOAD_PATH = '/uploads';
@@ -161,6 +162,11 @@ class PatchbayApp implements App {
               folder: folders(config).exports,
               secret,
               path: EXPORT_PATH,
+            }),
+          (app) =>
+            registerLogRoutes(app, {
+              log: services.proofs?.log ?? null,
+              keys: services.proofs?.keys ?? null,
             }),
         ],
       },

@@ -45,6 +45,7 @@ import { ensureDefaultPrice } from '../pricing/default-price.ts';
 import { PriceResolver } from '../pricing/resolver.ts';
 import { PricingService } from '../pricing/service.ts';
 import { SplitService } from '../pricing/splits.ts';
+import type { Proofs } from '../proofs/open.ts';
 import { booksOf } from '../reconciliation/books.ts';
 import { ReconciliationService } from '../reconciliation/service.ts';
 import { ApiKeyService } from '../tenant/api-keys.ts';
@@ -57,7 +58,7 @@ import { UsageService } from '../usage/service.ts';
 import { adapterLimits, folders } from './engine.ts';
 import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
-import { type Proofs, startProofs } from './proofs.ts';
+import { startProofs } from './proofs.ts';
 
 /** How often the ledger's new rows are sealed into its chain. */
 const SEAL_MS = 1_000;

@@ -399,6 +399,17 @@ export const ERROR_CODES = {
     meaning: 'Rows were added to the range of an export while it was read.',
     fix: 'Try again; end the range earlier if it persists, and tell the operator.',
   },
+  // Proofs
+  PROOFS_DISABLED: {
+    status: 404,
+    meaning: 'The deployment issues no receipts and keeps no log, because proofs are switched off.',
+    fix: 'Ask the operator to switch proofs on; what was settled before has no receipts.',
+  },
+  PROOF_KEY_UNKNOWN: {
+    status: 409,
+    meaning: 'The key that is to sign receipts is not the one that the deployment has in use.',
+    fix: 'Give every server the same key, or replace it by `patchbay proof-key rotate`, by which the present one endorses the next.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

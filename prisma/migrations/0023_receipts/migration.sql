@@ -137,7 +137,8 @@ $$;
 GRANT SELECT ON proof_log TO patchbay_system;
 GRANT SELECT, INSERT ON proof_key, proof_document, receipt_batch, receipt TO patchbay_system;
 GRANT SELECT, INSERT, UPDATE (last) ON receipt_counter TO patchbay_system;
-GRANT SELECT, INSERT, DELETE ON receipt_pending TO patchbay_system;
+-- Locking rows to take them needs a right to change them.
+GRANT SELECT, INSERT, DELETE, UPDATE (created_at) ON receipt_pending TO patchbay_system;
 -- Public: a batch says how many requests a server settled in one go, as the size of the log does.
 CREATE POLICY everybody_reads ON receipt_batch FOR SELECT TO patchbay_app USING (true);
 GRANT SELECT ON receipt_batch TO patchbay_app;

@@ -17,7 +17,7 @@ export const DESK_DEFAULTS: DeskOptions = { betweenMs: 100, patienceMs: 2_000 };
 
 /** What a desk works with. */
 export interface DeskDeps {
-  readonly issuer: Pick<ReceiptIssuer, 'issue'>;
+  readonly issuer: Pick<ReceiptIssuer, 'issue' | 'batchMax'>;
   readonly documents: Pick<DocumentStore, 'published'>;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   /** Resolves after the time, or at once when the signal fires. */
@@ -63,13 +63,13 @@ export class ReceiptDesk {
     }
   }
 
-  /** Has everything signed that waits, also of processes that were lost. */
+  /** Has signed what somebody waits for, and what processes that were lost have left. */
   wake(): void {
     this.#wanted = true;
     if (!this.#closing.signal.aborted) this.#running ??= this.#run();
   }
 
-  /** Signs what waits once more, and stops. */
+  /** Signs once more what is waited for, and stops. */
   async close(): Promise<void> {
     this.#wanted = true;
     this.#running ??= this.#run();
@@ -79,16 +79,17 @@ export class ReceiptDesk {
 
   async #run(): Promise<void> {
     while (this.#wanted) {
-      const { monotonicMs } = this.#deps.clock;
-      const left = this.#lastMs + this.#options.betweenMs - monotonicMs();
+      const { clock } = this.#deps;
+      const left = this.#lastMs + this.#options.betweenMs - clock.monotonicMs();
       if (left > 0) await this.#deps.pause(left, this.#closing.signal);
       this.#wanted = false;
-      this.#lastMs = monotonicMs();
+      this.#lastMs = clock.monotonicMs();
       try {
-        for (;;) {
-          const batch = await this.#deps.issuer.issue();
+        const { issuer } = this.#deps;
+        for (let isFull = true; isFull; ) {
+          const batch = await issuer.issue([...this.#waiting.keys()]);
           for (const receipt of batch) this.#waiting.get(receipt.requestId)?.(receipt);
-          if (batch.length === 0) break;
+          isFull = batch.length === issuer.batchMax;
         }
       } catch (error) {
         this.#deps.onError(error);

@@ -21,6 +21,8 @@ export interface IssuerOptions {
   readonly logId: Uint8Array;
   /** Most receipts of one batch. */
   readonly batchMax: number;
+  /** After this long a request whose own process has not asked for its receipt gets it from any: that process was lost. */
+  readonly lostAfterMs: number;
 }
 
 /** What an issuer works with. */
@@ -34,7 +36,9 @@ export interface IssuerDeps {
 
 const PICK = `
 SELECT request_id, lane, tenant_number, version_ids, version_numbers, executed
-FROM receipt_pending ORDER BY created_at, request_id LIMIT $1 FOR UPDATE SKIP LOCKED`;
+FROM receipt_pending
+WHERE request_id = ANY ($2::uuid[]) OR created_at < now() - $3 * interval '1 millisecond'
+ORDER BY created_at, request_id LIMIT $1 FOR UPDATE SKIP LOCKED`;
 
 const WRITE_BATCH = `
 INSERT INTO receipt_batch (id, root, size, signed_at, signer, signature) VALUES ($1, $2, $3, $4, $5, $6)`;
@@ -74,8 +78,8 @@ interface Draft {
 
 /**
  * Makes receipts of settled requests: commits to their fields, signs many at once, and keeps what each party may open.
- * The secret that the salts come from is forgotten at the end. Any number of issuers may run at once; each takes what no
- * other has, and what a lost one had taken is there again.
+ * The secret that the salts come from is forgotten at the end. Any number of issuers may run at once; each takes those
+ * of its own process, whom somebody waits for, and what a lost one leaves is taken by any.
  */
 export class ReceiptIssuer {
   readonly #options: IssuerOptions;
@@ -86,10 +90,16 @@ export class ReceiptIssuer {
     this.#deps = dependencies;
   }
 
-  /** Issues one batch and returns it; none when nothing waits. */
-  issue(): Promise<readonly IssuedReceipt[]> {
+  /** Most receipts that one call issues. */
+  get batchMax(): number {
+    return this.#options.batchMax;
+  }
+
+  /** Issues one batch of these requests and of those of lost processes, and returns it. */
+  issue(requestIds: readonly Uuid[]): Promise<readonly IssuedReceipt[]> {
     return this.#deps.database.withSystemPg(async (client) => {
-      const { rows: pending } = await client.query<PendingRow>(PICK, [this.#options.batchMax]);
+      const { batchMax, lostAfterMs } = this.#options;
+      const { rows: pending } = await client.query<PendingRow>(PICK, [batchMax, requestIds, lostAfterMs]);
       if (pending.length === 0) return [];
       const drafts = (await readFacts(client, pending, this.#deps.documents)).map((facts) =>
         this.#draft(facts),

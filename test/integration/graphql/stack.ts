@@ -28,6 +28,7 @@ import { newId } from '../../../src/kernel/ids.ts';
 import { DEFAULT_CURRENCY, NANO } from '../../../src/kernel/money.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
+import { pause } from '../../../src/metering/periodic.ts';
 import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
 import { openPayouts } from '../../../src/payouts/open.ts';
 import { PAYOUT_DEFAULTS } from '../../../src/payouts/types.ts';
@@ -35,9 +36,11 @@ import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
+import { openProofs } from '../../../src/proofs/open.ts';
 import { ReconciliationService } from '../../../src/reconciliation/service.ts';
 import { UsageService } from '../../../src/usage/service.ts';
 import { createInvoicing } from '../../kit/invoicing.ts';
+import { testSigner } from '../../kit/log.ts';
 import { createTenancy } from '../../kit/tenancy.ts';
 import { CONTEXT } from '../../unit/adapter/sample.ts';
 import type { Answer } from '../../unit/graphql/server.ts';
@@ -82,10 +85,14 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     const { backboneDigest } = CONTEXT;
     await ensureDefaultPrice({ database, clock }, { backboneDigest, currency: DEFAULT_CURRENCY });
   }
+  const onError = (error: unknown) => {
+    throw error;
+  };
+  const proofs = await openProofs({ database, clock, signer: testSigner(), randomBytes, pause, onError });
   const metering = new Metering(
     // So long that no sweep of its own gets among the statements that tests count.
     { ...METERING_DEFAULTS, leaseMs: 600_000 },
-    { database, clock, recharge },
+    { database, clock, recharge, witness: proofs.counters },
   );
   await metering.start();
   const engine = new StackEngine();
@@ -113,6 +120,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
       pricer,
       recorder: metering.recorder,
       lease: metering.lease,
+      receipts: proofs.desk,
       clock,
       randomBytes,
     },
@@ -196,7 +204,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         encoder,
         exports,
         economics: new EconomicsService({ perHour: NANO, memoryPercent: 50 }, { database }),
-        proofs: null,
+        proofs,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,

@@ -14,6 +14,7 @@ import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { METERING_DEFAULTS, Metering } from '../../../src/metering/metering.ts';
 import type { RecorderOptions } from '../../../src/metering/recorder.ts';
 import type { Recharge } from '../../../src/metering/sweeper.ts';
+import type { Proofs } from '../../../src/proofs/open.ts';
 import type { TestDatabase } from '../../kit/postgres.ts';
 import { freePricer, freeRecharge } from '../../kit/unpriced.ts';
 import { FakeEngine } from './fake-engine.ts';
@@ -74,6 +75,8 @@ export async function startProcess(
     /** Nothing costs anything without. */
     readonly pricer?: (database: Database) => RequestPricer;
     readonly recharge?: Recharge;
+    /** There are no receipts without. */
+    readonly proofs?: (database: Database) => Promise<Proofs>;
     readonly name?: string;
   } = {},
 ): Promise<TestProcess> {
@@ -81,9 +84,10 @@ export async function startProcess(
   const database = new Database({ appUrl: db.appUrl, systemUrl: db.systemUrl, applicationName: name });
   const clock = options.clock ?? systemClock;
   const recorder = { ...METERING_DEFAULTS.recorder, ...options.recorder };
+  const proofs = (await options.proofs?.(database)) ?? null;
   const metering = new Metering(
     { ...METERING_DEFAULTS, leaseMs: 60_000, recorder },
-    { database, clock, recharge: options.recharge ?? freeRecharge },
+    { database, clock, recharge: options.recharge ?? freeRecharge, witness: proofs?.counters ?? null },
   );
   await metering.lease.ensure();
   const engine = new FakeEngine();
@@ -116,6 +120,7 @@ export async function startProcess(
       pricer: options.pricer?.(database) ?? freePricer,
       recorder: metering.recorder,
       lease: metering.lease,
+      receipts: proofs?.desk ?? null,
       clock,
       randomBytes,
     },
@@ -129,6 +134,7 @@ export async function startProcess(
     close: async () => {
       await service.drain({ graceMs: 0 });
       await metering.stop();
+      await proofs?.desk.close();
       await database.close();
     },
   };

@@ -103,6 +103,15 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.budgets': (ids) => [{ tenant: globalIds(ids).tenant }, {}],
   'Query.events': (ids) => [{ tenant: globalIds(ids).tenant }, { kinds: ['budget.threshold'] }, {}],
   'Query.economics': () => [PERIOD],
+  // The log is for everybody, and sizes are all that can be named.
+  'Query.logHead': () => [{}, { size: '1' }],
+  'Query.logConsistency': () => [{ first: '0' }, { first: '0', second: '1' }],
+  'Query.receipt': (ids) => [{ requestId: ids.request }, { requestId: ids.runningRequest }],
+  'Query.receipts': (ids) => [
+    { adapterVersion: globalIds(ids).version },
+    { after: cursor('0:0') },
+    { adapterVersion: globalIds(ids).version, after: cursor('0:0') },
+  ],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
   'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
   'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],

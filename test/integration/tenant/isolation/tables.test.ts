@@ -25,6 +25,18 @@ const WITHOUT_TENANT: Readonly<Record<string, string>> = {
     'How far the chain is summed up; only the system role and the function that sums up see it.',
   usage_rolled:
     'Up to which day usage is summed up, which whoever adds up has to know; it tells of no tenant.',
+  log_queue: 'Leaves that wait for the log, of everybody; only the system role sees them.',
+  log_leaf: 'The log is the deployment’s; only the system role sees which entry is where.',
+  log_tile: 'Hashes of the log, which are for everybody, of whom they tell nothing.',
+  log_head: 'Signed heads of the log, likewise.',
+  proof_log: 'What the log is called, for everybody; only the system role reads it here.',
+  proof_key: 'Addresses that have signed, likewise.',
+  proof_document:
+    'Terms by their digests; only the system role sees them, and shows those that a receipt’s party may open.',
+  receipt_counter: 'The last numbers of everybody; only the system role sees them.',
+  receipt_pending: 'Requests of everybody that wait for their receipts; only the system role sees them.',
+  receipt_batch: 'A signature on many receipts, with a hash and a count; everybody may read it.',
+  receipt: 'Commitments alone, of whom they tell nothing; its parties may read it, see below.',
   ledger_unsealed: 'What no batch holds yet, ids alone; seen as the batches are.',
 };
 
@@ -125,7 +137,22 @@ test('nobody else reads or counts a row of any table', async () => {
   }
   const own = await db().database.withTenant(bystander, (tx) => tx.tenant.findMany());
   expect(own.map(({ id }) => id)).toEqual([bystander]);
-  for (const table of ['instance', 'engine_hour', 'adapter_residency', '_prisma_migrations']) {
+  for (const table of [
+    'proof_log',
+    'proof_key',
+    'proof_document',
+    'receipt_counter',
+    'receipt_pending',
+    'receipt',
+    'log_queue',
+    'log_leaf',
+    'log_tile',
+    'log_head',
+    'instance',
+    'engine_hour',
+    'adapter_residency',
+    '_prisma_migrations',
+  ]) {
     const outcomes = await attack(`SELECT 1 FROM ${table}`);
     expect(outcomes.map(({ state }) => state)).toEqual(['42501', '42501']);
   }
