@@ -44,6 +44,9 @@ const SPECIAL: Partial<Record<ErrorCode, number>> = {
   EXPORT_LIMIT: EXIT.busy,
   EXPORT_UNSETTLED: EXIT.busy,
   SHUTTING_DOWN: EXIT.busy,
+  PROOF_UNREADABLE: EXIT.usage,
+  PROOF_FORMAT: EXIT.usage,
+  PROOF_KEYS_MISSING: EXIT.usage,
 };
 
 /** The exit code that stands for an error code. */

@@ -399,6 +399,22 @@ export const ERROR_CODES = {
     meaning: 'Rows were added to the range of an export while it was read.',
     fix: 'Try again; end the range earlier if it persists, and tell the operator.',
   },
+  // Proofs
+  PROOF_UNREADABLE: {
+    status: 400,
+    meaning: 'A file of a proof cannot be read, is too large, or is not strict JSON.',
+    fix: 'Give the file as it was handed out.',
+  },
+  PROOF_FORMAT: {
+    status: 400,
+    meaning: 'A file of a proof is of an unknown format, or not what its format says.',
+    fix: 'Give the file as it was handed out; docs/reference/proofs.md says what it must look like.',
+  },
+  PROOF_KEYS_MISSING: {
+    status: 400,
+    meaning: 'Nothing says whose signatures count.',
+    fix: 'Give --keys with the key list of the deployment, or --trust with the address of its key.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

@@ -1,0 +1,141 @@
+import type { PartField } from '../fields.ts';
+import type { PriceDocument } from '../input/documents.ts';
+import { divide, parseShare, sum } from '../pricing/arithmetic.ts';
+import { feeOf, type Lines, linesOf, type PartTerms } from '../pricing/lines.ts';
+import { holds, judged, type Step, unchecked } from '../step.ts';
+import { everyPart, type View } from '../view.ts';
+import type { Documents } from './documents.ts';
+
+const LINES = ['input', 'cached', 'output', 'rankAmount', 'royalty'] as const;
+
+/** Redoes every amount that the view opens with what it takes to compute it. */
+export function checkAmounts(view: View, documents: Documents): readonly Step[] {
+  const steps: Step[] = [];
+  for (let part = 0; part < view.parts; part++) {
+    steps.push(checkLines(view, part, termsOf(view, part, documents)));
+    steps.push(checkTotal(view, part), ...checkDivision(view, part, documents));
+  }
+  if (view.parts > 0) steps.push(checkSum(view));
+  return steps;
+}
+
+/** What the lines of a part follow from: null without a price, a text when something is missing. */
+function termsOf(view: View, part: number, documents: Documents): PartTerms | null | string {
+  const [priced, asked] = [view.part(part, 'price'), view.part(part, 'royaltyTerms')];
+  const [prompt, cached] = [view.request('promptTokens'), view.request('cachedPromptTokens')];
+  const [completion, priority] = [view.request('completionTokens'), view.request('priority')];
+  const [share, rank] = [view.part(part, 'share'), view.part(part, 'rank')];
+  if (priced === '') return null;
+  if (priced === undefined || asked === undefined) return 'its price or its royalty is not open';
+  if (prompt === undefined || cached === undefined || completion === undefined)
+    return 'token counts are not open';
+  if (priority === undefined || share === undefined || rank === undefined) {
+    return 'priority, share or rank is not open';
+  }
+  const price = documents.price(priced);
+  const royalty = asked === '' ? null : documents.royalty(asked);
+  if (price === undefined || royalty === undefined) return 'a document that it names is not given';
+  if (BigInt(cached) > BigInt(prompt)) return 'more tokens were reused than the prompt has';
+  return {
+    counts: { prompt: BigInt(prompt), cached: BigInt(cached), completion: BigInt(completion) },
+    share: parseShare(share),
+    price,
+    multiplier: BigInt(multiplierOf(price, priority)),
+    rank: rank === '' ? null : BigInt(rank),
+    royalty,
+  };
+}
+
+function multiplierOf(price: PriceDocument, priority: string): string {
+  if (priority === 'INTERACTIVE') return price.interactivePpm;
+  return priority === 'BATCH' ? price.batchPpm : price.standardPpm;
+}
+
+function checkLines(view: View, part: number, terms: PartTerms | null | string): Step {
+  const step = `part.${part}.lines`;
+  if (typeof terms === 'string') return unchecked(step, terms);
+  const due: Lines =
+    terms === null ? { input: 0n, cached: 0n, output: 0n, rankAmount: 0n, royalty: 0n } : linesOf(terms);
+  return compare(step, view, part, due, LINES);
+}
+
+/** Compares the opened ones of some amounts with what they must be. */
+function compare<Name extends PartField>(
+  step: string,
+  view: View,
+  part: number,
+  due: Readonly<Record<Name, bigint>>,
+  names: readonly Name[],
+): Step {
+  const open = names.flatMap((name) => {
+    const text = view.part(part, name);
+    return text === undefined ? [] : [{ name, text, due: due[name] }];
+  });
+  if (open.length === 0) return unchecked(step, `${names.join(', ')} is not open`);
+  const wrong = open
+    .filter((line) => BigInt(line.text) !== line.due)
+    .map((line) => `part.${part}.${line.name} is ${line.text}, but must be ${line.due}`);
+  return judged(step, wrong, open.map(({ name, text }) => `${name} ${text}`).join(', '));
+}
+
+function checkTotal(view: View, part: number): Step {
+  const step = `part.${part}.total`;
+  const total = view.part(part, 'total');
+  const lines = LINES.flatMap((name) => view.part(part, name) ?? []);
+  if (total === undefined || lines.length < LINES.length)
+    return unchecked(step, 'the total or a line is not open');
+  const due = sum(lines.map(BigInt));
+  const wrong =
+    BigInt(total) === due ? [] : [`part.${part}.total is ${total}, but its lines add up to ${due}`];
+  return judged(step, wrong, `${total} is the sum of its lines`);
+}
+
+/** The platform's fee, and what each beneficiary is due of the rest. */
+function checkDivision(view: View, part: number, documents: Documents): readonly Step[] {
+  const [royalty, fee, priced] = [
+    view.part(part, 'royalty'),
+    view.part(part, 'fee'),
+    view.part(part, 'price'),
+  ];
+  const step = `part.${part}.fee`;
+  if (royalty === undefined || fee === undefined || priced === undefined) {
+    return [unchecked(step, 'fee, royalty or price is not open')];
+  }
+  const price = priced === '' ? null : documents.price(priced);
+  if (price === undefined) return [unchecked(step, 'the price that it names is not given')];
+  const due = price === null ? 0n : feeOf(BigInt(royalty), price);
+  const found = compare(step, view, part, { fee: due }, ['fee']);
+  return found.result === 'true'
+    ? [found, checkSplit(view, part, BigInt(royalty) - due, documents)]
+    : [found];
+}
+
+function checkSplit(view: View, part: number, earned: bigint, documents: Documents): Step {
+  const step = `part.${part}.split`;
+  const named = view.part(part, 'split');
+  if (named === undefined) return unchecked(step, 'the split is not open');
+  if (named === '') return holds(step, earned === 0n ? 'nothing is earned' : `${earned} for the owner alone`);
+  const split = documents.split(named);
+  if (split === undefined) return unchecked(step, 'the split that it names is not given');
+  const amounts = divide(
+    earned,
+    split.beneficiaries.map(({ parts }) => BigInt(parts)),
+  );
+  const rows = split.beneficiaries.map(({ tenant }, place) => `${tenant} ${amounts[place]}`);
+  const wrong = sum(amounts) === earned ? [] : [`the division does not add up to ${earned}`];
+  return judged(step, wrong, `${earned} by largest remainder: ${rows.join(', ')}`);
+}
+
+function checkSum(view: View): Step {
+  const [amount, totals] = [view.request('amount'), everyPart(view, 'total')];
+  if (amount === undefined || totals === undefined) {
+    return unchecked('amount', 'the amount or the total of a part is not open');
+  }
+  const due = sum(totals.map(BigInt));
+  const wrong = BigInt(amount) === due ? [] : [`the amount is ${amount}, but its parts add up to ${due}`];
+  return judged(
+    'amount',
+    wrong,
+    `${amount} ${view.request('currency') ?? ''} nano-units are the sum of the parts`,
+  );
+}
