@@ -45,7 +45,8 @@ export function listedTrust(
     if (endorsement !== null && !endorsed) {
       wrong.push(`key ${index + 1} ${address}: its endorsement is not by the key before it`);
     }
-    const trusted = (pinned.length === 0 ? index === 0 : pinned.includes(address)) || (endorsed && beforeTrusted);
+    const trusted =
+      (pinned.length === 0 ? index === 0 : pinned.includes(address)) || (endorsed && beforeTrusted);
     if (trusted) {
       const end = validUntil === null ? null : BigInt(validUntil);
       keys.push({ address, validFrom: BigInt(validFrom), validUntil: end });

@@ -37,12 +37,14 @@ export const signature = z
 /** An address with its checksum (EIP-55) or all in lower case; read, it has the checksum. */
 export const address = z
   .string()
-  .regex(/^0x[0-9a-fA-F]{40}$/, 'must be 20 bytes in hexadecimal, with 0x')
-  .refine(
-    (text) => text === text.toLowerCase() || text === getAddress(text.toLowerCase()),
-    'must have the checksum of EIP-55, or be in lower case',
-  )
-  .transform((text) => getAddress(text.toLowerCase()));
+  .refine(isAddress, 'must be an address: 0x and 40 digits with the checksum of EIP-55, or in lower case')
+  .transform((text) => getAddress(text));
+
+function isAddress(text: string): boolean {
+  if (!/^0x[0-9a-fA-F]{40}$/.test(text)) return false;
+  const lower = text.toLowerCase();
+  return text === lower || text === getAddress(lower);
+}
 
 /** Milliseconds since 1970, sizes and places. */
 export const u64 = decimal(MAX_U64);

@@ -1,5 +1,13 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -44,7 +52,13 @@ beforeAll(() => {
   }
   const { stdout } = spawnSync(
     process.execPath,
-    [resolve('node_modules/@biomejs/biome/bin/biome'), 'lint', '--reporter=json', '--max-diagnostics=none', 'src'],
+    [
+      resolve('node_modules/@biomejs/biome/bin/biome'),
+      'lint',
+      '--reporter=json',
+      '--max-diagnostics=none',
+      'src',
+    ],
     { cwd: folder, encoding: 'utf8', maxBuffer: 2 ** 26 },
   );
   const report: { diagnostics: { category: string; location: { path: unknown } }[] } = JSON.parse(stdout);
@@ -59,11 +73,15 @@ test.each(CASES)('%s importing %s: refused is %s', (file, _, wanted) => {
 
 test('the verifier as it is imports nothing but itself, node, ethers and zod', () => {
   const root = resolve('src/verifier');
-  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.ts'),
+  );
   expect(files.length).toBeGreaterThan(10);
   for (const file of files) {
     const text = readFileSync(join(root, file), 'utf8');
-    const modules = [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map(([, module]) => module ?? '');
+    const modules = [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map(
+      ([, module]) => module ?? '',
+    );
     for (const module of modules) {
       const inside = module.startsWith('.') && resolve(root, dirname(file), module).startsWith(`${root}/`);
       expect([file, module, inside || /^(?:node:.+|ethers|zod)$/.test(module)]).toEqual([file, module, true]);
