@@ -40,7 +40,11 @@ const split = z.strictObject({
   beneficiaries: z
     .array(z.strictObject({ tenant: uuid, parts: decimal(10n ** 15n, 1n) }))
     .min(1)
-    .max(64),
+    .max(64)
+    .refine(
+      (all) => new Set(all.map(({ tenant }) => tenant)).size === all.length,
+      'must name each beneficiary once',
+    ),
 });
 
 /** A document that a field names by its digest. */

@@ -35,11 +35,17 @@ function refuseAmbiguous(text: string, name: string): void {
       open.pop();
     } else if (character === '"') {
       const end = endOfString(text, at);
-      if (/^[ \t\r\n]*:/.test(text.slice(end + 1, end + 64)))
-        noteMember(open.at(-1), text.slice(at, end + 1), name);
+      if (isName(text, end)) noteMember(open.at(-1), text.slice(at, end + 1), name);
       at = end;
     }
   }
+}
+
+/** Whether a colon follows the string that ends there. */
+function isName(text: string, end: number): boolean {
+  const colon = /[ \t\r\n]*:/y;
+  colon.lastIndex = end + 1;
+  return colon.test(text);
 }
 
 function noteMember(members: Set<string> | undefined, token: string, name: string): void {
