@@ -11,7 +11,7 @@ const MAX_SHARE_DIGITS = 400;
 const hash: Form = (value) => HASH.test(value);
 const uuid: Form = (value) => UUID.test(value);
 const count: Form = (value) => isDecimal(value, MAX_U64);
-const amount: Form = (value) => isDecimal(value, MAX_AMOUNT);
+const amount: Form = (value) => value === '' || isDecimal(value, MAX_AMOUNT);
 const rank: Form = (value) => isDecimal(value, 65_535n, 1n);
 const words = (...all: readonly string[]): Form => {
   const set = new Set(all);
@@ -35,13 +35,12 @@ const share: Form = (value) =>
 const currency: Form = (value) => /^[A-Z]{3,8}$/.test(value);
 const weight: Form = (value) => {
   if (!/^[0-9a-f]{16}$/.test(value)) return false;
-  const number = weightOf(value);
-  return Number.isFinite(number) && number !== 0;
+  return Number.isFinite(weightOf(value));
 };
 
-/** The number that a weight's 16 digits are. */
+/** The number that a weight's 16 digits are; zero when there are none. */
 export function weightOf(digits: string): number {
-  return Buffer.from(digits, 'hex').readDoubleBE();
+  return digits === '' ? 0 : Buffer.from(digits, 'hex').readDoubleBE();
 }
 
 const REQUEST_FIELDS = {
@@ -53,8 +52,8 @@ const REQUEST_FIELDS = {
   promptTokens: count,
   cachedPromptTokens: count,
   completionTokens: count,
-  promptCommitment: orEmpty(hash),
-  outputCommitment: orEmpty(hash),
+  promptCommitment: hash,
+  outputCommitment: hash,
   admittedAt: count,
   endedAt: count,
   finish: words('stop', 'length', 'cancelled', 'error'),
@@ -66,7 +65,7 @@ const REQUEST_FIELDS = {
 const PART_FIELDS = {
   version: orEmpty(uuid),
   digest: orEmpty(hash),
-  weight,
+  weight: orEmpty(weight),
   share,
   owner: orEmpty(uuid),
   counter: orEmpty(counter),

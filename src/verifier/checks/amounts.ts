@@ -1,8 +1,9 @@
 import type { PartField } from '../fields.ts';
 import type { PriceDocument } from '../input/documents.ts';
 import { divide, parseShare, sum } from '../pricing/arithmetic.ts';
-import { feeOf, type Lines, linesOf, type PartTerms } from '../pricing/lines.ts';
-import { holds, judged, type Step, unchecked } from '../step.ts';
+import { feeOf, linesOf, type PartTerms } from '../pricing/lines.ts';
+import { shown } from '../shown.ts';
+import { fails, holds, judged, type Step, unchecked } from '../step.ts';
 import { everyPart, type View } from '../view.ts';
 import type { Documents } from './documents.ts';
 
@@ -54,28 +55,35 @@ function multiplierOf(price: PriceDocument, priority: string): string {
 function checkLines(view: View, part: number, terms: PartTerms | null | string): Step {
   const step = `part.${part}.lines`;
   if (typeof terms === 'string') return unchecked(step, terms);
-  const due: Lines =
-    terms === null ? { input: 0n, cached: 0n, output: 0n, rankAmount: 0n, royalty: 0n } : linesOf(terms);
-  return compare(step, view, part, due, LINES);
+  return compare(step, view, part, { names: LINES, due: terms === null ? null : linesOf(terms) });
 }
 
-/** Compares the opened ones of some amounts with what they must be. */
+/** Amounts that must be what they are due to be; without a price, they must be empty. */
+interface Dues<Name extends PartField> {
+  readonly names: readonly Name[];
+  readonly due: Readonly<Record<Name, bigint>> | null;
+}
+
+/** Compares those of some amounts that are open. Numbers have one spelling, so that texts can be compared. */
 function compare<Name extends PartField>(
   step: string,
   view: View,
   part: number,
-  due: Readonly<Record<Name, bigint>>,
-  names: readonly Name[],
+  { names, due }: Dues<Name>,
 ): Step {
   const open = names.flatMap((name) => {
     const text = view.part(part, name);
-    return text === undefined ? [] : [{ name, text, due: due[name] }];
+    return text === undefined ? [] : [{ name, text, wanted: due === null ? '' : String(due[name]) }];
   });
   if (open.length === 0) return unchecked(step, `${names.join(', ')} is not open`);
   const wrong = open
-    .filter((line) => BigInt(line.text) !== line.due)
-    .map((line) => `part.${part}.${line.name} is ${line.text}, but must be ${line.due}`);
-  return judged(step, wrong, open.map(({ name, text }) => `${name} ${text}`).join(', '));
+    .filter(({ text, wanted }) => text !== wanted)
+    .map(({ name, text, wanted }) => `part.${part}.${name} is ${shown(text)}, but must be ${shown(wanted)}`);
+  const compared =
+    due === null
+      ? 'without a price nothing is due'
+      : open.map(({ name, text }) => `${name} ${text}`).join(', ');
+  return judged(step, wrong, compared);
 }
 
 function checkTotal(view: View, part: number): Step {
@@ -84,10 +92,14 @@ function checkTotal(view: View, part: number): Step {
   const lines = LINES.flatMap((name) => view.part(part, name) ?? []);
   if (total === undefined || lines.length < LINES.length)
     return unchecked(step, 'the total or a line is not open');
-  const due = sum(lines.map(BigInt));
-  const wrong =
-    BigInt(total) === due ? [] : [`part.${part}.total is ${total}, but its lines add up to ${due}`];
-  return judged(step, wrong, `${total} is the sum of its lines`);
+  return checkAddition(step, total, lines, 'the sum of its lines');
+}
+
+/** Checks a sum. Where nothing is due, neither the sum nor what it is made of is there. */
+function checkAddition(step: string, total: string, of: readonly string[], what: string): Step {
+  const wanted = of.every((text) => text === '') ? '' : String(sum(of.map(BigInt)));
+  if (total !== wanted) return fails(step, `${shown(total)} is not ${what}, ${shown(wanted)}`);
+  return holds(step, total === '' ? 'without a price nothing is due' : `${total} is ${what}`);
 }
 
 /** The platform's fee, and what each beneficiary is due of the rest. */
@@ -101,10 +113,11 @@ function checkDivision(view: View, part: number, documents: Documents): readonly
   if (royalty === undefined || fee === undefined || priced === undefined) {
     return [unchecked(step, 'fee, royalty or price is not open')];
   }
-  const price = priced === '' ? null : documents.price(priced);
+  if (priced === '') return [compare(step, view, part, { names: ['fee'], due: null })];
+  const price = documents.price(priced);
   if (price === undefined) return [unchecked(step, 'the price that it names is not given')];
-  const due = price === null ? 0n : feeOf(BigInt(royalty), price);
-  const found = compare(step, view, part, { fee: due }, ['fee']);
+  const due = feeOf(BigInt(royalty), price);
+  const found = compare(step, view, part, { names: ['fee'], due: { fee: due } });
   return found.result === 'true'
     ? [found, checkSplit(view, part, BigInt(royalty) - due, documents)]
     : [found];
@@ -131,11 +144,5 @@ function checkSum(view: View): Step {
   if (amount === undefined || totals === undefined) {
     return unchecked('amount', 'the amount or the total of a part is not open');
   }
-  const due = sum(totals.map(BigInt));
-  const wrong = BigInt(amount) === due ? [] : [`the amount is ${amount}, but its parts add up to ${due}`];
-  return judged(
-    'amount',
-    wrong,
-    `${amount} ${view.request('currency') ?? ''} nano-units are the sum of the parts`,
-  );
+  return checkAddition('amount', amount, totals, 'the sum of the parts, in nano-units');
 }

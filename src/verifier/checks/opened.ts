@@ -3,7 +3,7 @@ import { commitmentOf } from '../hashing/body.ts';
 import type { OpenedField, Receipt } from '../input/formats.ts';
 import { shown } from '../shown.ts';
 import { fails, holds, judged, type Step, unchecked } from '../step.ts';
-import { everyPart, type View, viewOf } from '../view.ts';
+import { type View, viewOf } from '../view.ts';
 
 /** Checks the fields that are opened; the view has those that are confirmed. */
 export function checkOpened(receipt: Receipt): { readonly view: View; readonly steps: readonly Step[] } {
@@ -46,11 +46,8 @@ function faultOf({ index, name, salt, value }: OpenedField, commitments: readonl
 function checkSense(view: View, anyOpen: boolean): readonly Step[] {
   if (!anyOpen) return [];
   const wrong = [...requestFaults(view)];
-  for (let part = 0; part < view.parts; part++) wrong.push(...partFaults(view, part));
-  const versions = everyPart(view, 'version');
-  if (versions !== undefined && new Set(versions).size < versions.length) {
-    wrong.push('an adapter version has two parts');
-  }
+  for (let part = 0; part < view.parts; part++)
+    wrong.push(...adapterFaults(view, part), ...priceFaults(view, part));
   return [judged('values', wrong, 'the opened values do not contradict each other')];
 }
 
@@ -59,31 +56,54 @@ function* requestFaults(view: View): Generator<string> {
   if (prompt !== undefined && cached !== undefined && BigInt(cached) > BigInt(prompt)) {
     yield `${cached} prompt tokens were reused, but the prompt has ${prompt}`;
   }
-  if (view.request('settledBy') === 'engine') {
-    for (const field of ['promptCommitment', 'outputCommitment'] as const) {
-      if (view.request(field) === '') yield `${field} is empty, but the engine settled`;
-    }
+  const [currency, amount] = [view.request('currency'), view.request('amount')];
+  if (currency !== undefined && amount !== undefined && (currency === '') !== (amount === '')) {
+    yield `the amount is ${shown(amount)}, but the currency ${shown(currency)}`;
   }
 }
 
-function* partFaults(view: View, part: number): Generator<string> {
+/** An adapter has all of these, and the plain backbone none. */
+const OF_ADAPTERS = ['digest', 'weight', 'owner', 'counter'] as const;
+const ONLY_OF_ADAPTERS = ['rank', 'royaltyTerms', 'split'] as const;
+
+function* adapterFaults(view: View, part: number): Generator<string> {
   const version = view.part(part, 'version');
-  if (version !== undefined) {
-    if (version === '' && view.parts > 1)
-      yield `part ${part} is the plain backbone, which is no part of a blend`;
-    for (const field of ['digest', 'owner', 'counter', 'rank'] as const) {
-      const value = view.part(part, field);
-      if (value !== undefined && (value === '') !== (version === '')) {
-        yield `part.${part}.${field} is ${shown(value)}, but the version ${shown(version)}`;
-      }
-    }
-    for (const field of ['royaltyTerms', 'split'] as const) {
-      if (version === '' && (view.part(part, field) ?? '') !== '')
-        yield `part.${part}.${field} is of no adapter`;
+  if (version === undefined) return;
+  const before = view.part(part - 1, 'version');
+  if (version === '' && view.parts > 1)
+    yield `part ${part} is the plain backbone, which is no part of a blend`;
+  if (before !== undefined && before >= version)
+    yield `the version of part ${part} does not follow that of the part before`;
+  for (const field of OF_ADAPTERS) {
+    const value = view.part(part, field);
+    if (value !== undefined && (value === '') !== (version === '')) {
+      yield `part.${part}.${field} is ${shown(value)}, but the version ${shown(version)}`;
     }
   }
-  const [currency, price] = [view.request('currency'), view.part(part, 'price')];
-  if (currency !== undefined && price !== undefined && (currency === '') !== (price === '')) {
-    yield `part.${part}.price is ${shown(price)}, but the currency ${shown(currency)}`;
+  for (const field of ONLY_OF_ADAPTERS) {
+    if (version === '' && (view.part(part, field) ?? '') !== '')
+      yield `part.${part}.${field} is of no adapter`;
   }
+}
+
+/** A part with a price has all of these, and one without a price none. */
+const PRICED = ['price', 'input', 'cached', 'output', 'rankAmount', 'royalty', 'fee', 'total'] as const;
+const ONLY_PRICED = ['rank', 'royaltyTerms', 'split'] as const;
+
+function* priceFaults(view: View, part: number): Generator<string> {
+  const currency = view.request('currency');
+  if (currency === undefined) return;
+  for (const field of PRICED) {
+    const value = view.part(part, field);
+    if (value !== undefined && (value === '') !== (currency === '')) {
+      yield `part.${part}.${field} is ${shown(value)}, but the currency ${shown(currency)}`;
+    }
+  }
+  for (const field of ONLY_PRICED) {
+    if (currency === '' && (view.part(part, field) ?? '') !== '')
+      yield `part.${part}.${field} is of no price`;
+  }
+  const [version, rank] = [view.part(part, 'version') ?? '', view.part(part, 'rank')];
+  if (currency !== '' && version !== '' && rank === '')
+    yield `part.${part}.rank is empty, but an adapter is charged`;
 }

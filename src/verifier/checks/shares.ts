@@ -10,15 +10,13 @@ export function checkShares(view: View): readonly Step[] {
   if (texts === undefined) return [unchecked('shares', 'not all shares are open')];
   const shares = texts.map(parseShare);
   const wrong: string[] = addUpToOne(shares) ? [] : [`${list(texts)} do not add up to one`];
-  const weights = everyPart(view, 'weight')?.map(weightOf);
-  if (weights === undefined) {
-    return [
-      judged('shares', wrong, `${list(texts)} add up to one`),
-      unchecked('weights', 'not all weights are open'),
-    ];
-  }
+  const sum = judged('shares', wrong, `${list(texts)} add up to one`);
+  const digits = everyPart(view, 'weight');
+  if (digits === undefined) return [sum, unchecked('weights', 'not all weights are open')];
+  // The plain backbone has no weight, and the whole of the request.
+  const weights = digits.map((text) => (text === '' && digits.length === 1 ? 1 : weightOf(text)));
   return [
-    judged('shares', wrong, `${list(texts)} add up to one`),
+    sum,
     judged(
       'weights',
       [...weightFaults(shares, weights, texts)],
@@ -32,6 +30,11 @@ function* weightFaults(
   weights: readonly number[],
   texts: readonly string[],
 ): Generator<string> {
+  const [idle] = [...weights.keys()].filter((part) => !weights[part]);
+  if (idle !== undefined) {
+    yield `the engine did not execute part ${idle}`;
+    return;
+  }
   const expected = sharesOfWeights(weights);
   for (const [part, share] of shares.entries()) {
     const due = expected[part];

@@ -54,7 +54,7 @@ describe('one nano-unit too much is found, although it is signed', () => {
   test('where nothing has a price', () => {
     expect(
       found('recovered', 'tenant', { values: { 'part.0.input': '1', 'part.0.total': '1', amount: '1' } }),
-    ).toEqual(['part.0.lines']);
+    ).toEqual(['values', 'part.0.lines']);
   });
 });
 
@@ -137,10 +137,23 @@ describe('values that contradict each other or cannot be', () => {
     ['a digest without an adapter', 'plain', { 'part.0.digest': 'ab'.repeat(32) }, ['values']],
     ['a price without a currency', 'plain', { currency: '' }, ['documents', 'values']],
     ['a currency without a price', 'recovered', { currency: 'USD' }, ['values']],
+    ['a currency without amounts', 'plain', { amount: '', 'part.0.fee': '' }, ['values', 'amount']],
+    ['an amount without a currency', 'recovered', { amount: '0' }, ['values', 'amount']],
+    ['a rank without a price', 'recovered', { 'part.0.rank': '8' }, ['values']],
+    ['an adapter without a weight', 'adapter', { 'part.0.weight': '' }, ['values']],
+    ['an adapter of a blend without a weight', 'blend', { 'part.1.weight': '' }, ['values', 'weights']],
+    ['a weight without an adapter', 'plain', { 'part.0.weight': '3ff0000000000000' }, ['values']],
+    ['an adapter without a rank', 'adapter', { 'part.0.rank': '' }, ['values', 'part.0.lines']],
     [
-      'no commitment to the output, although the engine settled',
-      'plain',
-      { outputCommitment: '' },
+      'an adapter that the engine did not execute',
+      'blend',
+      { 'part.1.digest': '', 'part.1.weight': '0000000000000000' },
+      ['values', 'weights'],
+    ],
+    [
+      'parts in another order than that of their versions',
+      'blend',
+      { 'part.0.version': 'ffffffff-0000-7000-8000-000000000000' },
       ['values'],
     ],
   ] as const)('%s', (_, name, values, wanted) => {
@@ -161,18 +174,9 @@ describe('values that contradict each other or cannot be', () => {
     ['finish', ['STOP', 'toString', '']],
     ['currency', ['usd', 'US', 'TOOLONGCODE']],
     ['part.0.share', ['1/0', '1', '01/2', '-1/-2', '1/2/3', '1//2', `${'9'.repeat(900)}/1`]],
-    [
-      'part.0.weight',
-      [
-        '0000000000000000',
-        '8000000000000000',
-        '7ff0000000000000',
-        '7ff8000000000000',
-        '3FF0000000000000',
-        '1',
-      ],
-    ],
+    ['part.0.weight', ['7ff0000000000001', '7ff0000000000000', '7ff8000000000000', '3FF0000000000000', '1']],
     ['part.0.rank', ['0', '65536', '-8']],
+    ['outputCommitment', ['', 'AB'.repeat(32)]],
     ['backbone', ['AB'.repeat(32), 'ab'.repeat(31), `0x${'ab'.repeat(32)}`]],
   ])('%s as no such field can be', (name, values) => {
     for (const value of values)

@@ -62,7 +62,7 @@ function survivors(document: Json, { verdict, refused, each, only = /./ }: Bendi
     const others: readonly Json[] =
       typeof value === 'number'
         ? [value + 1, value - 1, value + 0.5, value + 65_536, -1, String(value), null]
-        : [...flips(String(value)), ...respelt(String(value)), 7, null, true, [], {}];
+        : [...flips(String(value)), ...respelt(String(value)), 7, null, []];
     const usable = others
       .filter((other) => other !== value)
       .map((other) => ({ other, document: bent(document, place, other) }))
@@ -92,7 +92,9 @@ describe('no text or number can be changed', () => {
     const { keys } = vector('adapter');
     // A receipt that the log does not have yet has one signature, and so takes little time.
     const verdict = (receipt: Json): readonly string[] => faults({ receipt, keys });
-    const bending = { verdict, refused: isRefused(readReceipt), each: 1 };
+    // Of the commitments and salts, which are all alike, every fifth.
+    const only = /^(?!commitments\.\d*[1-46-9]$|opened\.\d*[1-46-9]\.salt)/;
+    const bending = { verdict, refused: isRefused(readReceipt), each: 1, only };
     expect(survivors(viewed(vector('adapter')), bending)).toEqual([]);
   });
 

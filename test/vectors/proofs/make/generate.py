@@ -52,7 +52,7 @@ def plain(terms):
 
 def adapter(number, weight=1.0, **more):
     return {
-        "version": uuid(f"version {number}"),
+        "version": f"{uuid('version')[:-1]}{number}",
         "owner": OWNERS[number],
         "rank": 8 * (number + 1),
         "weight": weight,
@@ -164,10 +164,9 @@ def erased():
 
 
 def recovered():
-    world = World("recovered", "Settled by recovery, before there was any price: no texts are committed to, nothing is due.")
+    world = World("recovered", "Settled by recovery, before there was any price: nothing is due.")
     part = adapter(0, 0.1, price=None)
-    more = {"settledBy": "recovery", "finish": "error", "promptCommitment": "", "outputCommitment": ""}
-    world.receipt("only", (12, 0, 3), [part], **more)
+    world.receipt("only", (12, 0, 3), [part], settledBy="recovery", finish="error")
     world.batch([0])
     for reader in ["tenant", "owner:" + OWNERS[0]]:
         world.view(reader, 0)

@@ -154,7 +154,7 @@ def amounts(counts, share, part, priority):
     prompt, cached, completion = counts
     price, royalty, rank = part["price"], part.get("royalty"), part.get("rank")
     if price is None:
-        return {name: 0 for name in [*LINES, "fee", "total"]}
+        return {name: None for name in [*LINES, "fee", "total"]}
     share = Fraction(share)
     multiplier = Fraction(int(price[priority.lower() + "Ppm"]), 10**6)
     tokens = lambda count, name: round(Fraction(count * int(price[name]), 10**6) * multiplier * share)

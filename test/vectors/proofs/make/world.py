@@ -58,6 +58,7 @@ class World:
         prompt, cached, completion = counts
         prompt_ids, output_ids = list(range(7, 7 + prompt)), list(range(300, 300 + completion))
         text_salt, secret = drawn(f"{self.name} {name} text salt"), drawn(f"{self.name} {name} K")
+        parts = sorted(parts, key=lambda part: part.get("version") or "")
         weights = [part["weight"] for part in parts]
         shares = spec.shares(weights) if len(parts) > 1 else ["1/1"]
         currencies = {part["price"]["currency"] for part in parts if part["price"] is not None}
@@ -84,28 +85,28 @@ class World:
             adapter = part.get("version") is not None
             due = spec.amounts(counts, share, part, priority)
             split = part.get("split")
-            earned = due["royalty"] - due["fee"]
             expected.append(
                 {
-                    **{key: str(value) for key, value in due.items()},
-                    "earnings": spec.divide(earned, split["beneficiaries"]) if split else None,
+                    **{key: "" if value is None else str(value) for key, value in due.items()},
+                    "earnings": spec.divide(due["royalty"] - due["fee"], split["beneficiaries"]) if split else None,
                 }
             )
             fields = {
                 "version": part.get("version") or "",
                 "digest": drawn(f"content {part['version']}").hex() if adapter else "",
-                "weight": spec.weight_hex(part["weight"]),
+                "weight": spec.weight_hex(part["weight"]) if adapter else "",
                 "share": share,
                 "owner": part.get("owner") or "",
                 "counter": f"0:{number + 7}" if adapter else "",
-                "rank": str(part["rank"]) if adapter else "",
+                "rank": str(part["rank"]) if adapter and part["price"] is not None else "",
                 "price": self.document(part["price"]),
                 "royaltyTerms": self.document(part.get("royalty")),
                 "split": self.document(split),
-                **{key: str(value) for key, value in due.items()},
+                **{key: "" if value is None else str(value) for key, value in due.items()},
             }
             values += [(f"part.{number}.{key}", fields[key]) for key in spec.PART]
-        request["amount"] = str(sum(int(part["total"]) for part in expected))
+        totals = [part["total"] for part in expected]
+        request["amount"] = "" if "" in totals else str(sum(int(total) for total in totals))
         values = [(key, request[key]) for key in spec.REQUEST] + values
         fields = []
         for index, (key, value) in enumerate(values):
