@@ -13,6 +13,11 @@ export function shown(text: string): string {
   return quoted;
 }
 
+/** A number or a fraction that may have hundreds of digits, as it fits on a line. */
+export function brief(text: string): string {
+  return text.length > LONGEST ? `${text.slice(0, LONGEST / 2)}… (${text.length} digits)` : text;
+}
+
 /** The beginning of a hash, enough for a person to compare. */
 export function short(hash: string): string {
   return `${hash.slice(0, 12)}…`;

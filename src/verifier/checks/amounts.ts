@@ -27,12 +27,11 @@ function termsOf(view: View, part: number, documents: Documents): PartTerms | nu
   const [completion, priority] = [view.request('completionTokens'), view.request('priority')];
   const [share, rank] = [view.part(part, 'share'), view.part(part, 'rank')];
   if (priced === '') return null;
-  if (priced === undefined || asked === undefined) return 'its price or its royalty is not open';
+  if (priced === undefined || asked === undefined) return closed(view, part, ['price', 'royaltyTerms']);
   if (prompt === undefined || cached === undefined || completion === undefined)
     return 'token counts are not open';
-  if (priority === undefined || share === undefined || rank === undefined) {
-    return 'priority, share or rank is not open';
-  }
+  if (priority === undefined) return 'priority is not open';
+  if (share === undefined || rank === undefined) return closed(view, part, ['share', 'rank']);
   const price = documents.price(priced);
   const royalty = asked === '' ? null : documents.royalty(asked);
   if (price === undefined || royalty === undefined) return 'a document that it names is not given';
@@ -45,6 +44,12 @@ function termsOf(view: View, part: number, documents: Documents): PartTerms | nu
     rank: rank === '' ? null : BigInt(rank),
     royalty,
   };
+}
+
+/** Says which of some fields of a part are not open. */
+function closed(view: View, part: number, fields: readonly PartField[]): string {
+  const names = fields.filter((field) => view.part(part, field) === undefined);
+  return `${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} not open`;
 }
 
 function multiplierOf(price: PriceDocument, priority: string): string {
@@ -75,7 +80,7 @@ function compare<Name extends PartField>(
     const text = view.part(part, name);
     return text === undefined ? [] : [{ name, text, wanted: due === null ? '' : String(due[name]) }];
   });
-  if (open.length === 0) return unchecked(step, `${names.join(', ')} is not open`);
+  if (open.length === 0) return unchecked(step, closed(view, part, names));
   const wrong = open
     .filter(({ text, wanted }) => text !== wanted)
     .map(({ name, text, wanted }) => `part.${part}.${name} is ${shown(text)}, but must be ${shown(wanted)}`);
@@ -91,7 +96,7 @@ function checkTotal(view: View, part: number): Step {
   const total = view.part(part, 'total');
   const lines = LINES.flatMap((name) => view.part(part, name) ?? []);
   if (total === undefined || lines.length < LINES.length)
-    return unchecked(step, 'the total or a line is not open');
+    return unchecked(step, closed(view, part, ['total', ...LINES]));
   return checkAddition(step, total, lines, 'the sum of its lines');
 }
 
@@ -111,7 +116,7 @@ function checkDivision(view: View, part: number, documents: Documents): readonly
   ];
   const step = `part.${part}.fee`;
   if (royalty === undefined || fee === undefined || priced === undefined) {
-    return [unchecked(step, 'fee, royalty or price is not open')];
+    return [unchecked(step, closed(view, part, ['fee', 'royalty', 'price']))];
   }
   if (priced === '') return [compare(step, view, part, { names: ['fee'], due: null })];
   const price = documents.price(priced);

@@ -1,5 +1,6 @@
 import { weightOf } from '../fields.ts';
 import { addUpToOne, parseShare, sameRatio, sharesOfWeights } from '../pricing/arithmetic.ts';
+import { brief } from '../shown.ts';
 import { judged, type Step, unchecked } from '../step.ts';
 import { everyPart, type View } from '../view.ts';
 
@@ -39,7 +40,7 @@ function* weightFaults(
   for (const [part, share] of shares.entries()) {
     const due = expected[part];
     if (due !== undefined && !sameRatio(share, due)) {
-      yield `part.${part}.share is ${texts[part]}, but the weights give ${due.over}/${due.under}`;
+      yield `part.${part}.share is ${brief(texts[part] ?? '')}, but the weights give ${brief(`${due.over}/${due.under}`)}`;
     }
   }
 }
@@ -48,5 +49,5 @@ const MOST_LISTED = 8;
 
 function list(values: readonly (string | number)[]): string {
   const more = values.length > MOST_LISTED ? ' …' : '';
-  return `${values.slice(0, MOST_LISTED).join(' ')}${more}`;
+  return `${values.slice(0, MOST_LISTED).map(String).map(brief).join(' ')}${more}`;
 }
