@@ -49,6 +49,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addReconcile(program, io, run);
   addEconomics(program, io, run);
   addExport(program, io, run);
+  addVerify(program, io, run);
   return program;
 }
 
@@ -347,5 +348,36 @@ Example:
     )
     .action((flags) =>
       run(flags.json, async () => (await import('./commands/export.ts')).exportCommand(io, flags)),
+    );
+}
+
+function addVerify(program: Command, io: CliIo, run: Run): void {
+  program
+    .command('verify')
+    .description('verify a receipt from files alone: no server, no database, no configuration')
+    .argument('<receipt>', 'the receipt as it was handed out, JSON')
+    .option(
+      '--keys <file>',
+      'key list of the deployment; its first key is trusted unless --trust says another',
+    )
+    .option('--trust <address>', 'address of a key that you trust; repeat it for several', collect, [])
+    .option(
+      '--head <file>',
+      'a head that you kept, or a consistency proof; repeat it for several',
+      collect,
+      [],
+    )
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Prints each step: ✓ holds, ✗ is false, – could not be checked, because this receipt does not open what it takes.
+Exits with 0 when nothing is false, 1 when something is, 2 when the files cannot be used.
+
+Example:
+  npx patchbay verify receipt.json --keys keys.json`,
+    )
+    .action((receipt: string, flags) =>
+      run(flags.json, async () => (await import('./commands/verify.ts')).verifyCommand(io, receipt, flags)),
     );
 }

@@ -410,6 +410,21 @@ export const ERROR_CODES = {
     meaning: 'The key that is to sign receipts is not the one that the deployment has in use.',
     fix: 'Give every server the same key, or replace it by `patchbay proof-key rotate`, by which the present one endorses the next.',
   },
+  PROOF_UNREADABLE: {
+    status: 400,
+    meaning: 'A file of a proof cannot be read, is too large, or is not strict JSON.',
+    fix: 'Give the file as it was handed out.',
+  },
+  PROOF_FORMAT: {
+    status: 400,
+    meaning: 'A file of a proof is of an unknown format, or not what its format says.',
+    fix: 'Give the file as it was handed out; docs/reference/proofs.md says what it must look like.',
+  },
+  PROOF_KEYS_MISSING: {
+    status: 400,
+    meaning: 'Nothing says whose signatures count.',
+    fix: 'Give --keys with the key list of the deployment, or --trust with the address of its key.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

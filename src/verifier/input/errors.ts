@@ -1,0 +1,15 @@
+/** Why an input cannot be used at all. */
+export type InputCode = 'PROOF_UNREADABLE' | 'PROOF_FORMAT' | 'PROOF_KEYS_MISSING';
+
+/** An input from which nothing can be concluded, not even that something is false. */
+export class InputError extends Error {
+  readonly code: InputCode;
+  readonly fix: string;
+
+  constructor(code: InputCode, message: string, fix: string) {
+    super(message);
+    this.name = 'InputError';
+    this.code = code;
+    this.fix = fix;
+  }
+}

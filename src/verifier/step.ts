@@ -1,0 +1,28 @@
+/** One thing that was compared, and how it came out. */
+export interface Step {
+  /** A stable word for programs. */
+  readonly step: string;
+  /** `unchecked`: what it needs is not open to this reader. */
+  readonly result: 'true' | 'false' | 'unchecked';
+  /** What was compared with what, or why it could not be. */
+  readonly compared: string;
+}
+
+export function holds(step: string, compared: string): Step {
+  return { step, result: 'true', compared };
+}
+
+export function fails(step: string, compared: string): Step {
+  return { step, result: 'false', compared };
+}
+
+export function unchecked(step: string, why: string): Step {
+  return { step, result: 'unchecked', compared: why };
+}
+
+/** A step that holds when nothing is wrong, and otherwise names the first of what is. */
+export function judged(step: string, wrong: readonly string[], compared: string): Step {
+  const [first, ...more] = wrong;
+  if (first === undefined) return holds(step, compared);
+  return fails(step, more.length === 0 ? first : `${first} (and ${more.length} more)`);
+}
