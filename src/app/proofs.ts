@@ -23,7 +23,7 @@ interface ProofParts {
 /** The key of the configuration, or the one in the data folder. */
 async function proofSigner(config: Config, secret: string): Promise<DigestSigner> {
   const { key, keyPassword } = config.proofs;
-  if (key !== null) return walletSigner(key.startsWith('0x') ? key : `0x${key}`);
+  if (key !== null) return walletSigner(key);
   return walletSigner(await keystoreKey(folders(config).proofKey, keyPassword ?? derivedPassword(secret)));
 }
 

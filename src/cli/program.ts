@@ -40,6 +40,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
     .addHelpText('after', () => mainHelp());
 
   addServer(program, io, run);
+  addProofKey(program, io, run);
   addBackbone(program, io, run);
   addAdapter(program, io, run);
   addInference(program, io, run);
@@ -111,6 +112,20 @@ function addServer(program: Command, io: CliIo, run: Run): void {
       run(flags.json, async () =>
         (await import('./commands/operator-key.ts')).issueOperatorKey(io, name, flags),
       ),
+    );
+}
+
+function addProofKey(program: Command, io: CliIo, run: Run): void {
+  const proofKey = program.command('proof-key').description('the key that signs receipts and the log');
+  proofKey
+    .command('rotate')
+    .description(
+      'put another key in use, which the present one endorses; servers must be stopped and started',
+    )
+    .addOption(json())
+    .addHelpText('after', '\nExample:\n  npx patchbay proof-key rotate')
+    .action((flags) =>
+      run(flags.json, async () => (await import('./commands/proof-key.ts')).rotateProofKey(io, flags)),
     );
 }
 

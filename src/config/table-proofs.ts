@@ -27,6 +27,17 @@ export function proofsTable(read: Read) {
           { schema: z.string().regex(/^(0x)?[0-9a-fA-F]{64}$/), expected: '64 hexadecimal digits' },
         ),
       ),
+      nextKey: read(
+        'Proofs',
+        optionalText(
+          {
+            env: 'PATCHBAY_PROOF_KEY_NEXT',
+            secrecy: 'hidden',
+            doc: 'The key that `patchbay proof-key rotate` puts in the place of `PATCHBAY_PROOF_KEY`. A key in the data folder is replaced by one that the command makes.',
+          },
+          { schema: z.string().regex(/^(0x)?[0-9a-fA-F]{64}$/), expected: '64 hexadecimal digits' },
+        ),
+      ),
       keyPassword: read(
         'Proofs',
         optionalText(

@@ -1,8 +1,24 @@
-import { hkdfSync, randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { hkdfSync, scrypt as nativeScrypt, randomBytes, type ScryptOptions } from 'node:crypto';
+import { copyFile, link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { computeAddress, decryptKeystoreJson, encryptKeystoreJson, hexlify, SigningKey } from 'ethers';
+import { promisify } from 'node:util';
+import {
+  computeAddress,
+  decryptKeystoreJson,
+  encryptKeystoreJson,
+  hexlify,
+  SigningKey,
+  scrypt,
+} from 'ethers';
 import { PatchbayError } from '../../kernel/errors.ts';
+import { walletSigner } from './wallet.ts';
+
+const deriveKey = promisify<Uint8Array, Uint8Array, number, ScryptOptions, Buffer>(nativeScrypt);
+
+// The program's own takes seconds of the main thread for what Node does beside it in a third of one.
+scrypt.register((password, salt, N, r, p, length) =>
+  deriveKey(password, salt, length, { N, r, p, maxmem: 256 * N * r }),
+);
 
 /**
  * The private key in an encrypted file (Web3 Secret Storage, version 3, with scrypt), which is made once. Of two processes
@@ -26,6 +42,24 @@ export async function keystoreKey(file: string, password: string): Promise<strin
 /** The password of a keystore without one of its own. */
 export function derivedPassword(secret: string): string {
   return Buffer.from(hkdfSync('sha256', secret, '', 'patchbay proof key', 32)).toString('hex');
+}
+
+/**
+ * Has the key of the file replaced: makes the next one beside it, lets `succeed` put that in use, and then moves it into
+ * place. The replaced key is kept beside it. Killed at any point, the next call goes on.
+ */
+export async function replaceKeystore(
+  file: string,
+  password: string,
+  succeed: (present: string, next: string) => Promise<void>,
+): Promise<void> {
+  const present = await keystoreKey(file, password);
+  const draft = `${file}.next`;
+  const next = await keystoreKey(draft, password);
+  await succeed(present, next);
+  const { address } = walletSigner(present);
+  await copyFile(file, `${file}.${address}`);
+  await rename(draft, file);
 }
 
 async function makeKeystore(file: string, password: string): Promise<string> {

@@ -77,12 +77,17 @@ export class KeyRegistry {
     });
   }
 
-  /** Puts another key in use from now on, endorsed by the one that was. */
+  /**
+   * Puts another key in use from now on, endorsed by the one that was. Repeated after it was done, it does nothing.
+   *
+   * @throws PatchbayError `PROOF_KEY_UNKNOWN` when neither of the two is in use
+   */
   async succeed(present: DigestSigner, next: DigestSigner): Promise<void> {
     const logId = await this.logId();
     await this.#database.withSystemPg(async (client) => {
       await client.query(LOCK);
       const last = (await client.query<KeyRow>(READ)).rows.at(-1);
+      if (last?.address === next.address) return;
       if (last?.address !== present.address) {
         throw new PatchbayError('PROOF_KEY_UNKNOWN', `The key ${present.address} is not the one in use.`, {
           meta: { address: present.address },

@@ -1,4 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hexlify } from 'ethers';
 import { recoverAddress } from 'ethers/transaction';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -6,10 +10,15 @@ import type { Principal } from '../../../src/auth/principal.ts';
 import type { Database } from '../../../src/db/client.ts';
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { pause } from '../../../src/metering/periodic.ts';
+import { keystoreKey, replaceKeystore } from '../../../src/proofs/keys/keystore.ts';
+import { KeyRegistry } from '../../../src/proofs/keys/registry.ts';
+import { walletSigner } from '../../../src/proofs/keys/wallet.ts';
 import { verifiesInclusion } from '../../../src/proofs/merkle/verify.ts';
 import { openProofs, type Proofs } from '../../../src/proofs/open.ts';
-import { batchDigest } from '../../../src/proofs/typed.ts';
+import { batchDigest, successionDigest } from '../../../src/proofs/typed.ts';
+import { ManualClock } from '../../kit/fake-runner.ts';
 import { testSigner } from '../../kit/log.ts';
+import { createTestDatabase } from '../../kit/postgres.ts';
 import { waitFor } from '../../kit/wait.ts';
 import { type BillingKit, openBilling, priceBackbone } from '../billing/kit.ts';
 import { plays } from '../inference/fake-engine.ts';
@@ -365,5 +374,43 @@ describe('the key', () => {
     expect(await proofs.keys.list()).toEqual([
       { address: testSigner().address, validFrom: expect.any(Number), validUntil: null, endorsement: null },
     ]);
+  });
+
+  it('that replaces another is endorsed by it, however often the command is killed and repeated', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'patchbay-keys-'));
+    const file = join(folder, 'proof-key.json');
+    const db = await createTestDatabase();
+    const clock = new ManualClock();
+    const registry = new KeyRegistry({ database: db.database, clock });
+    const first = walletSigner(await keystoreKey(file, 'a password'));
+    await registry.use(first);
+    const succeed = (present: string, next: string) =>
+      registry.succeed(walletSigner(present), walletSigner(next));
+    // Killed after the database knows, before the file is moved.
+    await expect(
+      replaceKeystore(file, 'a password', async (present, next) => {
+        await succeed(present, next);
+        throw new Error('killed');
+      }),
+    ).rejects.toThrow('killed');
+    await expect(registry.use(walletSigner(await keystoreKey(file, 'a password')))).rejects.toMatchObject({
+      code: 'PROOF_KEY_UNKNOWN',
+    });
+    await replaceKeystore(file, 'a password', succeed);
+    const next = walletSigner(await keystoreKey(file, 'a password'));
+    await registry.use(next);
+    const [old, present, ...more] = await registry.list();
+    expect(more).toEqual([]);
+    expect(old).toMatchObject({ address: first.address, validUntil: present?.validFrom, endorsement: null });
+    expect(present).toMatchObject({ address: next.address, validUntil: null });
+    const digest = successionDigest(await registry.logId(), {
+      next: next.address,
+      validFrom: present?.validFrom ?? 0,
+    });
+    expect(recoverAddress(hexlify(digest), present?.endorsement ?? '')).toBe(first.address);
+    await expect(keystoreKey(file, 'another password')).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+    await expect(registry.succeed(first, testSigner())).rejects.toMatchObject({ code: 'PROOF_KEY_UNKNOWN' });
+    await db.dispose();
+    rmSync(folder, { recursive: true });
   });
 });
