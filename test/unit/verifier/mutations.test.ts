@@ -1,6 +1,6 @@
 import { SigningKey } from 'ethers';
 import { describe, expect, test } from 'vitest';
-import { messageDigest, rootMessage } from '../../../src/verifier/hashing/signature.ts';
+import { messageDigest, rootMessage, signerOf } from '../../../src/verifier/hashing/signature.ts';
 import { InputError } from '../../../src/verifier/input/errors.ts';
 import { readHead, readKeyList, readReceipt } from '../../../src/verifier/input/read.ts';
 import { at, bent, bytesOf, faults, type Json, leavesOf, named, stepsOf, vector, viewed } from './vectors.ts';
@@ -116,7 +116,7 @@ describe('no text or number can be changed', () => {
     const bending = {
       verdict,
       refused: isRefused(readReceipt),
-      each: 4,
+      each: 2,
       only: /^(?:log|id|batch|inclusion)/,
     };
     expect(survivors(viewed(vector('batch'), 'tenant', 1), bending)).toEqual([]);
@@ -126,7 +126,7 @@ describe('no text or number can be changed', () => {
     const { keys, consistency } = vector('log-7');
     const receipt = viewed(vector('log-7'));
     const verdict = (head: Json): readonly string[] => faults({ receipt, keys, heads: [head] });
-    const bending = { verdict, refused: isRefused(readHead), each: 4 };
+    const bending = { verdict, refused: isRefused(readHead), each: 2 };
     expect(survivors(consistency[6] ?? null, bending)).toEqual([]);
   });
 
@@ -134,7 +134,7 @@ describe('no text or number can be changed', () => {
     const { keys, consistency } = vector('rotation');
     const receipt = viewed(vector('rotation'));
     const verdict = (bent: Json): readonly string[] => faults({ receipt, keys: bent, heads: consistency });
-    const found = survivors(keys, { verdict, refused: isRefused(readKeyList), each: 4 });
+    const found = survivors(keys, { verdict, refused: isRefused(readKeyList), each: 2 });
     const unsigned = /^keys\.0\.validFrom|^keys\.[012]\.validUntil/;
     expect(found.filter((survivor) => !unsigned.test(survivor))).toEqual([]);
   });
@@ -301,6 +301,17 @@ describe('signatures', () => {
         'batch.signature',
       ]);
     }
+  });
+
+  test('are canonical up to half the order of the group, and no further', () => {
+    const half = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0n;
+    const message = rootMessage(log.id, 'ReceiptBatch', { root: 'ab'.repeat(32), size: '1', signedAt: '1' });
+    const r = String(at(receipt, 'batch', 'signature')).slice(0, 66);
+    const [low, high] = [half, half + 1n].map((s) =>
+      signerOf(message, `${r}${s.toString(16).padStart(64, '0')}1b`),
+    );
+    expect(low).toMatch(/^0x[0-9a-fA-F]{40}$/);
+    expect(high).toBeNull();
   });
 
   test('of another kind of message are refused', () => {
