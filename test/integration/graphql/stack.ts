@@ -223,6 +223,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     server,
     graphqlUrl,
     payouts,
+    log,
 
     /** A tenant with a key of the usual scopes. */
     async tenant(slug: string) {
