@@ -1,7 +1,7 @@
 import type { Database } from '../../db/client.ts';
 import { invariant, PatchbayError } from '../../kernel/errors.ts';
 import { isUuid } from '../../kernel/ids.ts';
-import { EMPTY_ROOT, HASH_BYTES } from '../merkle/hash.ts';
+import { HASH_BYTES } from '../merkle/hash.ts';
 import { consistencyPath, inclusionPath } from '../merkle/prove.ts';
 import { verifiesConsistency, verifiesInclusion } from '../merkle/verify.ts';
 import {
@@ -64,6 +64,11 @@ export class LogService {
       });
     }
     requireCount(size, field);
+    if (size === 0) {
+      throw new PatchbayError('BAD_INPUT', 'The empty log has no head; it is the beginning of every other.', {
+        field,
+      });
+    }
     const [row] = await this.#query<HeadRow>(`SELECT ${HEAD_COLUMNS} FROM log_head h WHERE h.size = $1`, [
       size,
     ]);
@@ -99,20 +104,18 @@ export class LogService {
     return { leaf: found, index, path, head };
   }
 
-  /** Proves that the log of one head is the beginning of that of another, or of the latest; 0 is the empty log. */
+  /** Proves that the log of one head is the beginning of that of another, or of the latest. */
   async consistency(first: number, second: number | null): Promise<Consistency> {
-    requireCount(first, 'first');
-    const [earlier, later] = await Promise.all([
-      first === 0 ? null : this.head(first, 'first'),
-      this.head(second, 'second'),
-    ]);
+    const [earlier, later] = await Promise.all([this.head(first, 'first'), this.head(second, 'second')]);
     if (first > later.size) {
       throw new PatchbayError('BAD_INPUT', 'The first size is larger than the second.', { field: 'first' });
     }
     const path = await consistencyPath(this.#trees.of(later.size), first, later.size);
-    const roots = { firstRoot: earlier?.root ?? EMPTY_ROOT, secondRoot: later.root };
     invariant(
-      verifiesConsistency({ first, second: later.size, ...roots, path }),
+      verifiesConsistency({
+        ...{ first, firstRoot: earlier.root },
+        ...{ second: later.size, secondRoot: later.root, path },
+      }),
       `the heads of sizes ${first} and ${later.size} are of one log`,
     );
     return { first: earlier, second: later, path };

@@ -223,7 +223,6 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     server,
     graphqlUrl,
     payouts,
-    log,
 
     /** A tenant with a key of the usual scopes. */
     async tenant(slug: string) {

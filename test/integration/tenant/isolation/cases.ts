@@ -105,7 +105,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.economics': () => [PERIOD],
   // The log is for everybody, and sizes are all that can be named.
   'Query.logHead': () => [{}, { size: '1' }],
-  'Query.logConsistency': () => [{ first: '0' }, { first: '0', second: '1' }],
+  'Query.logConsistency': () => [{ first: '1' }, { first: '1', second: '1' }],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
   'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
   'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],

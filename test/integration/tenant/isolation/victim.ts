@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { type Principal, SCOPES, SYSTEM_ACTOR } from '../../../../src/auth/principal.ts';
 import { PLATFORM_TENANT_ID } from '../../../../src/db/platform.ts';
 import { toGlobalId } from '../../../../src/graphql/ids.ts';
@@ -7,8 +7,6 @@ import { newId } from '../../../../src/kernel/ids.ts';
 import { NANO } from '../../../../src/kernel/money.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../../src/ledger/service.ts';
 import type { Payout } from '../../../../src/payouts/types.ts';
-import { queueLeaves } from '../../../../src/proofs/log/queue.ts';
-import { leafHash } from '../../../../src/proofs/merkle/hash.ts';
 import { waitFor } from '../../../kit/wait.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
@@ -130,10 +128,6 @@ export async function openScene(): Promise<Scene> {
     idempotencyKey: randomUUID(),
   };
   const { requestId } = await stack.inference.generate(principal, input);
-  await registry.db.database.withSystemPg((client) =>
-    queueLeaves(client, [{ entryId: requestId, leafHash: leafHash(randomBytes(32)) }]),
-  );
-  await stack.log.appender.run();
   stack.engine.script = null;
   const running = await stack.inference.infer(principal, { ...input, idempotencyKey: randomUUID() });
   const started = await running.next();
