@@ -97,3 +97,28 @@ END
 $$;
 CREATE TRIGGER log_head_added AFTER INSERT ON log_head
   FOR EACH ROW EXECUTE FUNCTION patchbay.log_after_head();
+
+-- The hashes of tiles, so far as wide as is said, in the order in which they are asked for; null for none. What is not full is
+-- made of leaves, or of the roots of full tiles below, which are there for every earlier size of the log too. Planning takes
+-- longer than reading, so one plan is kept for the life of a connection; made while the log was small, it must not read all of
+-- it later.
+CREATE FUNCTION patchbay.log_tiles(levels integer[], indexes bigint[], widths integer[]) RETURNS TABLE (hashes bytea)
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
+  SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+  RETURN QUERY
+  SELECT CASE
+      WHEN w.width = 256 THEN (
+        SELECT t.hashes FROM public.log_tile t WHERE t.level = w.level AND t.index = w.index)
+      WHEN w.level = 0 THEN (
+        SELECT string_agg(l.leaf_hash, ''::bytea ORDER BY l.position) FROM public.log_leaf l
+        WHERE l.position >= w.index * 256 AND l.position < w.index * 256 + w.width)
+      ELSE (
+        SELECT string_agg(t.root, ''::bytea ORDER BY t.index) FROM public.log_tile t
+        WHERE t.level = w.level - 1 AND t.index >= w.index * 256 AND t.index < w.index * 256 + w.width)
+    END
+  FROM unnest(levels, indexes, widths) WITH ORDINALITY AS w(level, index, width, place)
+  ORDER BY w.place;
+END
+$$;
+GRANT EXECUTE ON FUNCTION patchbay.log_tiles(integer[], bigint[], integer[]) TO patchbay_system;

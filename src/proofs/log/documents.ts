@@ -2,7 +2,7 @@ import type { Consistency, Inclusion, TreeHead } from './types.ts';
 
 // How heads and proofs are written: docs/reference/proofs.md.
 
-/** A head as documents hold it. */
+/** A head inside of a document. */
 export interface HeadDocument {
   readonly root: string;
   readonly size: string;
@@ -14,15 +14,20 @@ export function headDocument({ root, size, signedAtMs, signature }: TreeHead): H
   return { root: hex(root), size: String(size), signedAt: String(signedAtMs), signature };
 }
 
+/** What a receipt holds of its place in the log. */
 export function inclusionDocument({ index, path, head }: Inclusion) {
   return { index: String(index), path: path.map(hex), head: headDocument(head) };
 }
 
+/** A consistency proof, but for the id of the log. */
 export function consistencyDocument({ first, second, path }: Consistency) {
   return {
-    first: first === null ? null : headDocument(first),
-    second: headDocument(second),
+    format: 'patchbay-consistency/1',
+    first: String(first.size),
+    second: String(second.size),
     path: path.map(hex),
+    firstHead: headDocument(first),
+    secondHead: headDocument(second),
   };
 }
 

@@ -74,7 +74,7 @@ export function registerLogRoutes(fastify: FastifyInstance, { log, keys }: Publi
     const { size } = parse(headQuery, query);
     const head = await service.head(size ?? null);
     keep(reply, size);
-    return headDocument(head);
+    return { format: 'patchbay-head/1', head: headDocument(head) };
   });
   serve('proof/inclusion', async (service, query, reply) => {
     const { size, ...leaf } = parse(inclusionQuery, query);

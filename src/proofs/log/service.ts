@@ -1,17 +1,34 @@
 import type { Database } from '../../db/client.ts';
 import { invariant, PatchbayError } from '../../kernel/errors.ts';
 import { isUuid } from '../../kernel/ids.ts';
-import { EMPTY_ROOT, HASH_BYTES } from '../merkle/hash.ts';
+import { HASH_BYTES } from '../merkle/hash.ts';
 import { consistencyPath, inclusionPath } from '../merkle/prove.ts';
 import { verifiesConsistency, verifiesInclusion } from '../merkle/verify.ts';
-import { HEAD_COLUMNS, type HeadRow, type Query, readLatestHead, storedTree, toHead } from './store.ts';
+import {
+  HEAD_COLUMNS,
+  type HeadRow,
+  type Query,
+  readLatestHead,
+  readTiles,
+  StoredTrees,
+  toHead,
+} from './store.ts';
 import type { Consistency, Inclusion, LeafRef, TreeHead } from './types.ts';
 
-const FIND_LEAF = {
-  index: 'SELECT l.position::text, l.leaf_hash FROM log_leaf l WHERE l.position = $1',
-  hash: 'SELECT l.position::text, l.leaf_hash FROM log_leaf l WHERE l.leaf_hash = $1 ORDER BY l.position LIMIT 1',
-  entry: 'SELECT l.position::text, l.leaf_hash FROM log_leaf l WHERE l.entry_id = $1',
-} as const;
+const LEAF_WHERE: Readonly<Record<LeafRef['kind'], string>> = {
+  index: 'position = $2',
+  // Two entries with one leaf hash would be one receipt twice; the first place is as good as the other.
+  hash: 'leaf_hash = $2 ORDER BY position LIMIT 1',
+  entry: 'entry_id = $2',
+};
+
+/** A head, of a size or the latest, and a leaf if there is one: one statement, because public proofs come in numbers. */
+const findLeaf = (kind: LeafRef['kind']): string => `
+SELECT ${HEAD_COLUMNS}, l.position::text, l.leaf_hash
+FROM (SELECT * FROM log_head WHERE $1::bigint IS NULL OR size = $1 ORDER BY size DESC LIMIT 1) h
+LEFT JOIN (SELECT position, leaf_hash FROM log_leaf WHERE ${LEAF_WHERE[kind]}) l ON true`;
+
+type FoundRow = HeadRow & { readonly position: string | null; readonly leaf_hash: Buffer | null };
 
 /**
  * Heads and proofs of the log. Heads and hashes are for everybody; ids of entries are for who may know of the entry, which
@@ -21,6 +38,7 @@ export class LogService {
   /** The log's id, 32 bytes. */
   readonly id: Uint8Array;
   readonly #query: Query;
+  readonly #trees: StoredTrees;
 
   constructor(
     options: { readonly logId: Uint8Array },
@@ -28,6 +46,7 @@ export class LogService {
   ) {
     this.id = options.logId;
     this.#query = (text, values) => deps.database.querySystem(text, values);
+    this.#trees = new StoredTrees((tiles) => readTiles(this.#query, tiles));
   }
 
   /** The latest head; null before the first leaf. */
@@ -45,6 +64,11 @@ export class LogService {
       });
     }
     requireCount(size, field);
+    if (size === 0) {
+      throw new PatchbayError('BAD_INPUT', 'The empty log has no head; it is the beginning of every other.', {
+        field,
+      });
+    }
     const [row] = await this.#query<HeadRow>(`SELECT ${HEAD_COLUMNS} FROM log_head h WHERE h.size = $1`, [
       size,
     ]);
@@ -58,47 +82,43 @@ export class LogService {
 
   /** Proves that a leaf is in the log as the head of that size has it, or the latest. */
   async inclusion(leaf: LeafRef, size: number | null): Promise<Inclusion> {
-    const [head, found] = await Promise.all([this.head(size), this.#find(leaf)]);
-    if (found === null || found.index >= head.size) {
+    const key = keyOf(leaf);
+    if (size !== null) requireCount(size, 'size');
+    const [row] = await this.#query<FoundRow>(findLeaf(leaf.kind), [size, key]);
+    // Without a head there is no row at all, and then this says why.
+    const head = row === undefined ? await this.head(size) : toHead(row);
+    const index = Number(row?.position ?? Number.POSITIVE_INFINITY);
+    const found = row?.leaf_hash ?? null;
+    if (found === null || index >= head.size) {
       throw new PatchbayError('NOT_FOUND', 'The log of that head does not have the leaf.', {
         field: FIELDS[leaf.kind],
         fix: 'Ask for a later head; what was settled is in the log a moment later.',
         meta: { size: String(head.size) },
       });
     }
-    const path = await inclusionPath(storedTree(this.#query, head.size), found.index, head.size);
+    const path = await inclusionPath(this.#trees.of(head.size), index, head.size);
     invariant(
-      verifiesInclusion({ ...found, size: head.size, root: head.root, path }),
+      verifiesInclusion({ leaf: found, index, size: head.size, root: head.root, path }),
       `the log in the tables is the one of its head of size ${head.size}`,
     );
-    return { ...found, path, head };
+    return { leaf: found, index, path, head };
   }
 
-  /** Proves that the log of one head is the beginning of that of another, or of the latest; 0 is the empty log. */
+  /** Proves that the log of one head is the beginning of that of another, or of the latest. */
   async consistency(first: number, second: number | null): Promise<Consistency> {
-    requireCount(first, 'first');
-    const [earlier, later] = await Promise.all([
-      first === 0 ? null : this.head(first, 'first'),
-      this.head(second, 'second'),
-    ]);
+    const [earlier, later] = await Promise.all([this.head(first, 'first'), this.head(second, 'second')]);
     if (first > later.size) {
       throw new PatchbayError('BAD_INPUT', 'The first size is larger than the second.', { field: 'first' });
     }
-    const path = await consistencyPath(storedTree(this.#query, later.size), first, later.size);
-    const roots = { firstRoot: earlier?.root ?? EMPTY_ROOT, secondRoot: later.root };
+    const path = await consistencyPath(this.#trees.of(later.size), first, later.size);
     invariant(
-      verifiesConsistency({ first, second: later.size, ...roots, path }),
+      verifiesConsistency({
+        ...{ first, firstRoot: earlier.root },
+        ...{ second: later.size, secondRoot: later.root, path },
+      }),
       `the heads of sizes ${first} and ${later.size} are of one log`,
     );
     return { first: earlier, second: later, path };
-  }
-
-  async #find(leaf: LeafRef): Promise<{ readonly index: number; readonly leaf: Uint8Array } | null> {
-    const [row] = await this.#query<{ readonly position: string; readonly leaf_hash: Buffer }>(
-      FIND_LEAF[leaf.kind],
-      [keyOf(leaf)],
-    );
-    return row === undefined ? null : { index: Number(row.position), leaf: row.leaf_hash };
   }
 }
 

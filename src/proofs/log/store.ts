@@ -1,8 +1,11 @@
 import { invariant } from '../../kernel/errors.ts';
 import { HASH_BYTES } from '../merkle/hash.ts';
 import type { NodeReader } from '../merkle/prove.ts';
-import { rootInTile, TILE_WIDTH, type TileRef, tileOf } from './tiles.ts';
+import { rootInTile, rowsOf, type TileRef, type TileRows, tileOf } from './tiles.ts';
 import type { TreeHead } from './types.ts';
+
+/** How many tiles are kept, of 16 KiB each: those above the leaves, which many proofs share, stay among them. */
+const TILES_KEPT = 512;
 
 /** Runs a statement of the system role. */
 export type Query = <R extends Record<string, unknown>>(
@@ -10,31 +13,13 @@ export type Query = <R extends Record<string, unknown>>(
   values: readonly unknown[],
 ) => Promise<readonly R[]>;
 
-// Each part is looked up by its key, whatever the planner believes of the tables' sizes. What a tile is not full of is made of
-// leaves, and of the roots of full tiles below it: those are there for every earlier size of the log too.
-const READ_TILES = `
-SELECT CASE
-    WHEN w.width = ${TILE_WIDTH} THEN (
-      SELECT t.hashes FROM log_tile t WHERE t.level = w.level AND t.index = w.index)
-    WHEN w.level = 0 THEN (
-      SELECT string_agg(l.leaf_hash, ''::bytea ORDER BY l.position) FROM log_leaf l
-      WHERE l.position >= w.index * ${TILE_WIDTH} AND l.position < w.index * ${TILE_WIDTH} + w.width)
-    ELSE (
-      SELECT string_agg(t.root, ''::bytea ORDER BY t.index) FROM log_tile t
-      WHERE t.level = w.level - 1 AND t.index >= w.index * ${TILE_WIDTH}
-        AND t.index < w.index * ${TILE_WIDTH} + w.width)
-  END AS hashes
-FROM unnest($1::integer[], $2::bigint[], $3::integer[]) WITH ORDINALITY AS w(level, index, width, place)
-ORDER BY w.place`;
-
 /** The hashes of tiles, in the order in which they are asked for. */
 export async function readTiles(query: Query, tiles: readonly TileRef[]): Promise<readonly Uint8Array[]> {
   if (tiles.length === 0) return [];
-  const rows = await query<{ readonly hashes: Buffer | null }>(READ_TILES, [
-    tiles.map(({ level }) => level),
-    tiles.map(({ index }) => index),
-    tiles.map(({ width }) => width),
-  ]);
+  const rows = await query<{ readonly hashes: Buffer | null }>(
+    'SELECT t.hashes FROM patchbay.log_tiles($1, $2, $3) t',
+    [tiles.map(({ level }) => level), tiles.map(({ index }) => index), tiles.map(({ width }) => width)],
+  );
   return tiles.map(({ level, index, width }, place) => {
     const hashes = rows[place]?.hashes ?? new Uint8Array();
     invariant(hashes.length === width * HASH_BYTES, `the log lacks hashes of the tile ${level}/${index}`);
@@ -42,22 +27,61 @@ export async function readTiles(query: Query, tiles: readonly TileRef[]): Promis
   });
 }
 
-/** The tree of the first leaves, read from its tiles. */
-export function storedTree(query: Query, size: number): NodeReader {
-  return {
-    async read(subtrees) {
-      const keyOf = ({ level, index }: TileRef): string => `${level}/${index}`;
-      const placed = subtrees.map((subtree) => ({ subtree, tile: tileOf(subtree, size) }));
-      const tiles = [...new Map(placed.map(({ tile }) => [keyOf(tile), tile])).values()];
-      const found = await readTiles(query, tiles);
-      const hashes = new Map(tiles.map((tile, place) => [keyOf(tile), found[place]]));
-      return placed.map(({ subtree, tile }) => {
-        const own = hashes.get(keyOf(tile));
-        invariant(own, 'every tile was read');
-        return rootInTile(own, subtree);
-      });
-    },
-  };
+/** Trees of the log, read from its tiles. What tiles hold never changes, so the last ones that were read are kept. */
+export class StoredTrees {
+  readonly #read: (tiles: readonly TileRef[]) => Promise<readonly Uint8Array[]>;
+  /** By what {@link keyOf} says, the one that was used last at the end. */
+  readonly #kept = new Map<string, TileRows>();
+
+  /** The tree is made of what `read` answers with: the hashes of tiles, in the order in which they are asked for. */
+  constructor(read: (tiles: readonly TileRef[]) => Promise<readonly Uint8Array[]>) {
+    this.#read = read;
+  }
+
+  /** The tree of the first leaves. */
+  of(size: number): NodeReader {
+    return {
+      read: async (subtrees) => {
+        const placed = subtrees.map((subtree) => ({ subtree, tile: tileOf(subtree, size) }));
+        const tiles = new Map(placed.map(({ tile }) => [keyOf(tile), tile]));
+        const rows = await this.#rowsOf(tiles);
+        return placed.map(({ subtree, tile }) => {
+          const own = rows.get(keyOf(tile));
+          invariant(own, 'every tile was read');
+          return rootInTile(own, subtree);
+        });
+      },
+    };
+  }
+
+  async #rowsOf(tiles: ReadonlyMap<string, TileRef>): Promise<ReadonlyMap<string, TileRows>> {
+    const rows = new Map<string, TileRows>();
+    const missing: TileRef[] = [];
+    for (const [key, tile] of tiles) {
+      const kept = this.#kept.get(key);
+      if (kept === undefined) missing.push(tile);
+      else rows.set(key, kept);
+    }
+    const read = missing.length === 0 ? [] : await this.#read(missing);
+    for (const [place, tile] of missing.entries()) {
+      rows.set(keyOf(tile), rowsOf(read[place] ?? new Uint8Array()));
+    }
+    for (const [key, own] of rows) this.#keep(key, own);
+    return rows;
+  }
+
+  #keep(key: string, rows: TileRows): void {
+    this.#kept.delete(key);
+    this.#kept.set(key, rows);
+    for (const oldest of this.#kept.keys()) {
+      if (this.#kept.size <= TILES_KEPT) break;
+      this.#kept.delete(oldest);
+    }
+  }
+}
+
+function keyOf({ level, index, width }: TileRef): string {
+  return `${level}/${index}/${width}`;
 }
 
 /** Columns of a head, for {@link toHead}. */

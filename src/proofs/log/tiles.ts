@@ -1,4 +1,4 @@
-import { foldRight, HASH_BYTES, perfectRoot } from '../merkle/hash.ts';
+import { foldRight, HASH_BYTES, perfectRoot, rowAbove } from '../merkle/hash.ts';
 import { type Subtree, subtreesOf } from '../merkle/ranges.ts';
 
 // The tree in tiles, as C2SP's tlog-tiles has it: the tile of a level and index holds 256 neighbouring hashes, eight rows of
@@ -48,9 +48,12 @@ export function edgeTiles(size: number): readonly TileRef[] {
 
 /** The root of the tree that ends with the edge. */
 export function rootOfEdge(edge: Edge): Uint8Array {
-  const roots = edge.map((hashes) =>
-    subtreesOf({ start: 0, end: hashes.length / HASH_BYTES }).map((subtree) => rootWithin(hashes, subtree)),
-  );
+  const roots = edge.map((hashes) => {
+    const rows = rowsOf(hashes);
+    return subtreesOf({ start: 0, end: hashes.length / HASH_BYTES }).map((subtree) =>
+      rootInTile(rows, subtree),
+    );
+  });
   return foldRight(roots.reverse().flat());
 }
 
@@ -89,14 +92,22 @@ export function tileOf({ level, index }: Subtree, size: number): TileRef {
   return { level: tileLevel, index: tile, width };
 }
 
-/** The root of a subtree, from the hashes of its tile. */
-export function rootInTile(hashes: Uint8Array, { level, index }: Subtree): Uint8Array {
-  const row = level % TILE_HEIGHT;
-  return rootWithin(hashes, { level: row, index: index % 2 ** (TILE_HEIGHT - row) });
+/** A tile's hashes and the rows above them, so far as they are above whole pairs; each row one hash after the other. */
+export type TileRows = readonly Uint8Array[];
+
+/** The rows of a tile, up to the one below its root. */
+export function rowsOf(hashes: Uint8Array): TileRows {
+  const rows = [hashes];
+  for (let row = hashes; rows.length < TILE_HEIGHT; ) {
+    row = rowAbove(row);
+    rows.push(row);
+  }
+  return rows;
 }
 
-/** The root of a subtree whose leaves are the hashes. */
-function rootWithin(hashes: Uint8Array, { level, index }: Subtree): Uint8Array {
-  const bytes = 2 ** level * HASH_BYTES;
-  return perfectRoot(hashes.subarray(index * bytes, (index + 1) * bytes));
+/** The root of a subtree, from the rows of its tile. */
+export function rootInTile(rows: TileRows, { level, index }: Subtree): Uint8Array {
+  const row = level % TILE_HEIGHT;
+  const at = (index % 2 ** (TILE_HEIGHT - row)) * HASH_BYTES;
+  return rows[row]?.subarray(at, at + HASH_BYTES) ?? new Uint8Array();
 }

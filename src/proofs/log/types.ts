@@ -32,8 +32,7 @@ export interface Inclusion {
 
 /** That one head's log is the beginning of another's. */
 export interface Consistency {
-  /** Null for the log before its first leaf. */
-  readonly first: TreeHead | null;
+  readonly first: TreeHead;
   readonly second: TreeHead;
   readonly path: readonly Uint8Array[];
 }

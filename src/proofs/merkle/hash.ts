@@ -29,17 +29,21 @@ export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
   return hash('sha256', node, 'buffer');
 }
 
+/** The hashes above neighbouring ones, which lie one after the other; one that is left over has none above it. */
+export function rowAbove(row: Uint8Array): Uint8Array {
+  const above = Buffer.alloc(Math.floor(row.length / (2 * HASH_BYTES)) * HASH_BYTES);
+  for (let at = 0; at < above.length; at += HASH_BYTES) {
+    node.set(row.subarray(2 * at, 2 * at + 2 * HASH_BYTES), 1);
+    // As text, because a buffer for each hash takes twice the time of the hash.
+    above.write(hash('sha256', node, 'binary'), at, 'binary');
+  }
+  return above;
+}
+
 /** The root of a perfect tree over hashes that lie one after the other, of which there must be a power of two. */
 export function perfectRoot(hashes: Uint8Array): Uint8Array {
   let row = hashes;
-  while (row.length > HASH_BYTES) {
-    const above = new Uint8Array(row.length / 2);
-    for (let at = 0; at < above.length; at += HASH_BYTES) {
-      const left = row.subarray(2 * at, 2 * at + HASH_BYTES);
-      above.set(nodeHash(left, row.subarray(2 * at + HASH_BYTES, 2 * at + 2 * HASH_BYTES)), at);
-    }
-    row = above;
-  }
+  while (row.length > HASH_BYTES) row = rowAbove(row);
   return row;
 }
 

@@ -42,21 +42,28 @@ describe('over REST, without a key', () => {
   test('heads, the latest for a moment and those of a size for ever', async () => {
     const { get } = await serve(testLog(db).service);
     const latest = await get('head');
-    expect(latest).toMatchObject({ status: 200, cached: 'public, max-age=1', body: { size: '700' } });
+    expect(latest).toMatchObject({
+      status: 200,
+      cached: 'public, max-age=1',
+      body: { head: { size: '700' } },
+    });
     expect(latest.body).toEqual({
+      format: 'patchbay-head/1',
       log: hex(LOG_ID),
-      root: expect.stringMatching(/^[0-9a-f]{64}$/),
-      size: '700',
-      signedAt: String(Date.UTC(2026, 3, 4)),
-      signature: expect.stringMatching(/^0x[0-9a-f]{130}$/),
+      head: {
+        root: expect.stringMatching(/^[0-9a-f]{64}$/),
+        size: '700',
+        signedAt: String(Date.UTC(2026, 3, 4)),
+        signature: expect.stringMatching(/^0x[0-9a-f]{130}$/),
+      },
     });
     const { address } = await testLog(db).service.head(700);
-    const { root, signature } = latest.body;
+    const { root, signature } = latest.body.head;
     expect(
       isSigned({ address, signature, root: bytes(root), size: 700, signedAtMs: Date.UTC(2026, 3, 4) }),
     ).toBe(true);
     const named = await get('head?size=300');
-    expect(named).toMatchObject({ status: 200, cached: FOR_EVER, body: { size: '300' } });
+    expect(named).toMatchObject({ status: 200, cached: FOR_EVER, body: { head: { size: '300' } } });
   });
 
   test('inclusion of a leaf by its hash and its index', async () => {
@@ -83,13 +90,28 @@ describe('over REST, without a key', () => {
     const { status, cached, body } = await get('proof/consistency?first=300&second=600');
     expect({ status, cached }).toEqual({ status: 200, cached: FOR_EVER });
     const claim = {
-      ...{ first: 300, firstRoot: bytes(body.first.root) },
-      ...{ second: 600, secondRoot: bytes(body.second.root) },
+      ...{ first: 300, firstRoot: bytes(body.firstHead.root) },
+      ...{ second: 600, secondRoot: bytes(body.secondHead.root) },
       path: body.path.map(bytes),
     };
     expect(verifiesConsistency(claim)).toBe(true);
-    const fromNothing = await get('proof/consistency?first=0');
-    expect(fromNothing.body).toMatchObject({ first: null, second: { size: '700' }, path: [] });
+    expect(Object.keys(body).sort()).toEqual([
+      'first',
+      'firstHead',
+      'format',
+      'log',
+      'path',
+      'second',
+      'secondHead',
+    ]);
+    expect(body).toMatchObject({
+      format: 'patchbay-consistency/1',
+      log: hex(LOG_ID),
+      first: '300',
+      second: '600',
+    });
+    const toLatest = await get('proof/consistency?first=700');
+    expect(toLatest.body).toMatchObject({ first: '700', second: '700', path: [] });
   });
 
   test.each([
@@ -107,6 +129,8 @@ describe('over REST, without a key', () => {
     ['proof/inclusion?entry=0192f000-0000-7000-8000-000000000001', 400, 'BAD_INPUT', 'entry'],
     ['proof/consistency', 400, 'BAD_INPUT', 'first'],
     ['proof/consistency?first=600&second=300', 400, 'BAD_INPUT', 'first'],
+    ['proof/consistency?first=0', 400, 'BAD_INPUT', 'first'],
+    ['head?size=0', 400, 'BAD_INPUT', 'size'],
     ['proof/consistency?first=301', 404, 'NOT_FOUND', 'first'],
   ])(
     '%s is refused with a code, a fix and the field, and nobody keeps that',
@@ -121,7 +145,7 @@ describe('over REST, without a key', () => {
 
   test('where proofs are switched off, everything says so', async () => {
     const { get } = await serve(null);
-    for (const path of ['head', 'proof/inclusion?index=0', 'proof/consistency?first=0']) {
+    for (const path of ['head', 'proof/inclusion?index=0', 'proof/consistency?first=1']) {
       expect(await get(path)).toMatchObject({
         ...{ status: 404, cached: 'no-store' },
         body: { error: { code: 'PROOFS_DISABLED' } },
@@ -139,9 +163,9 @@ describe('over GraphQL, with a key', () => {
     const { body } = await query({ query: HEADS }, { authorization });
     const head = await get('head');
     const proof = await get('proof/consistency?first=300&second=700');
-    const { root, size, signedAt, signature } = head.body;
+    const { root, size, signedAt, signature } = head.body.head;
     const { address } = await testLog(db).service.head(700);
-    const [first, second] = [proof.body.first, proof.body.second];
+    const [first, second] = [proof.body.firstHead, proof.body.secondHead];
     expect(body).toEqual({
       data: {
         logHead: { log: hex(LOG_ID), root, size, signedAt, address, signature },
@@ -160,7 +184,7 @@ describe('over GraphQL, with a key', () => {
     const nobody = await server.query({ query: '{ logHead { size } }' }, { authorization: '' });
     expect(nobody.body.errors?.[0]?.extensions['code']).toBe('UNAUTHENTICATED');
     const off = await serve(null);
-    for (const query of ['{ logHead { size } }', '{ logConsistency(first: "0") { path } }']) {
+    for (const query of ['{ logHead { size } }', '{ logConsistency(first: "1") { path } }']) {
       const { body } = await off.query({ query }, { authorization: TOKEN });
       expect(body.errors?.[0]?.extensions).toMatchObject({
         code: 'PROOFS_DISABLED',

@@ -105,7 +105,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   'Query.economics': () => [PERIOD],
   // The log is for everybody, and sizes are all that can be named.
   'Query.logHead': () => [{}, { size: '1' }],
-  'Query.logConsistency': () => [{ first: '0' }, { first: '0', second: '1' }],
+  'Query.logConsistency': () => [{ first: '1' }, { first: '1', second: '1' }],
   'Query.receipt': (ids) => [{ requestId: ids.request }, { requestId: ids.runningRequest }],
   'Query.receipts': (ids) => [
     { adapterVersion: globalIds(ids).version },
