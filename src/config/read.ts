@@ -11,6 +11,7 @@ export const SECTIONS = [
   'Pricing',
   'Invoices',
   'Payouts',
+  'Chain',
   'Economics',
   'Exports',
   'Quotas',

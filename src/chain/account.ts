@@ -1,0 +1,50 @@
+import { isKeystoreJson, type Provider, SigningKey, Wallet } from 'ethers';
+import { PatchbayError } from '../kernel/errors.ts';
+
+/** Where the key of an account comes from. */
+export type KeySource =
+  | { readonly kind: 'key'; readonly key: string }
+  /** An encrypted file as Ethereum's clients write it. */
+  | { readonly kind: 'keystore'; readonly json: string; readonly password: string };
+
+/** Who signs and pays, on one chain. */
+export interface Account {
+  readonly wallet: Wallet;
+  readonly provider: Provider;
+}
+
+/**
+ * The account that a key stands for.
+ * @throws PatchbayError CHAIN_KEY; it never holds any of the key.
+ */
+export async function openAccount(source: KeySource, provider: Provider): Promise<Account> {
+  const key = source.kind === 'key' ? plainKey(source.key) : await decrypted(source);
+  return { wallet: new Wallet(key, provider), provider };
+}
+
+function plainKey(key: string): SigningKey {
+  const digits = key.startsWith('0x') ? key : `0x${key}`;
+  try {
+    return new SigningKey(digits);
+  } catch {
+    // The cause repeats what it was given.
+    throw new PatchbayError('CHAIN_KEY', 'The key is not a secp256k1 key of 64 hexadecimal digits.');
+  }
+}
+
+async function decrypted({
+  json,
+  password,
+}: {
+  readonly json: string;
+  readonly password: string;
+}): Promise<SigningKey> {
+  if (!isKeystoreJson(json)) {
+    throw new PatchbayError('CHAIN_KEY', 'The keystore is not an encrypted key of version 3.');
+  }
+  try {
+    return plainKey((await Wallet.fromEncryptedJson(json, password)).privateKey);
+  } catch (cause) {
+    throw new PatchbayError('CHAIN_KEY', 'The keystore cannot be decrypted with this password.', { cause });
+  }
+}

@@ -1,0 +1,356 @@
+import { concat, id, keccak256, zeroPadValue } from 'ethers';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { type Artifact, readOwnArtifact } from '../../src/chain/artifact.ts';
+import { PUBLISHER_ROLE } from '../../src/chain/attribution-anchor.ts';
+import { PayoutTree, payoutLeaf, verifyClaim } from '../../src/chain/payout-tree.ts';
+import {
+  type Claim,
+  DISTRIBUTOR_ABI,
+  PAUSER_ROLE,
+  RoyaltyDistributor,
+} from '../../src/chain/royalty-distributor.ts';
+import { ANVIL_CHAIN, Anvil } from '../kit/anvil.ts';
+import { OWNER_DELAY, owned } from './owned.ts';
+import { payoutSite, type Site } from './payout-site.ts';
+
+let chain: Anvil;
+let artifact: Artifact;
+let owner: string;
+let publisher: string;
+let pauser: string;
+let funder: string;
+let stranger: string;
+let alice: string;
+let bob: string;
+
+beforeAll(async () => {
+  chain = await Anvil.start();
+  artifact = await readOwnArtifact('RoyaltyDistributor');
+  owner = chain.account(1);
+  publisher = chain.account(2);
+  pauser = chain.account(3);
+  funder = chain.account(4);
+  stranger = chain.account(5);
+  alice = chain.account(6);
+  bob = chain.account(7);
+});
+
+const site = (): Promise<Site> => payoutSite(chain, { owner, publisher, pauser, funder });
+
+function refusal(from: string, call: { to: string; data: string }) {
+  return chain.refusal(from, call, DISTRIBUTOR_ABI);
+}
+
+function claimOf(tree: PayoutTree, account: string): Claim {
+  const claim = tree.claimOf(account);
+  if (claim === null) throw new Error(`${account} has no leaf.`);
+  return claim;
+}
+
+/** Root that a proof leads to, as OpenZeppelin's `MerkleProof` computes it. */
+function rootOf(leaf: string, proof: readonly string[]): string {
+  return proof.reduce((node, sibling) => keccak256(concat([node, sibling].sort())), leaf);
+}
+
+describe('funding', () => {
+  test('takes what the token was told to allow, and says so', async () => {
+    const { distributor, token, tokens } = await site();
+    await tokens.mint(funder, 100n);
+    expect((await refusal(funder, distributor.fund(60n))).name).toBe('ERC20InsufficientAllowance');
+    await chain.send(funder, token.approve(distributor.address, 60n));
+    expect(await token.allowance(funder, distributor.address)).toBe(60n);
+    const receipt = await chain.send(funder, distributor.fund(60n));
+    expect(distributor.eventsIn(receipt)).toMatchObject({
+      funded: [{ funder, amount: 60n, transactionHash: receipt.hash }],
+      published: [],
+      claimed: [],
+    });
+    expect(await token.balanceOf(distributor.address)).toBe(60n);
+    expect(await token.balanceOf(funder)).toBe(40n);
+    expect((await refusal(stranger, distributor.fund(1n))).name).toBe('ERC20InsufficientAllowance');
+  });
+
+  test('a token that keeps a fee is refused', async () => {
+    const { distributor, token, tokens } = await site();
+    await tokens.mint(funder, 1_000n);
+    await tokens.setFee(100n);
+    await chain.send(funder, token.approve(distributor.address, 1_000n));
+    expect(await refusal(funder, distributor.fund(1_000n))).toEqual({
+      name: 'InexactTransfer',
+      args: { asked: '1000', received: '990' },
+    });
+  });
+
+  test('a distributor needs a token that is a contract', async () => {
+    const args = [stranger, OWNER_DELAY, owner, publisher, pauser];
+    await expect(chain.deploy(owner, artifact, args)).rejects.toMatchObject({
+      code: 'CHAIN_REVERTED',
+      revert: { name: 'TokenMissing', args: { token: stranger } },
+    });
+  });
+});
+
+describe('publishing', () => {
+  test('numbers trees without a gap; the last one again changes nothing, another one for its number is refused', async () => {
+    const { distributor } = await site();
+    expect(await distributor.sequence()).toBe(0n);
+    for (const given of [0n, 2n]) {
+      expect(await refusal(publisher, distributor.publish(given, id('a'), 1n))).toEqual({
+        name: 'SequenceOutOfOrder',
+        args: { expected: '1', given: String(given) },
+      });
+    }
+    const receipt = await chain.send(publisher, distributor.publish(1n, id('a'), 7n));
+    expect(distributor.eventsIn(receipt)).toMatchObject({
+      funded: [],
+      published: [{ sequence: 1n, root: id('a'), total: 7n }],
+      claimed: [],
+    });
+    expect([await distributor.sequence(), await distributor.root()]).toEqual([1n, id('a')]);
+
+    expect((await chain.send(publisher, distributor.publish(1n, id('a'), 7n))).logs).toEqual([]);
+    expect(await refusal(publisher, distributor.publish(1n, id('b'), 7n))).toEqual({
+      name: 'SequenceTaken',
+      args: { sequence: '1', published: id('a'), given: id('b') },
+    });
+    await chain.send(publisher, distributor.publish(2n, id('b'), 9n));
+    expect(await refusal(publisher, distributor.publish(1n, id('a'), 7n))).toMatchObject({
+      name: 'SequenceOutOfOrder',
+      args: { expected: '3' },
+    });
+    expect([await distributor.sequence(), await distributor.root()]).toEqual([2n, id('b')]);
+  });
+
+  test('only publishers publish', async () => {
+    const { distributor } = await site();
+    for (const from of [owner, pauser, funder, stranger]) {
+      expect(await refusal(from, distributor.publish(1n, id('a'), 1n))).toEqual({
+        name: 'AccessControlUnauthorizedAccount',
+        args: { account: from, neededRole: PUBLISHER_ROLE },
+      });
+    }
+  });
+});
+
+describe('claiming', () => {
+  test('pays what was earned and not paid yet, whoever sends it, and only to the account', async () => {
+    const { distributor, token, publish, give, tree } = await site();
+    await give(1_000n);
+    const first = tree([alice, 300n], [bob, 200n]);
+    await publish(first);
+    const receipt = await chain.send(stranger, distributor.claim(claimOf(first, alice)));
+    expect(distributor.eventsIn(receipt)).toMatchObject({
+      funded: [],
+      published: [],
+      claimed: [{ account: alice, sequence: 1n, amount: 300n, cumulative: 300n }],
+    });
+    expect(await token.balanceOf(alice)).toBe(300n);
+    expect(await token.balanceOf(stranger)).toBe(0n);
+
+    const second = tree([alice, 450n], [bob, 260n]);
+    await publish(second);
+    const later = await chain.send(alice, distributor.claim(claimOf(second, alice)));
+    expect(distributor.eventsIn(later).claimed).toMatchObject([
+      { sequence: 2n, amount: 150n, cumulative: 450n },
+    ]);
+    // Who did not claim from the first tree loses nothing.
+    await chain.send(bob, distributor.claim(claimOf(second, bob)));
+    expect([await token.balanceOf(alice), await token.balanceOf(bob)]).toEqual([450n, 260n]);
+    expect([await distributor.claimed(alice), await distributor.claimed(bob)]).toEqual([450n, 260n]);
+    const { claimed } = await distributor.events({ fromBlock: 0, toBlock: 'latest' });
+    expect(claimed.map(({ account, amount }) => [account, amount])).toEqual([
+      [alice, 300n],
+      [alice, 150n],
+      [bob, 260n],
+    ]);
+  });
+
+  test('is refused the second time', async () => {
+    const { distributor, token, publish, give, tree } = await site();
+    await give(1_000n);
+    const only = tree([alice, 300n], [bob, 200n]);
+    await publish(only);
+    await chain.send(alice, distributor.claim(claimOf(only, alice)));
+    expect(await refusal(alice, distributor.claim(claimOf(only, alice)))).toEqual({
+      name: 'NothingToClaim',
+      args: { account: alice, claimed: '300', cumulative: '300' },
+    });
+    await expect(chain.send(alice, distributor.claim(claimOf(only, alice)))).rejects.toThrow();
+    expect(await token.balanceOf(alice)).toBe(300n);
+  });
+
+  test('is refused with the proof of another account, another amount, a part of a proof, and before any tree', async () => {
+    const { distributor, publish, give, tree } = await site();
+    await give(1_000n);
+    const only = tree([alice, 300n], [bob, 200n], [owner, 5n]);
+    const right = claimOf(only, alice);
+    const invalid = { name: 'InvalidProof' };
+    expect(await refusal(alice, distributor.claim(right))).toMatchObject(invalid);
+    await publish(only);
+    const theirs = claimOf(only, bob);
+    const wrong: readonly Claim[] = [
+      { ...right, proof: theirs.proof },
+      { ...right, cumulative: 301n },
+      { ...right, cumulative: 299n },
+      { ...theirs, account: alice },
+      { ...right, account: stranger },
+      { ...right, proof: right.proof.slice(1) },
+      { ...right, proof: [...right.proof, id('more')] },
+      { ...right, proof: [] },
+    ];
+    for (const claim of wrong) expect(await refusal(alice, distributor.claim(claim))).toMatchObject(invalid);
+    await chain.send(alice, distributor.claim(right));
+  });
+
+  test('an inner node is no leaf, and neither is what a leaf is the hash of', async () => {
+    const { distributor, publish, give, tree, scope } = await site();
+    await give(1_000n);
+    const only = tree([alice, 300n], [bob, 200n]);
+    await publish(only);
+    const claim = claimOf(only, alice);
+    const inner = rootOf(payoutLeaf(scope, claim), claim.proof);
+    expect(inner).toBe(only.root);
+    const last = { account: alice, cumulative: BigInt(inner), proof: [] };
+    expect(await refusal(alice, distributor.claim(last))).toMatchObject({ name: 'InvalidProof' });
+  });
+
+  test.each(['chainId', 'distributor', 'token'] as const)(
+    'a leaf for another %s does not count',
+    async (field) => {
+      const { distributor, give, scope, publish } = await site();
+      await give(1_000n);
+      const elsewhere = { ...scope, [field]: field === 'chainId' ? ANVIL_CHAIN + 1n : stranger };
+      const entitlements = [
+        { account: alice, cumulative: 300n },
+        { account: bob, cumulative: 200n },
+      ];
+      const tree = new PayoutTree(elsewhere, entitlements);
+      await publish(tree);
+      const claim = claimOf(tree, alice);
+      expect(verifyClaim(elsewhere, tree.root, claim)).toBe(true);
+      expect(verifyClaim(scope, tree.root, claim)).toBe(false);
+      expect((await refusal(alice, distributor.claim(claim))).name).toBe('InvalidProof');
+    },
+  );
+
+  test('a tree with less than was claimed pays nothing and takes nothing back', async () => {
+    const { distributor, token, publish, give, tree } = await site();
+    await give(1_000n);
+    const high = tree([alice, 300n], [bob, 200n]);
+    await publish(high);
+    await chain.send(alice, distributor.claim(claimOf(high, alice)));
+    const low = tree([alice, 100n], [bob, 200n]);
+    expect(low.belowEarlier(high)).toEqual([alice]);
+    await publish(low);
+    expect(await refusal(alice, distributor.claim(claimOf(low, alice)))).toEqual({
+      name: 'NothingToClaim',
+      args: { account: alice, claimed: '300', cumulative: '100' },
+    });
+    expect(await distributor.claimed(alice)).toBe(300n);
+    // The old tree is gone, and a later one pays only what exceeds what was paid.
+    expect((await refusal(alice, distributor.claim(claimOf(high, alice)))).name).toBe('InvalidProof');
+    const again = tree([alice, 310n], [bob, 200n]);
+    await publish(again);
+    await chain.send(alice, distributor.claim(claimOf(again, alice)));
+    expect(await token.balanceOf(alice)).toBe(310n);
+  });
+
+  test('waits until the contract holds enough', async () => {
+    const { distributor, token, publish, give, tree } = await site();
+    const only = tree([alice, 300n], [bob, 200n]);
+    await publish(only);
+    await give(299n);
+    expect(await refusal(alice, distributor.claim(claimOf(only, alice)))).toEqual({
+      name: 'InsufficientFunds',
+      args: { available: '299', needed: '300' },
+    });
+    expect(await distributor.claimed(alice)).toBe(0n);
+    await give(1n);
+    await chain.send(alice, distributor.claim(claimOf(only, alice)));
+    expect(await token.balanceOf(distributor.address)).toBe(0n);
+  });
+
+  test('the contract computes the same leaf', async () => {
+    const { distributor, scope } = await site();
+    for (const cumulative of [0n, 1n, 2n ** 256n - 1n]) {
+      expect(await distributor.leafOf(alice, cumulative)).toBe(
+        payoutLeaf(scope, { account: alice, cumulative }),
+      );
+    }
+  });
+
+  test('costs at most 75,000 gas again and 110,000 the first time, in a tree of depth 14', async () => {
+    const { distributor, give, scope } = await site();
+    await give(1_000n);
+    const proof = Array.from({ length: 14 }, (_, level) => id(`sibling at level ${level}`));
+    const pay = async (cumulative: bigint, sequence: bigint): Promise<number> => {
+      const claim = { account: alice, cumulative, proof };
+      const root = rootOf(payoutLeaf(scope, claim), proof);
+      expect(verifyClaim(scope, root, claim)).toBe(true);
+      await chain.send(publisher, distributor.publish(sequence, root, cumulative));
+      return Number((await chain.send(alice, distributor.claim(claim))).gasUsed);
+    };
+    expect(await pay(300n, 1n)).toBeLessThanOrEqual(110_000);
+    expect(await pay(400n, 2n)).toBeLessThanOrEqual(75_000);
+  });
+});
+
+describe('pausing', () => {
+  test('stops claims alone, by the pauser; the owner ends it', async () => {
+    const { distributor, token, publish, give, tree } = await site();
+    await give(100n);
+    const wrong = tree([stranger, 100n]);
+    await publish(wrong);
+    expect((await refusal(pauser, distributor.unpause())).name).toBe('AccessControlUnauthorizedAccount');
+    expect((await refusal(owner, distributor.unpause())).name).toBe('ExpectedPause');
+    const pause = await chain.send(pauser, distributor.pause());
+    expect(pause.logs).toHaveLength(1);
+    expect(await distributor.paused()).toBe(true);
+    expect((await refusal(pauser, distributor.pause())).name).toBe('EnforcedPause');
+    expect((await refusal(stranger, distributor.claim(claimOf(wrong, stranger)))).name).toBe('EnforcedPause');
+
+    await give(50n);
+    const right = tree([alice, 150n]);
+    await publish(right);
+    for (const from of [pauser, publisher, stranger]) {
+      expect(await refusal(from, distributor.unpause())).toEqual({
+        name: 'AccessControlUnauthorizedAccount',
+        args: { account: from, neededRole: zeroPadValue('0x00', 32) },
+      });
+    }
+    await chain.send(owner, distributor.unpause());
+    expect(await distributor.paused()).toBe(false);
+    await chain.send(alice, distributor.claim(claimOf(right, alice)));
+    expect(await token.balanceOf(alice)).toBe(150n);
+  });
+
+  test('only the pauser pauses', async () => {
+    const { distributor } = await site();
+    for (const from of [owner, publisher, stranger]) {
+      expect(await refusal(from, distributor.pause())).toEqual({
+        name: 'AccessControlUnauthorizedAccount',
+        args: { account: from, neededRole: PAUSER_ROLE },
+      });
+    }
+  });
+});
+
+describe('who may', () => {
+  owned({
+    chain: () => chain,
+    deployed: async () => (await site()).distributor.address,
+    owner: () => owner,
+    role: PUBLISHER_ROLE,
+    holder: () => publisher,
+    stranger: () => stranger,
+  });
+
+  test('roles are given at the deployment', async () => {
+    const { distributor } = await site();
+    const read = new RoyaltyDistributor(chain.provider, distributor.address);
+    expect(await read.owner()).toBe(owner);
+    expect(await read.hasRole(PUBLISHER_ROLE, publisher)).toBe(true);
+    expect(await read.hasRole(PAUSER_ROLE, pauser)).toBe(true);
+    expect(await read.hasRole(PAUSER_ROLE, publisher)).toBe(false);
+  });
+});
