@@ -1,4 +1,4 @@
-import { isKeystoreJson, type Provider, SigningKey, Wallet } from 'ethers';
+import { decryptKeystoreJson, isKeystoreJson, type Provider, Wallet } from 'ethers';
 import { PatchbayError } from '../kernel/errors.ts';
 
 /** Where the key of an account comes from. */
@@ -18,14 +18,13 @@ export interface Account {
  * @throws PatchbayError CHAIN_KEY; it never holds any of the key.
  */
 export async function openAccount(source: KeySource, provider: Provider): Promise<Account> {
-  const key = source.kind === 'key' ? plainKey(source.key) : await decrypted(source);
-  return { wallet: new Wallet(key, provider), provider };
+  const key = source.kind === 'key' ? source.key : await decrypted(source);
+  return { wallet: plainWallet(key).connect(provider), provider };
 }
 
-function plainKey(key: string): SigningKey {
-  const digits = key.startsWith('0x') ? key : `0x${key}`;
+function plainWallet(key: string): Wallet {
   try {
-    return new SigningKey(digits);
+    return new Wallet(key.startsWith('0x') ? key : `0x${key}`);
   } catch {
     // The cause repeats what it was given.
     throw new PatchbayError('CHAIN_KEY', 'The key is not a secp256k1 key of 64 hexadecimal digits.');
@@ -38,12 +37,12 @@ async function decrypted({
 }: {
   readonly json: string;
   readonly password: string;
-}): Promise<SigningKey> {
+}): Promise<string> {
   if (!isKeystoreJson(json)) {
     throw new PatchbayError('CHAIN_KEY', 'The keystore is not an encrypted key of version 3.');
   }
   try {
-    return plainKey((await Wallet.fromEncryptedJson(json, password)).privateKey);
+    return (await decryptKeystoreJson(json, password)).privateKey;
   } catch (cause) {
     throw new PatchbayError('CHAIN_KEY', 'The keystore cannot be decrypted with this password.', { cause });
   }

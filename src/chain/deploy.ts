@@ -17,18 +17,15 @@ import { PatchbayError } from '../kernel/errors.ts';
 import type { Account } from './account.ts';
 import type { Artifact } from './artifact.ts';
 import { chainFailure } from './failure.ts';
+import { type Patience, waitForReceipt } from './receipt.ts';
 
 /** What a deployment needs. */
-export interface DeployOptions {
+export interface DeployOptions extends Patience {
   readonly artifact: Artifact;
   /** Arguments of the constructor, in order. */
   readonly args: readonly unknown[];
   /** What immutables of the contract must be afterwards. */
   readonly immutables: Immutables;
-  /** Blocks that the receipt must be deep in, the block of the transaction included. */
-  readonly confirmations: number;
-  /** How long is waited for that. */
-  readonly waitMs: number;
   /** Told of the transaction before it is sent: if everything is lost now, this is how to look for it. */
   readonly onSigned: (signed: { readonly hash: string; readonly address: string }) => void;
 }
@@ -173,21 +170,19 @@ function gasEmpty({ wallet }: Account, balance: bigint, needed: bigint | null): 
   );
 }
 
-interface Sent extends Pick<DeployOptions, 'confirmations' | 'waitMs'> {
+interface Sent extends Patience {
   readonly hash: string;
   readonly address: string;
 }
 
 /** Sends the signed bytes and waits. From here on a failure says nothing of whether the transaction is on its way. */
-async function send(account: Account, signed: string, sent: Sent): Promise<TransactionReceipt> {
+async function send({ provider }: Account, signed: string, sent: Sent): Promise<TransactionReceipt> {
   try {
-    await account.provider.broadcastTransaction(signed);
-    const receipt = await account.provider.waitForTransaction(sent.hash, sent.confirmations, sent.waitMs);
-    if (receipt !== null) return receipt;
+    await provider.broadcastTransaction(signed);
+    return await waitForReceipt(provider, sent.hash, sent);
   } catch (error) {
     throw unknownOutcome(sent, error);
   }
-  throw unknownOutcome(sent, null);
 }
 
 function unknownOutcome({ hash, address }: Sent, cause: unknown): PatchbayError {

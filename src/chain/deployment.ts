@@ -4,10 +4,11 @@ import { type Account, type KeySource, openAccount } from './account.ts';
 import { readOwnArtifact } from './artifact.ts';
 import { type ChainConnection, connectChain } from './connect.ts';
 import { deployContract, type Immutables, verifyDeployedCode } from './deploy.ts';
+import type { Patience } from './receipt.ts';
 import { Token } from './token.ts';
 
 /** What an installation wants to have on a chain. */
-export interface DeploymentPlan {
+export interface DeploymentPlan extends Omit<Patience, 'pollingMs'> {
   readonly connection: ChainConnection;
   /** Asked for only when something is to be deployed. */
   readonly key: () => Promise<KeySource>;
@@ -22,8 +23,6 @@ export interface DeploymentPlan {
   readonly distributor: string | null;
   /** What royalties are paid in; null: nothing is paid on the chain. */
   readonly token: string | null;
-  readonly confirmations: number;
-  readonly waitMs: number;
   readonly onSigned: (signed: {
     readonly contract: ContractName;
     readonly hash: string;
@@ -134,6 +133,7 @@ async function bringContract({ provider, account, plan }: Site, wanted: Wanted):
     immutables,
     confirmations: plan.confirmations,
     waitMs: plan.waitMs,
+    pollingMs: plan.connection.pollingMs,
     onSigned: (signed) => plan.onSigned({ contract: name, ...signed }),
   });
   return {

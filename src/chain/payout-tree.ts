@@ -1,4 +1,14 @@
-import { AbiCoder, concat, getAddress, keccak256, ZeroAddress } from 'ethers';
+import { setImmediate } from 'node:timers/promises';
+import {
+  AbiCoder,
+  concat,
+  getAddress,
+  isHexString,
+  keccak256,
+  toBeHex,
+  ZeroAddress,
+  zeroPadValue,
+} from 'ethers';
 import type { Claim } from './royalty-distributor.ts';
 
 /** Where leaves count: on one chain, at one distributor, for one token. */
@@ -14,14 +24,30 @@ export interface Entitlement {
   readonly cumulative: bigint;
 }
 
-const LEAF = ['uint256', 'address', 'address', 'address', 'uint256'];
 const UINT256_END = 2n ** 256n;
+
+/** Leaves between which other work may go on: some milliseconds of hashing. */
+const LEAVES_AT_A_TIME = 256;
 
 /** The leaf of an account, as `RoyaltyDistributor.leafOf` computes it. */
 export function payoutLeaf(scope: PayoutScope, { account, cumulative }: Entitlement): string {
-  const { chainId, distributor, token } = scope;
-  const encoded = AbiCoder.defaultAbiCoder().encode(LEAF, [chainId, distributor, token, account, cumulative]);
-  return keccak256(keccak256(encoded));
+  return leafUnder(encodeScope(scope), { account: getAddress(account), cumulative });
+}
+
+/** The words of a leaf that are the same for every account. */
+function encodeScope({ chainId, distributor, token }: PayoutScope): string {
+  return AbiCoder.defaultAbiCoder().encode(['uint256', 'address', 'address'], [chainId, distributor, token]);
+}
+
+function leafUnder(scope: string, { account, cumulative }: Entitlement): string {
+  const words = [zeroPadValue(account, 32), toBeHex(cumulative, 32)];
+  return keccak256(keccak256(concat([scope, ...words])));
+}
+
+/** Where an account's leaf is. */
+interface Place {
+  readonly cumulative: bigint;
+  readonly node: number;
 }
 
 /**
@@ -35,18 +61,26 @@ export class PayoutTree {
   readonly total: bigint;
   /** Nodes as a heap: the root first, children of `i` at `2i + 1` and `2i + 2`, leaves at the end in reverse. */
   readonly #nodes: readonly string[];
-  readonly #places: ReadonlyMap<string, { readonly cumulative: bigint; readonly node: number }>;
+  readonly #places: ReadonlyMap<string, Place>;
 
-  constructor(scope: PayoutScope, entitlements: Iterable<Entitlement>) {
-    const sums = addUp(entitlements);
-    const leaves = [...sums]
-      .map(([account, cumulative]) => ({
-        account,
-        cumulative,
-        hash: payoutLeaf(scope, { account, cumulative }),
-      }))
-      .sort((a, b) => (a.hash < b.hash ? -1 : 1));
-    if (leaves.length === 0) throw new RangeError('A payout tree needs somebody who has earned something.');
+  private constructor(nodes: readonly string[], places: ReadonlyMap<string, Place>) {
+    this.#nodes = nodes;
+    this.#places = places;
+    this.root = nodeAt(nodes, 0);
+    this.total = [...places.values()].reduce((sum, { cumulative }) => sum + cumulative, 0n);
+  }
+
+  /** Builds the tree. Lets other work go on meanwhile, as hashing a large one takes a second and more. */
+  static async build(scope: PayoutScope, entitlements: Iterable<Entitlement>): Promise<PayoutTree> {
+    const prefix = encodeScope(scope);
+    const sums = [...addUp(entitlements)];
+    if (sums.length === 0) throw new RangeError('A payout tree needs somebody who has earned something.');
+    const leaves: (Entitlement & { readonly hash: string })[] = [];
+    for (const [account, cumulative] of sums) {
+      leaves.push({ account, cumulative, hash: leafUnder(prefix, { account, cumulative }) });
+      if (leaves.length % LEAVES_AT_A_TIME === 0) await setImmediate();
+    }
+    leaves.sort((a, b) => (a.hash < b.hash ? -1 : 1));
     const last = 2 * leaves.length - 2;
     const nodes = new Array<string>(last + 1);
     leaves.forEach(({ hash }, index) => {
@@ -54,13 +88,12 @@ export class PayoutTree {
     });
     for (let index = leaves.length - 2; index >= 0; index -= 1) {
       nodes[index] = hashPair(nodeAt(nodes, 2 * index + 1), nodeAt(nodes, 2 * index + 2));
+      if (index % LEAVES_AT_A_TIME === 0) await setImmediate();
     }
-    this.#nodes = nodes;
-    this.#places = new Map(
-      leaves.map(({ account, cumulative }, index) => [account, { cumulative, node: last - index }]),
+    const places = leaves.map(
+      ({ account, cumulative }, index) => [account, { cumulative, node: last - index }] as const,
     );
-    this.root = nodeAt(nodes, 0);
-    this.total = leaves.reduce((sum, { cumulative }) => sum + cumulative, 0n);
+    return new PayoutTree(nodes, new Map(places));
   }
 
   /** What an account claims with; null when it has no leaf. */
@@ -88,6 +121,7 @@ export class PayoutTree {
 
 /** Whether a claim leads to a root: what the contract checks, without the contract. */
 export function verifyClaim(scope: PayoutScope, root: string, claim: Claim): boolean {
+  if (!claim.proof.every((sibling) => isHexString(sibling, 32))) return false;
   return claim.proof.reduce(hashPair, payoutLeaf(scope, claim)) === root;
 }
 

@@ -74,7 +74,8 @@ describe('anchoring', () => {
     expect(anchor.anchoredIn(receipt)).toMatchObject([
       { ...epoch(5n), transactionHash: receipt.hash, blockNumber: receipt.blockNumber },
     ]);
-    expect((await chain.operations(receipt.hash)).get('SSTORE')).toBe(1);
+    const slots = await chain.changedSlots(receipt.hash, anchor.address);
+    expect([...slots.values()]).toEqual([commitment(epoch(5n))]);
     expect(await anchor.commitment(4n)).toBeNull();
     expect(await anchor.commitment(6n)).toBeNull();
   });

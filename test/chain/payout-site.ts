@@ -25,7 +25,7 @@ export interface Site {
   };
   /** Makes tokens and pays them in. */
   give(amount: bigint): Promise<void>;
-  tree(...entitlements: readonly (readonly [account: string, cumulative: bigint])[]): PayoutTree;
+  tree(...entitlements: readonly (readonly [account: string, cumulative: bigint])[]): Promise<PayoutTree>;
   /** Publishes a tree as the next one. */
   publish(tree: PayoutTree): Promise<void>;
 }
@@ -62,7 +62,7 @@ export async function payoutSite(chain: Anvil, people: People): Promise<Site> {
       await chain.send(funder, distributor.fund(amount));
     },
     tree: (...entitlements) =>
-      new PayoutTree(
+      PayoutTree.build(
         scope,
         entitlements.map(([account, cumulative]) => ({ account, cumulative })),
       ),

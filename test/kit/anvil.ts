@@ -106,12 +106,11 @@ export class Anvil {
     await this.ask('evm_mine');
   }
 
-  /** How often a transaction did each operation of the virtual machine. */
-  async operations(hash: string): Promise<ReadonlyMap<string, number>> {
-    const { structLogs } = traceSchema.parse(await this.ask('debug_traceTransaction', hash, {}));
-    const counts = new Map<string, number>();
-    for (const { op } of structLogs) counts.set(op, (counts.get(op) ?? 0) + 1);
-    return counts;
+  /** Slots of a contract that a transaction changed. */
+  async changedSlots(hash: string, contract: string): Promise<ReadonlyMap<string, string>> {
+    const tracer = { tracer: 'prestateTracer', tracerConfig: { diffMode: true } };
+    const { post } = traceSchema.parse(await this.ask('debug_traceTransaction', hash, tracer));
+    return new Map(Object.entries(post[contract.toLowerCase()]?.storage ?? {}));
   }
 
   async #mined(
@@ -131,7 +130,9 @@ export class Anvil {
 }
 
 const sentSchema = z.object({ transactionHash: z.string() });
-const traceSchema = z.object({ structLogs: z.array(z.object({ op: z.string() })) });
+const traceSchema = z.object({
+  post: z.record(z.string(), z.object({ storage: z.record(z.string(), z.string()).optional() })),
+});
 
 /** The token for tests. */
 export function mockTokenArtifact(): Promise<Artifact> {
