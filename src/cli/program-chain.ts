@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { CliIo } from './io.ts';
 import { duration, json, wholeNumber } from './options.ts';
 import type { Run } from './program.ts';
@@ -20,11 +20,10 @@ export function addChain(program: Command, io: CliIo, run: Run): void {
     .option('--owner <address>', 'who grants roles; without it, the deployer')
     .option('--publisher <address>', 'who anchors and publishes payouts; without it, the deployer')
     .option('--pauser <address>', 'who can stop payouts; without it, the owner')
-    .option(
-      '--owner-delay <duration>',
-      'wait between the two steps that change the owner',
-      duration(0, YEAR_MS),
-      172_800_000,
+    .addOption(
+      new Option('--owner-delay <duration>', 'wait between the two steps that change the owner')
+        .argParser(duration(0, YEAR_MS))
+        .default(172_800_000, '48h'),
     )
     .option(
       '--first-epoch <number>',
@@ -33,13 +32,17 @@ export function addChain(program: Command, io: CliIo, run: Run): void {
       1,
     )
     .option('--confirmations <number>', 'blocks to wait for', wholeNumber(1, 1_000), 1)
-    .option('--wait <duration>', 'how long to wait for them', duration(1_000, YEAR_MS), 300_000)
+    .addOption(
+      new Option('--wait <duration>', 'how long to wait for them')
+        .argParser(duration(1_000, YEAR_MS))
+        .default(300_000, '5m'),
+    )
     .addOption(json())
     .addHelpText(
       'after',
       `
-A contract whose address is set (PATCHBAY_CHAIN_ANCHOR, PATCHBAY_CHAIN_DISTRIBUTOR) is verified and not deployed again.
-Without a token there is no distributor. The password of a keystore is PATCHBAY_CHAIN_KEYSTORE_PASSWORD.
+A contract whose address is set (PATCHBAY_CHAIN_ANCHOR, PATCHBAY_CHAIN_DISTRIBUTOR) is verified and not deployed
+again. Without a token there is no distributor. The password of a keystore is PATCHBAY_CHAIN_KEYSTORE_PASSWORD.
 
 Example:
   npx patchbay chain deploy --rpc http://127.0.0.1:8545 --chain-id 31337 --keystore deployer.json --owner 0x…`,

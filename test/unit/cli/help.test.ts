@@ -21,6 +21,7 @@ const COMMANDS = [
   ['reconcile'],
   ['economics'],
   ['export'],
+  ['chain', 'deploy'],
 ];
 
 /** A command line of `export` that is right but for what is given. */
