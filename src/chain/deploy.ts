@@ -188,7 +188,7 @@ async function send({ provider }: Account, signed: string, sent: Sent): Promise<
 function unknownOutcome({ hash, address }: Sent, cause: unknown): PatchbayError {
   return new PatchbayError(
     'CHAIN_OUTCOME_UNKNOWN',
-    `The transaction ${hash} was signed and given to the RPC, and was not seen in a block in time. If it succeeds, the contract is at ${address}.`,
+    `The transaction ${hash} was signed and given to the node, and is not known to be in a block. If it succeeds, the contract is at ${address}.`,
     { meta: { transaction: hash, address }, cause },
   );
 }

@@ -1,4 +1,5 @@
 import { type Interface, isError } from 'ethers';
+import { z } from 'zod';
 import { PatchbayError } from '../kernel/errors.ts';
 
 /** The custom error that a contract refused something with. */
@@ -49,8 +50,21 @@ export function chainFailure(thrown: unknown, errors?: Interface): unknown {
       cause: thrown,
     });
   }
+  if (isError(thrown, 'UNKNOWN_ERROR') || isError(thrown, 'NONCE_EXPIRED')) return nodeError(thrown);
+  if (isError(thrown, 'REPLACEMENT_UNDERPRICED')) return nodeError(thrown);
   return thrown;
 }
+
+/** An answer of the node that is an error of its own, in its words where it has any. */
+function nodeError(thrown: Error): PatchbayError {
+  const answer = nodeAnswer.safeParse(thrown);
+  const words = answer.success ? answer.data.error.message : 'it gave no reason';
+  return new PatchbayError('CHAIN_NODE_ERROR', `The node answered with an error: ${words}.`, {
+    cause: thrown,
+  });
+}
+
+const nodeAnswer = z.object({ error: z.object({ message: z.string() }) });
 
 /** Codes of Node for a connection that did not come about, or broke. */
 const CONNECTION_CODES = ['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'EPIPE'];

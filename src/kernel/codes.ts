@@ -389,6 +389,11 @@ export const ERROR_CODES = {
     meaning: 'The RPC of the chain does not answer, or not as one.',
     fix: 'Check the RPC URL, and that its node runs.',
   },
+  CHAIN_NODE_ERROR: {
+    status: 502,
+    meaning: 'The node of the chain answered with an error of its own.',
+    fix: 'Read what it says; a provider may limit calls, or not offer this one.',
+  },
   CHAIN_MISMATCH: {
     status: 409,
     meaning: 'The RPC serves another chain than the one that is meant. Nothing was sent.',

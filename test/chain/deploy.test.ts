@@ -2,12 +2,21 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encryptKeystoreJson, getBytes, hexlify, Wallet } from 'ethers';
+import {
+  encryptKeystoreJson,
+  getBytes,
+  hexlify,
+  JsonRpcProvider,
+  makeError,
+  type TransactionReceipt,
+  Wallet,
+} from 'ethers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { readOwnArtifact } from '../../src/chain/artifact.ts';
 import { AttributionAnchor, PUBLISHER_ROLE } from '../../src/chain/attribution-anchor.ts';
 import { verifyDeployedCode } from '../../src/chain/deploy.ts';
+import { waitForReceipt } from '../../src/chain/receipt.ts';
 import { PAUSER_ROLE, RoyaltyDistributor } from '../../src/chain/royalty-distributor.ts';
 import { ANVIL_CHAIN, ANVIL_KEY, Anvil, mockTokenArtifact } from '../kit/anvil.ts';
 import { cli } from '../unit/cli/fake-io.ts';
@@ -158,17 +167,18 @@ test('another chain than the one that is meant gets nothing', async () => {
   expect(await nonce()).toBe(before);
 });
 
-test('an RPC that does not answer, or is none, is said to be unreachable', async () => {
+test('an RPC that does not answer, or is none, is said to be unreachable, and one that refuses is quoted', async () => {
   const closed = await deploy(['--rpc', 'http://127.0.0.1:1']);
   expect(closed.code).toBe(4);
   expect(refused(closed).code).toBe('CHAIN_UNREACHABLE');
 
-  const answers: readonly (readonly [number, string])[] = [
-    [200, '<html>Hello</html>'],
-    [200, '{"jsonrpc":"2.0","id":1,"result":"soon"}'],
-    [200, '{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}'],
-    [502, 'Bad gateway'],
-    [401, '{"error":"key"}'],
+  const refusal = '{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"too many calls"}}';
+  const answers: readonly (readonly [number, string, string, number])[] = [
+    [200, '<html>Hello</html>', 'CHAIN_UNREACHABLE', 4],
+    [200, '{"jsonrpc":"2.0","id":1,"result":"soon"}', 'CHAIN_UNREACHABLE', 4],
+    [502, 'Bad gateway', 'CHAIN_UNREACHABLE', 4],
+    [401, '{"error":"key"}', 'CHAIN_UNREACHABLE', 4],
+    [200, refusal, 'CHAIN_NODE_ERROR', 1],
   ];
   let next = 0;
   const server = createServer((_, response) => {
@@ -180,7 +190,8 @@ test('an RPC that does not answer, or is none, is said to be unreachable', async
   const port = typeof address === 'object' && address !== null ? address.port : 0;
   for (next = 0; next < answers.length; next += 1) {
     const result = await deploy(['--rpc', `http://127.0.0.1:${port}`]);
-    expect([next, refused(result).code, result.code]).toEqual([next, 'CHAIN_UNREACHABLE', 4]);
+    expect([next, refused(result).code, result.code]).toEqual([next, ...(answers[next]?.slice(2) ?? [])]);
+    if (answers[next]?.[1] === refusal) expect(refused(result).message).toContain('too many calls');
   }
   await new Promise((resolve) => server.close(resolve));
 });
@@ -210,6 +221,37 @@ test('a transaction that does not get into a block in time may still, and is nam
   const receipt = await chain.provider.getTransactionReceipt(String(meta?.['transaction']));
   expect(receipt).toMatchObject({ status: 1, contractAddress: meta?.['address'] });
 });
+
+test('a receipt counts when it is as many blocks deep as is wanted, and a node that fails meanwhile is asked again', async () => {
+  const transaction = { from: chain.account(7), to: chain.account(8), value: '0x1' };
+  const { transactionHash } = z
+    .object({ transactionHash: z.string() })
+    .parse(await chain.ask('eth_sendTransactionSync', transaction));
+  const wait = (confirmations: number, waitMs: number, provider: JsonRpcProvider = chain.provider) =>
+    waitForReceipt(provider, transactionHash, { confirmations, waitMs, pollingMs: 1 });
+  expect((await wait(1, 0)).hash).toBe(transactionHash);
+  await expect(wait(2, 0)).rejects.toThrow('2 blocks deep');
+  await chain.ask('evm_mine');
+  expect((await wait(2, 0)).hash).toBe(transactionHash);
+
+  const shaky = new ShakyProvider(chain.url, undefined, { staticNetwork: true });
+  await expect(wait(1, 0, shaky)).rejects.toMatchObject({ code: 'CHAIN_UNREACHABLE' });
+  shaky.failures = 3;
+  expect((await wait(1, 30_000, shaky)).hash).toBe(transactionHash);
+  expect(shaky.failures).toBe(0);
+  shaky.destroy();
+});
+
+/** Fails as often as it is told to. */
+class ShakyProvider extends JsonRpcProvider {
+  failures = 1;
+
+  override async getTransactionReceipt(hash: string): Promise<TransactionReceipt | null> {
+    if (this.failures === 0) return super.getTransactionReceipt(hash);
+    this.failures -= 1;
+    throw makeError('gone', 'NETWORK_ERROR', { event: 'test' });
+  }
+}
 
 test('what the constructor refuses is not sent, and neither is anything with a wrong address', async () => {
   const before = await nonce();

@@ -279,6 +279,24 @@ describe('claiming', () => {
     }
   });
 
+  test('on another chain the leaf is another', async () => {
+    const other = await Anvil.start(7_777n);
+    const { distributor, give, publish, scope, tree } = await payoutSite(other, {
+      owner,
+      publisher,
+      pauser,
+      funder,
+    });
+    await give(300n);
+    expect(scope.chainId).toBe(7_777n);
+    const only = await tree([alice, 300n], [bob, 200n]);
+    await publish(only);
+    expect(await distributor.leafOf(alice, 300n)).toBe(
+      payoutLeaf(scope, { account: alice, cumulative: 300n }),
+    );
+    await other.send(alice, distributor.claim(claimOf(only, alice)));
+  });
+
   test('costs at most 75,000 gas again and 110,000 the first time, in a tree of depth 14', async () => {
     const { distributor, give, scope } = await site();
     await give(1_000n);

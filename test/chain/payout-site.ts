@@ -3,7 +3,7 @@ import { readOwnArtifact } from '../../src/chain/artifact.ts';
 import { type PayoutScope, PayoutTree } from '../../src/chain/payout-tree.ts';
 import { RoyaltyDistributor } from '../../src/chain/royalty-distributor.ts';
 import { Token } from '../../src/chain/token.ts';
-import { ANVIL_CHAIN, type Anvil, mockTokenArtifact } from '../kit/anvil.ts';
+import { type Anvil, mockTokenArtifact } from '../kit/anvil.ts';
 import { OWNER_DELAY } from './owned.ts';
 
 /** Who does what at a distributor. */
@@ -45,7 +45,7 @@ export async function payoutSite(chain: Anvil, people: People): Promise<Site> {
     pauser,
   ]);
   const distributor = new RoyaltyDistributor(chain.provider, address);
-  const scope = { chainId: ANVIL_CHAIN, distributor: address, token: token.address };
+  const scope = { chainId: chain.chainId, distributor: address, token: token.address };
   const askToken = async (name: string, ...args: readonly unknown[]) => {
     await chain.send(funder, { to: token.address, data: mockAbi.encodeFunctionData(name, args) });
   };

@@ -36,12 +36,18 @@ kill "$watcher" 2>/dev/null
 /** A chain of its own for a test file: a block for each transaction, at once. Ends with the file. */
 export class Anvil {
   readonly url: string;
+  readonly chainId: bigint;
   readonly provider: JsonRpcProvider;
   /** Accounts that have coins and that the node signs for. */
   readonly accounts: readonly string[];
 
-  private constructor(url: string, provider: JsonRpcProvider, accounts: readonly string[]) {
-    this.url = url;
+  private constructor(
+    at: Pick<Anvil, 'url' | 'chainId'>,
+    provider: JsonRpcProvider,
+    accounts: readonly string[],
+  ) {
+    this.url = at.url;
+    this.chainId = at.chainId;
     this.provider = provider;
     this.accounts = accounts;
   }
@@ -60,7 +66,7 @@ export class Anvil {
     const provider = await connectChain({ rpcUrl: url, chainId, timeoutMs: 10_000, pollingMs: 20 });
     atFileEnd(() => provider.destroy());
     const accounts = z.array(z.string()).parse(await provider.send('eth_accounts', []));
-    return new Anvil(url, provider, accounts.map(getAddress));
+    return new Anvil({ url, chainId }, provider, accounts.map(getAddress));
   }
 
   account(index: number): string {
