@@ -1,4 +1,4 @@
-import { type BlockTag, type Interface, id, type Log, type Provider } from 'ethers';
+import type { BlockTag, Interface, Log, Provider } from 'ethers';
 import { z } from 'zod';
 import {
   ACCESS_ABI,
@@ -21,9 +21,6 @@ export interface AnchoredEpoch {
   readonly root: string;
   readonly previousRoot: string;
 }
-
-/** Role that may anchor, and role that may publish trees: both contracts call it the same. */
-export const PUBLISHER_ROLE: string = id('PUBLISHER_ROLE');
 
 const EPOCH = '(uint64 number, uint64 size, bytes32 root, bytes32 previousRoot) epoch';
 const HASH_ZERO = `0x${'00'.repeat(32)}`;

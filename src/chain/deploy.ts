@@ -48,9 +48,8 @@ export interface Deployment {
  */
 export async function deployContract(account: Account, options: DeployOptions): Promise<Deployment> {
   const abi = new Interface(options.artifact.abi);
-  const request = await new ContractFactory(abi, options.artifact.bytecode)
-    .getDeployTransaction(...options.args)
-    .then((wanted) => populate(account, wanted, abi));
+  const factory = new ContractFactory(abi, options.artifact.bytecode);
+  const request = await populate(account, await factory.getDeployTransaction(...options.args), abi);
   await requireGas(account, request);
   const signed = await account.wallet.signTransaction(request);
   const { hash, from, nonce } = Transaction.from(signed);

@@ -1,4 +1,4 @@
-import { type BlockTag, type Interface, id, type Log, type Provider } from 'ethers';
+import type { BlockTag, Interface, Log, Provider } from 'ethers';
 import { z } from 'zod';
 import {
   ACCESS_ABI,
@@ -23,9 +23,6 @@ export interface Claim {
   /** Siblings from the leaf up. */
   readonly proof: readonly string[];
 }
-
-/** Role that may pause. */
-export const PAUSER_ROLE: string = id('PAUSER_ROLE');
 
 /** The interface of `contracts/RoyaltyDistributor.sol`, as far as the program uses it. */
 export const DISTRIBUTOR_ABI: Interface = abiOf(ACCESS_ABI, TOKEN_ERRORS, [

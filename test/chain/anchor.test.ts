@@ -1,12 +1,8 @@
 import { AbiCoder, id, keccak256, zeroPadValue } from 'ethers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readOwnArtifact } from '../../src/chain/artifact.ts';
-import {
-  ANCHOR_ABI,
-  type AnchoredEpoch,
-  AttributionAnchor,
-  PUBLISHER_ROLE,
-} from '../../src/chain/attribution-anchor.ts';
+import { ANCHOR_ABI, type AnchoredEpoch, AttributionAnchor } from '../../src/chain/attribution-anchor.ts';
+import { PUBLISHER_ROLE } from '../../src/chain/roles.ts';
 import { Anvil } from '../kit/anvil.ts';
 import { OWNER_DELAY, owned } from './owned.ts';
 

@@ -14,10 +14,11 @@ import {
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { readOwnArtifact } from '../../src/chain/artifact.ts';
-import { AttributionAnchor, PUBLISHER_ROLE } from '../../src/chain/attribution-anchor.ts';
+import { AttributionAnchor } from '../../src/chain/attribution-anchor.ts';
 import { verifyDeployedCode } from '../../src/chain/deploy.ts';
 import { waitForReceipt } from '../../src/chain/receipt.ts';
-import { PAUSER_ROLE, RoyaltyDistributor } from '../../src/chain/royalty-distributor.ts';
+import { PAUSER_ROLE, PUBLISHER_ROLE } from '../../src/chain/roles.ts';
+import { RoyaltyDistributor } from '../../src/chain/royalty-distributor.ts';
 import { ANVIL_CHAIN, ANVIL_KEY, Anvil, mockTokenArtifact } from '../kit/anvil.ts';
 import { cli } from '../unit/cli/fake-io.ts';
 

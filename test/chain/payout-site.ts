@@ -1,7 +1,7 @@
 import { Interface } from 'ethers';
 import { readOwnArtifact } from '../../src/chain/artifact.ts';
 import { type PayoutScope, PayoutTree } from '../../src/chain/payout-tree.ts';
-import { RoyaltyDistributor } from '../../src/chain/royalty-distributor.ts';
+import { type Claim, RoyaltyDistributor } from '../../src/chain/royalty-distributor.ts';
 import { Token } from '../../src/chain/token.ts';
 import { type Anvil, mockTokenArtifact } from '../kit/anvil.ts';
 import { OWNER_DELAY } from './owned.ts';
@@ -71,4 +71,11 @@ export async function payoutSite(chain: Anvil, people: People): Promise<Site> {
       await chain.send(publisher, distributor.publish(sequence, tree.root, tree.total));
     },
   };
+}
+
+/** What an account claims with, where it has a leaf. */
+export function claimOf(tree: PayoutTree, account: string): Claim {
+  const claim = tree.claimOf(account);
+  if (claim === null) throw new Error(`${account} has no leaf.`);
+  return claim;
 }
