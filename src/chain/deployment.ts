@@ -93,10 +93,23 @@ async function deployThrough(provider: JsonRpcProvider, plan: DeploymentPlan): P
         publisher,
         pauser,
       ],
+    }).catch((error: unknown) => {
+      throw withoutDistributor(error, anchor);
     });
     contracts.push(distributor);
   }
   return { chainId: String(plan.connection.chainId), contracts, token };
+}
+
+/** The same failure, which does not let the anchor be forgotten: it is paid for, and whoever repeats must name it. */
+function withoutDistributor(thrown: unknown, { deployed, address }: ContractReport): unknown {
+  if (deployed === null || !(thrown instanceof PatchbayError)) return thrown;
+  const { code, message, fix, meta } = thrown;
+  return new PatchbayError(code, message, {
+    fix: `The AttributionAnchor is deployed: set PATCHBAY_CHAIN_ANCHOR to ${address} before you repeat. ${fix}`,
+    meta: { ...meta, anchor: address },
+    cause: thrown,
+  });
 }
 
 interface Roles {

@@ -211,6 +211,26 @@ test('an account that cannot pay is told how much it has, and nothing is sent', 
   }
 });
 
+test('an anchor that was deployed before the distributor failed is not forgotten', async () => {
+  const poor = Wallet.createRandom();
+  const { maxFeePerGas } = await chain.provider.getFeeData();
+  // Enough for the first contract and not for the second.
+  const balance = 1_800_000n * (maxFeePerGas ?? 0n);
+  await chain.ask('anvil_setBalance', poor.address, `0x${balance.toString(16)}`);
+  const key = { PATCHBAY_CHAIN_DEPLOYER_KEY: poor.privateKey, PATCHBAY_CHAIN_TOKEN: token };
+  const half = await deploy([], key);
+  const { code, meta, fix } = refused(half);
+  expect([half.code, code]).toEqual([3, 'CHAIN_GAS_EMPTY']);
+  const anchor = String(meta?.['anchor']);
+  expect(fix).toContain(`PATCHBAY_CHAIN_ANCHOR to ${anchor}`);
+
+  await chain.ask('anvil_setBalance', poor.address, `0x${(10n * balance).toString(16)}`);
+  const rest = await deploy([], { ...key, PATCHBAY_CHAIN_ANCHOR: anchor });
+  const { contracts } = reportSchema.parse(JSON.parse(rest.out));
+  expect(contracts.map(({ deployed }) => deployed === null)).toEqual([true, false]);
+  expect(contracts[0]?.address).toBe(anchor);
+});
+
 test('a transaction that does not get into a block in time may still, and is named', async () => {
   await chain.ask('evm_setAutomine', false);
   const result = await deploy(['--wait', '1s']);
