@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseDurationMs } from '../config/index.ts';
 
 /** A command that talks to a server. */
 export function connected(command: Command): Command {
@@ -60,6 +61,17 @@ export function decimal(min: number, max: number): (text: string) => number {
     const value = Number(text);
     if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
       throw new InvalidArgumentError(`It must be a number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
+
+/** Reads a duration such as `30s` or `48h` as milliseconds. */
+export function duration(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = parseDurationMs(text);
+    if (value === null || value < min || value > max) {
+      throw new InvalidArgumentError(`It must be a duration such as 30s or 48h, from ${min} to ${max} ms.`);
     }
     return value;
   };

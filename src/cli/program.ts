@@ -3,6 +3,7 @@ import { EXIT, EXIT_TABLE } from './exit-codes.ts';
 import { type CliIo, runAction } from './io.ts';
 import { bits, collect, connected, decimal, json, oneOf, wholeNumber, wholeNumbers } from './options.ts';
 import { EXPORT_FORMATS, EXPORT_SOURCES, WORKLOADS } from './ports.ts';
+import { addChain } from './program-chain.ts';
 
 /** Runs a command line and returns its exit code; never ends the process itself. */
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
@@ -51,10 +52,12 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addEconomics(program, io, run);
   addExport(program, io, run);
   addVerify(program, io, run);
+  addChain(program, io, run);
   return program;
 }
 
-type Run = (json: boolean, action: () => Promise<number>) => Promise<void>;
+/** Runs the action of a command. */
+export type Run = (json: boolean, action: () => Promise<number>) => Promise<void>;
 
 function mainHelp(): string {
   const codes = EXIT_TABLE.map(([code, meaning]) => `  ${String(code).padEnd(4)}${meaning}`).join('\n');

@@ -9,3 +9,4 @@ export {
 } from './config.ts';
 export { childEnvironment, loadProcessConfig, runsInCi } from './environment.ts';
 export { resolveSecret } from './secret.ts';
+export { parseDurationMs } from './setting.ts';

@@ -1,4 +1,5 @@
 import type { Read } from './read.ts';
+import { chainTable } from './table-chain.ts';
 import { economicsTable } from './table-economics.ts';
 import { exportTable } from './table-exports.ts';
 import { invoiceTable } from './table-invoice.ts';
@@ -19,6 +20,7 @@ export function layout(read: Read) {
     ...quotaTable(read),
     ...invoiceTable(read),
     ...payoutTable(read),
+    ...chainTable(read),
     ...economicsTable(read),
     ...exportTable(read),
     ...proofsTable(read),

@@ -12,6 +12,7 @@ export const SECTIONS = [
   'Invoices',
   'Payouts',
   'Proofs',
+  'Chain',
   'Economics',
   'Exports',
   'Quotas',

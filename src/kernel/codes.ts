@@ -383,6 +383,48 @@ export const ERROR_CODES = {
     meaning: 'The rail did not say that it has taken the batch; it may have.',
     fix: 'Submit the batch again: a batch that was taken before is recognised and not paid twice.',
   },
+  // Chain
+  CHAIN_UNREACHABLE: {
+    status: 503,
+    meaning: 'The RPC of the chain does not answer, or not as one.',
+    fix: 'Check the RPC URL, and that its node runs.',
+  },
+  CHAIN_NODE_ERROR: {
+    status: 502,
+    meaning: 'The node of the chain answered with an error of its own.',
+    fix: 'Read what it says; a provider may limit calls, or not offer this one.',
+  },
+  CHAIN_MISMATCH: {
+    status: 409,
+    meaning: 'The RPC serves another chain than the one that is meant. Nothing was sent.',
+    fix: 'Correct the RPC URL or the chain id.',
+  },
+  CHAIN_KEY: {
+    status: 400,
+    meaning: 'The key of the account on the chain is missing or damaged, or its password is wrong.',
+    fix: 'Give a key of 64 hexadecimal digits, or a keystore file of version 3 with its password.',
+  },
+  CHAIN_GAS_EMPTY: {
+    status: 402,
+    meaning: "The account has too little of the chain's own coin to pay for the transaction.",
+    fix: 'Send some to the account that is named, and repeat.',
+  },
+  CHAIN_REVERTED: {
+    status: 409,
+    meaning: 'The contract refused the call; the error says with which of its own errors.',
+    fix: 'Look the error of the contract up in docs/reference/contracts.md.',
+  },
+  CHAIN_OUTCOME_UNKNOWN: {
+    status: 504,
+    meaning:
+      'The transaction was signed and sent, and was not seen in a block in time. It may still be included.',
+    fix: 'Look the transaction up on the chain before anything is sent again.',
+  },
+  CHAIN_CODE_DIFFERS: {
+    status: 409,
+    meaning: 'What is at the address is not the contract that is expected there.',
+    fix: 'Correct the address, or use the version of the program that deployed the contract.',
+  },
   // Exports
   EXPORT_LIMIT: {
     status: 429,

@@ -22,6 +22,8 @@ const COMMANDS = [
   ['economics'],
   ['export'],
   ['verify'],
+  ['proof-key', 'rotate'],
+  ['chain', 'deploy'],
 ];
 
 /** A command line of `export` that is right but for what is given. */
