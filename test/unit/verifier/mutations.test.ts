@@ -133,7 +133,8 @@ describe('no text or number can be changed', () => {
   test('in a list of keys, but for what no signature covers', () => {
     const { keys, consistency } = vector('rotation');
     const receipt = viewed(vector('rotation'));
-    const verdict = (bent: Json): readonly string[] => faults({ receipt, keys: bent, heads: consistency });
+    const verdict = (bent: Json): readonly string[] =>
+      faults({ receipt, keys: bent, heads: consistency.slice(1) });
     const found = survivors(keys, { verdict, refused: isRefused(readKeyList), each: 2 });
     const unsigned = /^keys\.0\.validFrom|^keys\.[012]\.validUntil/;
     expect(found.filter((survivor) => !unsigned.test(survivor))).toEqual([]);
@@ -387,7 +388,7 @@ describe('heads that a reader kept', () => {
   });
 
   test('with a proof that is cut, longer or of another size are refused', () => {
-    for (let first = 1; first < 7; first++) {
+    for (const first of [2, 3, 6]) {
       const path = at(proof(first), 'path');
       if (!Array.isArray(path)) throw new Error('There is no path.');
       for (const other of [path.slice(1), path.slice(0, -1), [...path, 'ab'.repeat(32)], []]) {
