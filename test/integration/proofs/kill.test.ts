@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { TreeHead } from '../../../src/proofs/log/types.ts';
 import { type Bundle, bundle } from '../../kit/bundle.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
+import { waitFor } from '../../kit/wait.ts';
 import { Definition } from '../../unit/proofs/rfc6962.ts';
 import { isSigned, queue, testLog } from './kit.ts';
 
@@ -46,7 +48,12 @@ test('an appender that is killed between any two steps leaves a log that the nex
     const latest = await service.latest();
     expect(latest?.size ?? 0, point).toBe(before + committed);
     if (committed > 0) sizes.push(before + committed);
-    const heads = await appender.run();
+    // The lock is free when the server has noticed that the process is gone.
+    let heads: readonly TreeHead[] = [];
+    await waitFor(async () => {
+      heads = await appender.run();
+      return heads.length > 0;
+    });
     expect(
       heads.map(({ size }) => size),
       point,
