@@ -213,6 +213,7 @@ function addInference(program: Command, io: CliIo, run: Run): void {
         .default('standard'),
     )
     .option('--idempotency-key <key>', 'makes a retry safe: it never runs or bills twice')
+    .option('--receipt <file>', 'write the signed receipt there, for `patchbay verify`')
     .addHelpText(
       'after',
       `

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { CLOSE_CODES } from '../../http/close-codes.ts';
 import type { ErrorCode } from '../../kernel/codes.ts';
@@ -22,6 +23,7 @@ interface InferFlags {
   readonly ignoreEos: boolean;
   readonly priority: 'interactive' | 'standard' | 'batch';
   readonly idempotencyKey?: string;
+  readonly receipt?: string;
   readonly url?: string;
   readonly key?: string;
   readonly json: boolean;
@@ -34,7 +36,7 @@ export const SUBSCRIPTION = `subscription Infer($input: InferInput!) {
     ... on InferStarted { requestId replayed }
     ... on InferChunk { sequence text tokens { id logprob } }
     ... on InferFinished {
-      requestId finishReason replayed outputComplete
+      requestId finishReason replayed outputComplete receipt
       usage { promptTokens completionTokens cachedPromptTokens }
       timing { queueMs prefillMs decodeMs }
       error { code message fix }
@@ -50,6 +52,7 @@ const inferEvent = z.object({
       __typename: z.literal('InferFinished'),
       finishReason: z.string(),
       outputComplete: z.boolean(),
+      receipt: z.string().nullable(),
       usage: z.looseObject({ promptTokens: z.number(), completionTokens: z.number() }),
       timing: z.looseObject({ prefillMs: z.number(), decodeMs: z.number() }).nullable(),
       error: z.object({ code: z.string(), message: z.string(), fix: z.string() }).nullable(),
@@ -72,6 +75,7 @@ export async function infer(io: CliIo, flags: InferFlags): Promise<number> {
       });
     }
     if (!flags.json) io.out('\n');
+    if (flags.receipt !== undefined) await keepReceipt(io, finished, flags.receipt);
     if (finished.error !== null) throw remoteError(finished.error);
     if (!finished.outputComplete) {
       io.err('This repeats an earlier request whose text is no longer remembered; its usage is right.\n');
@@ -79,6 +83,16 @@ export async function infer(io: CliIo, flags: InferFlags): Promise<number> {
     if (!flags.json && io.live) io.err(`${summary(finished)}\n`);
     return EXIT.ok;
   });
+}
+
+async function keepReceipt(io: CliIo, { receipt }: InferFinished, path: string): Promise<void> {
+  if (receipt === null) {
+    io.err(
+      'There is no receipt: proofs are off, or it was not signed in time. Ask for it later by `receipt`.\n',
+    );
+    return;
+  }
+  await writeFile(path, `${receipt}\n`);
 }
 
 async function stream(

@@ -1,5 +1,8 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { useServer } from 'graphql-ws/use/ws';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
@@ -19,7 +22,7 @@ const schema = buildSchema(`
   type Failure { code: String! message: String! fix: String! }
   type InferStarted { requestId: String! replayed: Boolean! }
   type InferChunk { sequence: Int! text: String! tokens: [Token!]! }
-  type InferFinished { requestId: String! finishReason: String! replayed: Boolean! outputComplete: Boolean! usage: Usage! timing: Timing error: Failure }
+  type InferFinished { requestId: String! finishReason: String! replayed: Boolean! outputComplete: Boolean! receipt: String usage: Usage! timing: Timing error: Failure }
   union InferEvent = InferStarted | InferChunk | InferFinished
   type Subscription { infer(input: InferInput!): InferEvent! }
 `);
@@ -32,6 +35,7 @@ const finished = (error: object | null = null) => ({
   finishReason: error ? 'ERROR' : 'STOP',
   replayed: false,
   outputComplete: true,
+  receipt: error ? null : '{"format":"patchbay-receipt/1"}',
   usage: USAGE,
   timing: null,
   error,
@@ -107,6 +111,23 @@ test('--json prints every event as a line', async () => {
     .map((line) => JSON.parse(line));
   expect(lines.map((line) => line.__typename)).toEqual(['InferStarted', 'InferChunk', 'InferFinished']);
   expect(inputs).toMatchObject([{ plainBackbone: true }]);
+});
+
+test('--receipt keeps the receipt, and says when there is none', async () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'patchbay-infer-')), 'receipt.json');
+  events = async function* () {
+    yield STARTED;
+    yield finished();
+  };
+  expect((await infer('--plain', '--prompt', 'hi', '--receipt', file)).code).toBe(0);
+  expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ format: 'patchbay-receipt/1' });
+  events = async function* () {
+    yield STARTED;
+    yield { ...finished(), receipt: null };
+  };
+  const without = await infer('--plain', '--prompt', 'hi', '--receipt', file);
+  expect(without.err).toContain('There is no receipt');
+  rmSync(dirname(file), { recursive: true });
 });
 
 test('a refused request, a failure while it runs and a refused key have the exit codes of their errors', async () => {
