@@ -3,13 +3,14 @@
 // machine with the server, so the processor time of both is reported.
 // Run: npm run build && node bench/graphql.mjs --help
 import { once } from 'node:events';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
 import { prompts } from '../dist/bench/workload.js';
 import { benchEngine, median, readFlags, spread } from './kit.mjs';
+import { processorSeconds } from './processors.mjs';
 import { startSyntheticServer } from './synthetic-server.mjs';
 
 const given = readFlags({
@@ -70,36 +71,11 @@ async function infer(slot, promptIds, maxTokens) {
   return tokens;
 }
 
-/** Processor seconds of the server and of the processes under it, which are Postgres, from /proc; null elsewhere. */
-async function serverCpu() {
-  const ids = await readdir('/proc').catch(() => []);
-  const stats = await Promise.all(
-    ids.filter((id) => /^\d+$/.test(id)).map((id) => readFile(`/proc/${id}/stat`, 'utf8').catch(() => null)),
-  );
-  const parents = new Map();
-  const seconds = new Map();
-  for (const stat of stats) {
-    if (stat === null) continue;
-    // The name may hold spaces and parentheses, so fields are counted from its end: state, parent, …, utime, stime.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const id = Number.parseInt(stat, 10);
-    parents.set(id, Number(fields[1]));
-    seconds.set(id, (Number(fields[11]) + Number(fields[12])) / 100);
-  }
-  if (!seconds.has(server.pid)) return null;
-  const isUnder = (id) => id === server.pid || (parents.has(id) && isUnder(parents.get(id)));
-  const under = [...seconds.keys()].filter((id) => id !== server.pid && isUnder(id));
-  return {
-    server: seconds.get(server.pid),
-    postgres: under.reduce((sum, id) => sum + seconds.get(id), 0),
-  };
-}
-
 /** Keeps all streams busy until every request has ended, as the engine's own bench does. */
 async function drive(seed, count, maxTokens) {
   const promptOf = prompts(seed, Number(given.prompt), shape.vocabSize);
   const cpu = process.cpuUsage();
-  const cpuOfServer = await serverCpu();
+  const cpuOfServer = await processorSeconds(server.pid);
   const started = performance.now();
   let next = 0;
   let tokens = 0;
@@ -112,13 +88,13 @@ async function drive(seed, count, maxTokens) {
   await Promise.all(Array.from({ length: streams }, (_, slot) => stream(slot)));
   const seconds = (performance.now() - started) / 1000;
   const { user, system } = process.cpuUsage(cpu);
-  const after = await serverCpu();
+  const after = await processorSeconds(server.pid);
   const share = (part) => (after === null ? Number.NaN : (after[part] - cpuOfServer[part]) / seconds);
   return {
     rate: tokens / seconds,
     client: (user + system) / 1e6 / seconds,
-    server: share('server'),
-    postgres: share('postgres'),
+    server: share('own'),
+    postgres: share('under'),
   };
 }
 

@@ -1,10 +1,12 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { createTestDatabase, type TestDatabase } from '../kit/postgres.ts';
+import { waitFor } from '../kit/wait.ts';
+import { cli } from '../unit/cli/fake-io.ts';
 import { graphql } from './client.ts';
 import { type RunningServer, startServer } from './server.ts';
 
@@ -56,6 +58,8 @@ beforeAll(async () => {
       PATCHBAY_SECRET: database.secret,
       // What answers are worth is of interest here, and not when they come: a busy machine must not have any refused.
       PATCHBAY_MAX_WAIT_PERCENT: '0',
+      // All that is asked here has a receipt, which the last test looks at.
+      PATCHBAY_PROOFS: 'on',
     },
   });
 }, 120_000);
@@ -172,3 +176,43 @@ test('no task is won by a constant answer', () => {
     expect(Math.max(...counts.values()) / all.length, task).toBeLessThanOrEqual(0.6);
   }
 });
+
+test('everything that was asked has a receipt in the log, by numbers without gaps, and one verifies without the server', async () => {
+  const count = async (from: string): Promise<number> => {
+    const [row] = await database.admin<{ count: number }>(`SELECT count(*)::integer AS count FROM ${from}`);
+    return row?.count ?? 0;
+  };
+  const records = await count('usage_record');
+  expect(records).toBeGreaterThan(OWN_CASES);
+  await waitFor(async () => (await count('log_leaf')) === records, { what: 'all receipts in the log' });
+  expect(await count('receipt')).toBe(records);
+  expect(await count('receipt_pending')).toBe(0);
+  expect(await count('receipt_batch')).toBeLessThan(records);
+  // Whatever was numbered was numbered from one on.
+  expect(
+    await database.admin(
+      `SELECT kind, subject_id FROM receipt_number GROUP BY kind, subject_id, lane
+       HAVING count(*) <> max(number) OR min(number) <> 1`,
+    ),
+  ).toEqual([]);
+
+  const receiptSchema = z.object({
+    receipts: z.object({
+      edges: z.array(z.object({ node: z.object({ receipt: z.object({ document: z.string() }) }) })),
+    }),
+  });
+  const query = '{ receipts(first: 20) { edges { node { receipt { document } } } } }';
+  const { receipts } = await graphql(server.graphqlUrl, server.demoKey, query, {}, receiptSchema);
+  const documents = receipts.edges.map(({ node }) => node.receipt.document);
+  const withAdapter = documents.find((document) => document.includes('"part.0.counter"')) ?? '';
+  const [receipt, keys] = [join(dataDir, 'receipt.json'), join(dataDir, 'keys.json')];
+  await writeFile(receipt, withAdapter);
+  await writeFile(keys, await (await fetch(new URL('/log/v1/keys', server.graphqlUrl))).text());
+  const verified = await cli(['verify', receipt, '--keys', keys]);
+  expect(verified.out).toMatch(/✓ inclusion .*\n✓ head /);
+  expect(verified.code).toBe(0);
+  await writeFile(receipt, withAdapter.replace(/("name":"completionTokens".*?"value":")(\d+)/, '$19$2'));
+  const forged = await cli(['verify', receipt, '--keys', keys]);
+  expect(forged.out).toContain('✗ opened');
+  expect(forged.code).toBe(1);
+}, 60_000);
