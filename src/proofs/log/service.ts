@@ -106,7 +106,7 @@ export class LogService {
 
   /** Proves that the log of one head is the beginning of that of another, or of the latest. */
   async consistency(first: number, second: number | null): Promise<Consistency> {
-    const [earlier, later] = await Promise.all([this.head(first, 'first'), this.head(second, 'second')]);
+    const [earlier, later] = await inOrder(this.head(first, 'first'), this.head(second, 'second'));
     if (first > later.size) {
       throw new PatchbayError('BAD_INPUT', 'The first size is larger than the second.', { field: 'first' });
     }
@@ -141,4 +141,10 @@ function keyOf(leaf: LeafRef): unknown {
 function requireCount(value: number, field: string): void {
   if (Number.isSafeInteger(value) && value >= 0) return;
   throw new PatchbayError('BAD_INPUT', 'It must be a whole number from 0 to 2^53 - 1.', { field });
+}
+
+/** Waits for both; when both fail, the first one's error counts, whichever comes first. */
+async function inOrder<A, B>(first: Promise<A>, second: Promise<B>): Promise<readonly [A, B]> {
+  await Promise.allSettled([first, second]);
+  return [await first, await second];
 }

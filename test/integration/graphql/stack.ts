@@ -220,6 +220,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     registry,
     tenancy,
     engine,
+    proofs,
     events,
     funds,
     budgets,

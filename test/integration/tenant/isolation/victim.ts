@@ -128,6 +128,7 @@ export async function openScene(): Promise<Scene> {
     idempotencyKey: randomUUID(),
   };
   const { requestId } = await stack.inference.generate(principal, input);
+  await stack.proofs.appender.run();
   stack.engine.script = null;
   const running = await stack.inference.infer(principal, { ...input, idempotencyKey: randomUUID() });
   const started = await running.next();
