@@ -13,8 +13,9 @@ export async function queueLeaves(
   leaves: readonly QueuedLeaf[],
 ): Promise<void> {
   if (leaves.length === 0) return;
-  await client.query(
-    `INSERT INTO log_queue (entry_id, leaf_hash) SELECT * FROM unnest($1::uuid[], $2::bytea[])`,
-    [leaves.map(({ entryId }) => entryId), leaves.map(({ leafHash }) => Buffer.from(leafHash))],
-  );
+  await client.query({
+    name: 'log_queue',
+    text: 'INSERT INTO log_queue (entry_id, leaf_hash) SELECT * FROM unnest($1::uuid[], $2::bytea[])',
+    values: [leaves.map(({ entryId }) => entryId), leaves.map(({ leafHash }) => Buffer.from(leafHash))],
+  });
 }

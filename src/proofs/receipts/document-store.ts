@@ -26,14 +26,15 @@ SELECT sha256(convert_to(d, 'UTF8')), d FROM unnest($1::text[]) AS d ON CONFLICT
 
 const FIND = `
 SELECT document FROM proof_document WHERE digest = ANY (
-  SELECT decode(d, 'hex') FROM unnest($1::text[]) AS d)
-ORDER BY digest`;
+  SELECT decode(d, 'hex') FROM unnest($1::text[]) AS d)`;
 
 /** Documents of versions of prices, royalties and splits: made once of each version, which never changes, and kept. */
 export class DocumentStore {
   readonly #database: Pick<Database, 'withSystem' | 'querySystem'>;
   /** Digests by the versions' ids. */
   readonly #digests = new Map<Uuid, string>();
+  /** Canonical JSON by digest. */
+  readonly #texts = new Map<string, string>();
 
   constructor(dependencies: { readonly database: Pick<Database, 'withSystem' | 'querySystem'> }) {
     this.#database = dependencies.database;
@@ -55,15 +56,21 @@ export class DocumentStore {
       const known = id === null ? undefined : this.#digests.get(id);
       if (id !== null && known !== undefined) found.set(id, known);
     }
-    for (const [id, digest] of found) this.#keep(id, digest);
+    for (const [id, digest] of found) keep(this.#digests, id, digest);
     return found;
   }
 
   /** The canonical JSON of the documents with these digests, which all are published, in the order of the digests. */
   async published(digests: readonly string[]): Promise<readonly string[]> {
-    if (digests.length === 0) return [];
-    const rows = await this.#database.querySystem<{ readonly document: string }>(FIND, [digests]);
-    return rows.map(({ document }) => document);
+    const missing = digests.filter((digest) => !this.#texts.has(digest));
+    const found = new Map<string, string>();
+    if (missing.length > 0) {
+      const rows = await this.#database.querySystem<{ readonly document: string }>(FIND, [missing]);
+      for (const { document } of rows) found.set(digestOf(document), document);
+    }
+    const texts = digests.flatMap((digest) => found.get(digest) ?? this.#texts.get(digest) ?? []);
+    for (const [digest, text] of found) keep(this.#texts, digest, text);
+    return texts;
   }
 
   #missing(ids: readonly Uuid[]): Uuid[] {
@@ -97,12 +104,13 @@ export class DocumentStore {
       ];
     });
   }
+}
 
-  #keep(id: Uuid, digest: string): void {
-    const [oldest] = this.#digests.keys();
-    if (this.#digests.size >= KEPT_MAX && oldest !== undefined) this.#digests.delete(oldest);
-    this.#digests.set(id, digest);
-  }
+/** Remembers, and forgets what it has remembered longest when there is too much. */
+function keep(map: Map<string, string>, name: string, value: string): void {
+  const [oldest] = map.keys();
+  if (map.size >= KEPT_MAX && oldest !== undefined) map.delete(oldest);
+  map.set(name, value);
 }
 
 function digestOf(document: string): string {

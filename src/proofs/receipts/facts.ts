@@ -88,9 +88,9 @@ export async function readFacts(
   documents: DocumentStore,
 ): Promise<readonly ReceiptFacts[]> {
   const values = [pending.map(({ request_id }) => request_id)];
-  const records = await client.query<RecordRow>(RECORDS, values);
-  const shares = await client.query<ShareRow>(SHARES, values);
-  const charges = await client.query<ChargeRow>(CHARGES, values);
+  const records = await client.query<RecordRow>({ name: 'receipts_records', text: RECORDS, values });
+  const shares = await client.query<ShareRow>({ name: 'receipts_shares', text: SHARES, values });
+  const charges = await client.query<ChargeRow>({ name: 'receipts_charges', text: CHARGES, values });
   const digests = await documents.digests(charges.rows.map(documentIds));
   const byId = new Map(records.rows.map((row) => [row.id, row]));
   return pending.flatMap((row) => {

@@ -34,29 +34,36 @@ export interface IssuerDeps {
   readonly randomBytes: (size: number) => Buffer;
 }
 
-const PICK = `
+// Statements have names, so that each connection plans them once: a plan takes longer than the rows of a small batch.
+const PICK = {
+  name: 'receipts_pick',
+  text: `
 SELECT request_id, lane, tenant_number, version_ids, version_numbers, executed
 FROM receipt_pending
 WHERE request_id = ANY ($2::uuid[]) OR created_at < now() - $3 * interval '1 millisecond'
-ORDER BY created_at, request_id LIMIT $1 FOR UPDATE SKIP LOCKED`;
+ORDER BY created_at, request_id LIMIT $1 FOR UPDATE SKIP LOCKED`,
+};
 
-const WRITE_BATCH = `
-INSERT INTO receipt_batch (id, root, size, signed_at, signer, signature) VALUES ($1, $2, $3, $4, $5, $6)`;
-
-const WRITE_RECEIPTS = `
-INSERT INTO receipt (request_id, batch_id, batch_index, path, commitments, leaf)
-SELECT r.id, $1, r.place - 1, r.path, r.commitments, r.leaf
-FROM unnest($2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[])
-       WITH ORDINALITY AS r(id, path, commitments, leaf, place)`;
-
-const WRITE_VIEWS = `
-INSERT INTO receipt_view (request_id, tenant_id, fields, salts, texts)
-SELECT v.request_id, v.tenant_id, v.fields, decode(v.salts, 'hex'), v.texts
-FROM jsonb_to_recordset($1::jsonb) AS v(request_id uuid, tenant_id uuid, fields smallint[], salts text, texts text[])`;
-
-const WRITE_NUMBERS = `
-INSERT INTO receipt_number (tenant_id, kind, subject_id, lane, number, request_id)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::smallint[], $5::bigint[], $6::uuid[])`;
+const WRITE = {
+  name: 'receipts_write',
+  text: `
+WITH batch AS (
+  INSERT INTO receipt_batch (id, root, size, signed_at, signer, signature) VALUES ($1, $2, $3, $4, $5, $6)
+), issued AS (
+  INSERT INTO receipt (request_id, batch_id, batch_index, path, commitments, leaf)
+  SELECT r.id, $1, r.place - 1, r.path, r.commitments, r.leaf
+  FROM unnest($7::uuid[], $8::bytea[], $9::bytea[], $10::bytea[])
+         WITH ORDINALITY AS r(id, path, commitments, leaf, place)
+), viewed AS (
+  INSERT INTO receipt_view (request_id, tenant_id, fields, salts, texts)
+  SELECT v.request_id, v.tenant_id, v.fields, decode(v.salts, 'hex'), v.texts
+  FROM jsonb_to_recordset($11::jsonb) AS v(request_id uuid, tenant_id uuid, fields smallint[], salts text, texts text[])
+), numbered AS (
+  INSERT INTO receipt_number (tenant_id, kind, subject_id, lane, number, request_id)
+  SELECT * FROM unnest($12::uuid[], $13::text[], $14::uuid[], $15::smallint[], $16::bigint[], $17::uuid[])
+)
+DELETE FROM receipt_pending WHERE request_id = ANY ($7::uuid[])`,
+};
 
 /** A receipt that was just signed. */
 export interface IssuedReceipt {
@@ -99,16 +106,13 @@ export class ReceiptIssuer {
   issue(requestIds: readonly Uuid[]): Promise<readonly IssuedReceipt[]> {
     return this.#deps.database.withSystemPg(async (client) => {
       const { batchMax, lostAfterMs } = this.#options;
-      const { rows: pending } = await client.query<PendingRow>(PICK, [batchMax, requestIds, lostAfterMs]);
+      const values = [batchMax, requestIds, lostAfterMs];
+      const { rows: pending } = await client.query<PendingRow>({ ...PICK, values });
       if (pending.length === 0) return [];
       const drafts = (await readFacts(client, pending, this.#deps.documents)).map((facts) =>
         this.#draft(facts),
       );
-      const issued = await this.#write(client, drafts);
-      await client.query('DELETE FROM receipt_pending WHERE request_id = ANY ($1::uuid[])', [
-        drafts.map(({ facts }) => facts.requestId),
-      ]);
-      return issued;
+      return this.#write(client, drafts);
     });
   }
 
@@ -134,35 +138,26 @@ export class ReceiptIssuer {
     );
     const signature = await signer.sign(batchDigest(this.#options.logId, batch));
     const batchId = newId(clock);
-    await client.query(WRITE_BATCH, [
-      batchId,
-      batch.root,
-      batch.size,
-      batch.signedAt,
-      signer.address,
-      signature,
-    ]);
-    await client.query(WRITE_RECEIPTS, [
-      batchId,
+    const numbers = drafts.flatMap(numberRows);
+    const values = [
+      ...[batchId, batch.root, batch.size, batch.signedAt, signer.address, signature],
       drafts.map(({ facts }) => facts.requestId),
       paths,
       drafts.map(({ commitments }) => commitments),
       drafts.map(({ leaf }) => leaf),
-    ]);
-    await queueLeaves(
-      client,
-      drafts.map(({ facts, leaf }) => ({ entryId: facts.requestId, leafHash: leaf })),
-    );
-    await client.query(WRITE_VIEWS, [JSON.stringify(drafts.flatMap(viewRows))]);
-    const numbers = drafts.flatMap(numberRows);
-    await client.query(WRITE_NUMBERS, [
+      JSON.stringify(drafts.flatMap(viewRows)),
       numbers.map(({ tenantId }) => tenantId),
       numbers.map(({ kind }) => kind),
       numbers.map(({ subjectId }) => subjectId),
       numbers.map(({ counter }) => counter.lane),
       numbers.map(({ counter }) => counter.number.toString()),
       numbers.map(({ requestId }) => requestId),
-    ]);
+    ];
+    await client.query({ ...WRITE, values });
+    await queueLeaves(
+      client,
+      drafts.map(({ facts, leaf }) => ({ entryId: facts.requestId, leafHash: leaf })),
+    );
     const { logId } = this.#options;
     return drafts.map((draft, index) => {
       const { requestId, tenantId } = draft.facts;
