@@ -1,11 +1,11 @@
-import { concat, getBytes, keccak256, TypedDataEncoder } from 'ethers';
+import { typedDigest, typedMessage } from './log/typed.ts';
 
-const BATCH = encoder('ReceiptBatch', [
+const BATCH = typedMessage('ReceiptBatch', [
   { name: 'root', type: 'bytes32' },
   { name: 'size', type: 'uint64' },
   { name: 'signedAt', type: 'uint64' },
 ]);
-const SUCCESSION = encoder('KeySuccession', [
+const SUCCESSION = typedMessage('KeySuccession', [
   { name: 'next', type: 'address' },
   { name: 'validFrom', type: 'uint64' },
 ]);
@@ -15,7 +15,7 @@ export function batchDigest(
   logId: Uint8Array,
   batch: { readonly root: Uint8Array; readonly size: number; readonly signedAt: number },
 ): Uint8Array {
-  return digestOf(logId, BATCH, batch);
+  return typedDigest(logId, BATCH, batch);
 }
 
 /** What a key signs of the one that follows it. */
@@ -23,20 +23,5 @@ export function successionDigest(
   logId: Uint8Array,
   succession: { readonly next: string; readonly validFrom: number },
 ): Uint8Array {
-  return digestOf(logId, SUCCESSION, succession);
-}
-
-function encoder(name: string, fields: { name: string; type: string }[]): TypedDataEncoder {
-  return TypedDataEncoder.from({ [name]: fields });
-}
-
-/** EIP-712: the hash of the domain's separator and of the struct. */
-function digestOf(logId: Uint8Array, of: TypedDataEncoder, value: Record<string, unknown>): Uint8Array {
-  const domain = TypedDataEncoder.hashDomain({ name: 'Patchbay proofs', version: '1', salt: hex(logId) });
-  const struct = of.hash(value);
-  return getBytes(keccak256(concat(['0x1901', domain, struct])));
-}
-
-function hex(bytes: Uint8Array): string {
-  return `0x${Buffer.from(bytes).toString('hex')}`;
+  return typedDigest(logId, SUCCESSION, succession);
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { TypedDataEncoder } from 'ethers/hash';
-import { isUuid, type Uuid } from '../../kernel/ids.ts';
+import type { Uuid } from '../../kernel/ids.ts';
+import { type TypedMessage, typedDigest, typedMessage } from './typed.ts';
+import { uuidBytes } from './uuid.ts';
 
 /** What a signature on a head says. */
 export interface SignedHead {
@@ -10,26 +11,18 @@ export interface SignedHead {
   readonly signedAtMs: number;
 }
 
-const TREE_HEAD = {
-  TreeHead: [
-    { name: 'root', type: 'bytes32' },
-    { name: 'size', type: 'uint64' },
-    { name: 'signedAt', type: 'uint64' },
-  ],
-};
+const TREE_HEAD: TypedMessage = typedMessage('TreeHead', [
+  { name: 'root', type: 'bytes32' },
+  { name: 'size', type: 'uint64' },
+  { name: 'signedAt', type: 'uint64' },
+]);
 
 /** The id of a deployment's log, 32 bytes, from the UUID that was drawn for it: docs/reference/proofs.md. */
 export function logIdOf(uuid: Uuid): Uint8Array {
-  if (!isUuid(uuid)) throw new TypeError('The id of a log is made from a lower-case UUID.');
-  return createHash('sha256')
-    .update('patchbay:log:v1\0')
-    .update(Buffer.from(uuid.replaceAll('-', ''), 'hex'))
-    .digest();
+  return createHash('sha256').update('patchbay:log:v1\0').update(uuidBytes(uuid)).digest();
 }
 
 /** The EIP-712 digest that a head is signed by. */
 export function treeHeadDigest(logId: Uint8Array, { root, size, signedAtMs }: SignedHead): Uint8Array {
-  const domain = { name: 'Patchbay proofs', version: '1', salt: `0x${Buffer.from(logId).toString('hex')}` };
-  const digest = TypedDataEncoder.hash(domain, TREE_HEAD, { root, size, signedAt: signedAtMs });
-  return Buffer.from(digest.slice(2), 'hex');
+  return typedDigest(logId, TREE_HEAD, { root, size, signedAt: signedAtMs });
 }

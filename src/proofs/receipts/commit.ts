@@ -1,6 +1,6 @@
 import { createHash, createHmac } from 'node:crypto';
 import type { Uuid } from '../../kernel/ids.ts';
-import { uuidBytes } from '../bytes.ts';
+import { uuidBytes } from '../log/uuid.ts';
 
 /** Bytes of the secret that the salts of one receipt come from. */
 export const RECEIPT_SECRET_BYTES = 32;
