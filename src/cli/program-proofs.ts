@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { CliIo } from './io.ts';
-import { collect, json } from './options.ts';
+import { bits, collect, decimal, json, wholeNumber } from './options.ts';
 import type { Run } from './program.ts';
 
 /** `patchbay proof-key`. */
@@ -35,6 +35,12 @@ export function addVerify(program: Command, io: CliIo, run: Run): void {
       collect,
       [],
     )
+    .option('--replay <file>', 'a disclosure of the request: check it, and run the request again')
+    .option('--backbone <folder>', 'with --replay: checkpoint folder of the backbone')
+    .option('--adapter <folder>', 'with --replay: an adapter; repeat it for a blend', collect, [])
+    .addOption(bits())
+    .option('--threads <number>', 'threads of the matrix kernels, 0 for all cores', wholeNumber(0, 256), 0)
+    .option('--near-tie <logits>', 'how near two tokens are that may stand for each other', decimal(0, 100))
     .addOption(json())
     .addHelpText(
       'after',
@@ -43,9 +49,14 @@ Prints each step: ✓ holds, ✗ is false, – could not be checked, because thi
 Exits with 0 when nothing is false, 1 when something is, 2 when the files cannot be used.
 
 Example:
-  npx patchbay verify receipt.json --keys keys.json`,
+  npx patchbay verify receipt.json --keys keys.json
+  npx patchbay verify receipt.json --keys keys.json --replay disclosure.json --backbone DIR --adapter DIR`,
     )
     .action((receipt: string, flags) =>
-      run(flags.json, async () => (await import('./commands/verify.ts')).verifyCommand(io, receipt, flags)),
+      run(flags.json, async () =>
+        flags.replay === undefined
+          ? (await import('./commands/verify.ts')).verifyCommand(io, receipt, flags)
+          : (await import('./commands/verify-replay.ts')).verifyAndReplay(io, receipt, flags),
+      ),
     );
 }

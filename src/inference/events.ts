@@ -36,6 +36,16 @@ export interface TokensEvent {
   readonly tokens: readonly GeneratedToken[];
 }
 
+/**
+ * What opens the commitments to prompt and output, for the tenant of the request alone. Neither is stored with the request,
+ * so this is the moment to keep them.
+ */
+export interface CommitmentOpening {
+  /** Salt of both, hexadecimal. */
+  readonly salt: string;
+  readonly promptIds: readonly number[];
+}
+
 /** Last event. */
 export interface EndEvent {
   readonly kind: 'end';
@@ -50,6 +60,8 @@ export interface EndEvent {
   readonly outputComplete: boolean;
   /** The platform's signed statement of the request; null while there are none, and where it was not there in time. */
   readonly receipt: string | null;
+  /** Null for a replay: the prompt is not stored. */
+  readonly opening: CommitmentOpening | null;
   readonly error?: PublicError;
 }
 
@@ -66,5 +78,6 @@ export interface GenerateResult {
   readonly replayed: boolean;
   readonly outputComplete: boolean;
   readonly receipt: string | null;
+  readonly opening: CommitmentOpening | null;
   readonly error?: PublicError;
 }
