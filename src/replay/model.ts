@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { readAdapterFolder } from '../adapter/folder.ts';
 import { DEFAULT_ADAPTER_LIMITS } from '../adapter/limits.ts';
 import type { ReadAdapter } from '../adapter/read.ts';
+import { removeAbandoned } from '../backbone/durable.ts';
 import { type ImportedBackbone, type ImportOptions, importBackbone } from '../backbone/import.ts';
 import { BACKBONE_FILES } from '../backbone/manifest.ts';
 import { PatchbayError } from '../kernel/errors.ts';
@@ -11,6 +12,9 @@ import type { ModelShape } from '../kernel/model.ts';
 
 /** What a deployment may allow at most; the reader of a receipt need not know what it does allow. */
 const HIGHEST = { maxRank: 1_024, maxTensorsBytes: 64 * 1024 ** 3 };
+
+/** Prefix of the folders that backbones are imported into. */
+const FOLDER = 'patchbay-replay-';
 
 /** Where the weights are. */
 export type BackboneSource = Pick<ImportOptions, 'dir' | 'bits' | 'onProgress'>;
@@ -24,7 +28,9 @@ export async function withBackbone<T>(
   work: (backbone: ImportedBackbone) => Promise<T>,
 ): Promise<T> {
   await requireCheckpoint(source.dir);
-  const root = await mkdtemp(join(tmpdir(), 'patchbay-replay-'));
+  // What an interrupted replay left; somebody else's is theirs to remove.
+  await removeAbandoned(tmpdir(), FOLDER).catch(() => {});
+  const root = await mkdtemp(join(tmpdir(), `${FOLDER}${process.pid}-`));
   try {
     return await work(await importBackbone({ ...source, root }));
   } finally {

@@ -1,5 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readAdapterFolder } from '../../src/adapter/folder.ts';
 import { DEFAULT_ADAPTER_LIMITS } from '../../src/adapter/limits.ts';
@@ -200,13 +199,12 @@ export function disclosureOf(served: Served, changes: Readonly<Record<string, Js
   };
 }
 
-const root = mkdtempSync(join(tmpdir(), 'patchbay-replay-test-'));
 let files = 0;
 
 /** Writes them down, and says whom to trust. */
-export function filesOf({ uses }: Served, receipt: Json, disclosure: Json): Files {
+export function filesOf(folder: string, { uses }: Served, receipt: Json, disclosure: Json): Files {
   const write = (content: Json): string => {
-    const path = join(root, `${files++}.json`);
+    const path = join(folder, `${files++}.json`);
     writeFileSync(path, JSON.stringify(content));
     return path;
   };

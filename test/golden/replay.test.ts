@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -22,6 +22,7 @@ import {
 const BEGINNING = synthPrompt('replay-beginning', 40);
 const maxTokens = 10;
 
+let folder: string;
 let deployment: Deployment;
 let plain: Served;
 let reused: Served;
@@ -33,6 +34,7 @@ let cancelled: Served;
 
 /** One engine serves all of it in one batch, with chunks of prompts and beginnings that are reused. */
 beforeAll(async () => {
+  folder = await temporaryFolder();
   deployment = await deploy(['all_r8', 'rslora_r24', 'qv_r3']);
   const { digestOf } = deployment;
   const one = [{ digest: digestOf('all_r8'), weight: 1 }];
@@ -85,7 +87,7 @@ async function replayed(
   flags: readonly string[],
   backbone: string = FOLDER,
 ): Promise<CliResult> {
-  const files = filesOf(served, receipt, disclosure);
+  const files = filesOf(folder, served, receipt, disclosure);
   return cli(
     [
       ...['verify', files.receipt, '--trust', files.trust, '--replay', files.disclosure],
@@ -297,8 +299,15 @@ test('two tokens that are near enough to each other are no difference; how near 
   );
 });
 
+test('nothing is left in the temporary folder', async () => {
+  await verdict(adapted);
+  await verdict(adapted, { flags: ['--adapter', 'test/fixtures'] });
+  const mine = `patchbay-replay-${process.pid}-`;
+  expect((await readdir(tmpdir())).filter((name) => name.startsWith(mine))).toEqual([]);
+});
+
 describe('what cannot be used ends with a code and a fix', () => {
-  const empty = mkdtempSync(join(tmpdir(), 'patchbay-empty-'));
+  const empty = 'test/fixtures/golden';
   const sampled = { sampling: { temperature: 0.7, repetitionPenalty: 1 } };
 
   test.each<[string, Parameters<typeof verdict>[1], number, string]>([
@@ -332,7 +341,7 @@ describe('what cannot be used ends with a code and a fix', () => {
   test('an adapter for the plain backbone, and no backbone at all', async () => {
     const { code, err } = await verdict(plain, { flags: ['--adapter', adapterFolder('all_r8')] });
     expect([code, err.split(':')[0]]).toEqual([2, 'BAD_INPUT']);
-    const files = filesOf(plain, receiptOf(plain, deployment), disclosureOf(plain));
+    const files = filesOf(folder, plain, receiptOf(plain, deployment), disclosureOf(plain));
     const none = await cli(['verify', files.receipt, '--trust', files.trust, '--replay', files.disclosure]);
     expect([none.code, none.err]).toEqual([2, expect.stringContaining('Fix: Give --backbone')]);
   });
