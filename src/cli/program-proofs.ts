@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import type { CliIo } from './io.ts';
-import { bits, collect, decimal, json, wholeNumber } from './options.ts';
+import { collect, json } from './options.ts';
 import type { Run } from './program.ts';
+import { replayOptions, wantsReplay } from './replay-options.ts';
 
 /** `patchbay proof-key`. */
 export function addProofKey(program: Command, io: CliIo, run: Run): void {
@@ -20,8 +21,7 @@ export function addProofKey(program: Command, io: CliIo, run: Run): void {
 
 /** `patchbay verify`. */
 export function addVerify(program: Command, io: CliIo, run: Run): void {
-  program
-    .command('verify')
+  replayOptions(program.command('verify'))
     .description('verify a receipt from files alone: no server, no database, no configuration')
     .argument('<receipt>', 'the receipt as it was handed out, JSON')
     .option(
@@ -35,12 +35,6 @@ export function addVerify(program: Command, io: CliIo, run: Run): void {
       collect,
       [],
     )
-    .option('--replay <file>', 'a disclosure of the request: check it, and run the request again')
-    .option('--backbone <folder>', 'with --replay: checkpoint folder of the backbone')
-    .option('--adapter <folder>', 'with --replay: an adapter; repeat it for a blend', collect, [])
-    .addOption(bits())
-    .option('--threads <number>', 'threads of the matrix kernels, 0 for all cores', wholeNumber(0, 256), 0)
-    .option('--near-tie <logits>', 'how near two tokens are that may stand for each other', decimal(0, 100))
     .addOption(json())
     .addHelpText(
       'after',
@@ -54,9 +48,9 @@ Example:
     )
     .action((receipt: string, flags) =>
       run(flags.json, async () =>
-        flags.replay === undefined
-          ? (await import('./commands/verify.ts')).verifyCommand(io, receipt, flags)
-          : (await import('./commands/verify-replay.ts')).verifyAndReplay(io, receipt, flags),
+        wantsReplay(flags)
+          ? (await import('./commands/verify-replay.ts')).verifyAndReplay(io, receipt, flags)
+          : (await import('./commands/verify.ts')).verifyCommand(io, receipt, flags),
       ),
     );
 }

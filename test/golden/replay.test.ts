@@ -344,5 +344,7 @@ describe('what cannot be used ends with a code and a fix', () => {
     const files = filesOf(folder, plain, receiptOf(plain, deployment), disclosureOf(plain));
     const none = await cli(['verify', files.receipt, '--trust', files.trust, '--replay', files.disclosure]);
     expect([none.code, none.err]).toEqual([2, expect.stringContaining('Fix: Give --backbone')]);
+    const half = await cli(['verify', files.receipt, '--trust', files.trust, '--backbone', FOLDER]);
+    expect([half.code, half.err]).toEqual([2, expect.stringContaining('Fix: Give --replay')]);
   });
 });
