@@ -22,11 +22,20 @@ import { temporaryFolder } from './kit.ts';
 const WIDTHS = [32, 8, 4] as const;
 const ADAPTERS = ['date', 'sort'];
 const BEGINNING = synthPrompt('numerics', 40);
-const backbones = new Map<number, ImportedBackbone>();
+/** By width in bits. */
+const backbones = new Map<
+  number,
+  ImportedBackbone & { readonly packed: ReadonlyMap<string, PackedAdapter> }
+>();
 beforeAll(async () => {
   for (const bits of WIDTHS) {
     const root = await temporaryFolder();
-    backbones.set(bits, await importBackbone({ dir: 'starter/backbone', root, bits }));
+    const backbone = await importBackbone({ dir: 'starter/backbone', root, bits });
+    const { shape, digest } = backbone.manifest;
+    const folders = ADAPTERS.map((name) => join('starter/adapters', name));
+    const adapters = await readAdapters(folders, shape, digest);
+    const packed = new Map(adapters.map((one) => [one.digest, packAdapter(one, shape, PAGE_RANK)]));
+    backbones.set(bits, { ...backbone, packed });
   }
 });
 afterAll(() => backbones.clear());
@@ -48,12 +57,8 @@ async function rowsOf(
 ): Promise<{ readonly rows: ReadonlyMap<number, Rows>; readonly answers: Map<number, readonly number[]> }> {
   const backbone = backbones.get(bits);
   if (backbone === undefined) throw new Error(`no backbone of ${bits} bits`);
-  const { dir, manifest } = backbone;
+  const { dir, manifest, packed } = backbone;
   const { shape, digest } = manifest;
-  const packed = new Map<string, PackedAdapter>();
-  const folders = ADAPTERS.map((name) => join('starter/adapters', name));
-  for (const adapter of await readAdapters(folders, shape, digest))
-    packed.set(adapter.digest, packAdapter(adapter, shape, PAGE_RANK));
   const session = {
     intraOpThreads: threads,
     exactBytes: await multipliesBytesExactly(process.arch),
@@ -126,10 +131,9 @@ function requestsFor([one = '', other = '']: readonly string[]): readonly Sequen
 }
 
 const OTHERWISE: readonly (readonly [string, Circumstances])[] = [
-  ['prompts in chunks of 7', { engine: { prefillTokensPerStep: 7 } }],
   [
-    'beginnings reused, without graphs for decode steps',
-    { forms: false, engine: { prefixBytes: 2 ** 26, prefixBlockTokens: 8 } },
+    'prompts in chunks, beginnings reused, without graphs for decode steps',
+    { forms: false, engine: { prefillTokensPerStep: 7, prefixBytes: 2 ** 26, prefixBlockTokens: 8 } },
   ],
   ['all in one batch', { together: true }],
 ];

@@ -72,6 +72,17 @@ test('behind the answer it chooses as the engine does, and what is no token it d
   const { chosen, places } = follow([2, 99], [...ROWS]);
   expect(chosen).toEqual([2, 2, 0]);
   expect(places.map(({ behind }) => behind)).toEqual([0, Number.POSITIVE_INFINITY]);
+  const step = tokensStep(places, [2, 99], 100);
+  expect([step?.result, step?.compared]).toEqual([
+    'false',
+    'position 1 has 99, which is not in the vocabulary, where 100 is a near-tie; 1 of 2 positions differ by more',
+  ]);
+});
+
+test('an answer that is longer than the run is false, and one that is shorter', () => {
+  const { places } = follow(ANSWER, ROWS);
+  const longer = tokensStep(places, [...ANSWER, 1], 1e-3);
+  expect([longer?.result, longer?.compared]).toEqual(['false', 'the run ended after 3 of 4 tokens']);
 });
 
 test('margins are those behind the repetition penalty, and logits that are not finite choose nothing', () => {
