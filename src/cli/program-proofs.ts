@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { CliIo } from './io.ts';
 import { collect, json } from './options.ts';
 import type { Run } from './program.ts';
+import { replayOptions, wantsReplay } from './replay-options.ts';
 
 /** `patchbay proof-key`. */
 export function addProofKey(program: Command, io: CliIo, run: Run): void {
@@ -20,8 +21,7 @@ export function addProofKey(program: Command, io: CliIo, run: Run): void {
 
 /** `patchbay verify`. */
 export function addVerify(program: Command, io: CliIo, run: Run): void {
-  program
-    .command('verify')
+  replayOptions(program.command('verify'))
     .description('verify a receipt from files alone: no server, no database, no configuration')
     .argument('<receipt>', 'the receipt as it was handed out, JSON')
     .option(
@@ -43,9 +43,14 @@ Prints each step: ✓ holds, ✗ is false, – could not be checked, because thi
 Exits with 0 when nothing is false, 1 when something is, 2 when the files cannot be used.
 
 Example:
-  npx patchbay verify receipt.json --keys keys.json`,
+  npx patchbay verify receipt.json --keys keys.json
+  npx patchbay verify receipt.json --keys keys.json --replay disclosure.json --backbone DIR --adapter DIR`,
     )
     .action((receipt: string, flags) =>
-      run(flags.json, async () => (await import('./commands/verify.ts')).verifyCommand(io, receipt, flags)),
+      run(flags.json, async () =>
+        wantsReplay(flags)
+          ? (await import('./commands/verify-replay.ts')).verifyAndReplay(io, receipt, flags)
+          : (await import('./commands/verify.ts')).verifyCommand(io, receipt, flags),
+      ),
     );
 }

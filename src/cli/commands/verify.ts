@@ -2,6 +2,7 @@ import { PatchbayError } from '../../kernel/errors.ts';
 import { InputError } from '../../verifier/input/errors.ts';
 import { readAddress, readFileBytes, readHead, readKeyList, readReceipt } from '../../verifier/input/read.ts';
 import { isVerified, reportDocument, reportText } from '../../verifier/report.ts';
+import type { Step } from '../../verifier/step.ts';
 import { type Evidence, verify } from '../../verifier/verify.ts';
 import { EXIT } from '../exit-codes.ts';
 import type { CliIo } from '../io.ts';
@@ -17,11 +18,16 @@ export interface VerifyFlags {
 /** Verifies a receipt with nothing but files: no database, no configuration, no server. */
 export async function verifyCommand(io: CliIo, path: string, flags: VerifyFlags): Promise<number> {
   const steps = await usable(async () => verify(await readEvidence(path, flags)));
-  io.out(flags.json ? `${JSON.stringify(reportDocument(steps))}\n` : reportText(steps));
+  return report(io, steps, flags.json);
+}
+
+/** Prints the steps; the exit code says whether anything is false. */
+export function report(io: CliIo, steps: readonly Step[], json: boolean): number {
+  io.out(json ? `${JSON.stringify(reportDocument(steps))}\n` : reportText(steps));
   return isVerified(steps) ? EXIT.ok : EXIT.failed;
 }
 
-async function readEvidence(path: string, flags: VerifyFlags): Promise<Evidence> {
+export async function readEvidence(path: string, flags: VerifyFlags): Promise<Evidence> {
   const pinned = flags.trust.map(readAddress);
   const receipt = readReceipt(await readFileBytes(path));
   const keys = flags.keys === undefined ? null : readKeyList(await readFileBytes(flags.keys));
@@ -31,7 +37,7 @@ async function readEvidence(path: string, flags: VerifyFlags): Promise<Evidence>
 }
 
 /** The verifier knows nothing of the rest of the program, its errors included; here they become errors as elsewhere. */
-async function usable<T>(work: () => Promise<T>): Promise<T> {
+export async function usable<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -36,6 +36,10 @@ const CASES = [
   ['src/a-folder-of-tomorrow/c4.ts', '../verifier/verify.ts', true],
   ['src/cli/commands/ledger.ts', '../../verifier/verify.ts', true],
   ['src/cli/commands/verify.ts', '../../verifier/verify.ts', false],
+  ['src/cli/commands/verify-replay.ts', '../../verifier/verify.ts', false],
+  ['src/cli/commands/verify-replay-steps.ts', '../../replay/replay.ts', false],
+  ['src/verifier/a10.ts', '../replay/replay.ts', true],
+  ['src/replay/c5.ts', '../verifier/step.ts', true],
 ] as const;
 
 const folder = mkdtempSync(join(tmpdir(), 'patchbay-imports-'));
