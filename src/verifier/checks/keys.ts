@@ -1,4 +1,4 @@
-import { type Message, signerOf } from '../hashing/signature.ts';
+import { type Message, messageDigest, signerOf } from '../hashing/signature.ts';
 import type { KeyList } from '../input/formats.ts';
 import { fails, holds, judged, type Step } from '../step.ts';
 
@@ -15,13 +15,27 @@ export interface Trust {
   readonly keys: readonly TrustedKey[];
   /** Keys of the list that nobody trusted endorses. */
   readonly strangers: readonly string[];
+  /** Who signed. Remembers what it found, as many receipts have the signature of one batch and of one head. */
+  readonly signerOf: (message: Message, signature: string) => string | null;
+}
+
+function rememberingSigner(): Trust['signerOf'] {
+  const found = new Map<string, string | null>();
+  return (message, signature) => {
+    const name = `${messageDigest(message)} ${signature}`;
+    const known = found.get(name);
+    if (known !== undefined) return known;
+    const signer = signerOf(message, signature);
+    found.set(name, signer);
+    return signer;
+  };
 }
 
 /** Addresses alone, which are trusted for all time: the reader pinned them. */
 export function pinnedTrust(addresses: readonly string[]): { readonly trust: Trust; readonly steps: Step[] } {
   const keys = addresses.map((address) => ({ address, validFrom: 0n, validUntil: null }));
   return {
-    trust: { keys, strangers: [] },
+    trust: { keys, strangers: [], signerOf: rememberingSigner() },
     steps: [holds('keys', `pinned without a list, so for all time: ${addresses.join(', ')}`)],
   };
 }
@@ -59,7 +73,10 @@ export function listedTrust(
   const apart =
     strangers.length === 0 ? '' : `; not trusted, for want of an endorsement: ${strangers.join(', ')}`;
   const compared = `${list.keys.length} in order, ${root}, ${keys.length} trusted in all${apart}`;
-  return { trust: { keys, strangers }, steps: [judged('keys', wrong, compared)] };
+  return {
+    trust: { keys, strangers, signerOf: rememberingSigner() },
+    steps: [judged('keys', wrong, compared)],
+  };
 }
 
 function succession(log: string, next: string, validFrom: string): Message {
@@ -83,14 +100,16 @@ export function checkSigner(
   trust: Trust,
   { message, signature }: { readonly message: Message; readonly signature: string },
 ): Step {
-  const signer = signerOf(message, signature);
+  const signer = trust.signerOf(message, signature);
   if (signer === null) return fails(step, 'the signature is not one of secp256k1 in its canonical form');
   const signedAt = message.values['signedAt'] ?? '';
   const known = trust.keys.filter(({ address }) => address === signer);
   if (known.some((key) => isValidAt(key, BigInt(signedAt)))) {
     return holds(step, `signed by ${signer}, which was valid at ${signedAt}`);
   }
-  if (known.length > 0) return fails(step, `signed by ${signer}, which was not valid at ${signedAt}`);
+  if (known.length > 0) {
+    return fails(step, `signed by ${signer}, which was not valid at ${signedAt}`, 'KEY_NOT_VALID');
+  }
   const why = trust.strangers.includes(signer)
     ? 'which no trusted key endorses'
     : 'which is not a key of this log';

@@ -16,6 +16,15 @@ const MESSAGES = {
     { name: 'size', type: 'uint64' },
     { name: 'signedAt', type: 'uint64' },
   ],
+  Epoch: [
+    { name: 'number', type: 'uint64' },
+    { name: 'digest', type: 'bytes32' },
+    { name: 'signedAt', type: 'uint64' },
+  ],
+  PayoutClaim: [
+    { name: 'digest', type: 'bytes32' },
+    { name: 'signedAt', type: 'uint64' },
+  ],
 };
 
 /** A message as the digest that is signed is made of it. */
