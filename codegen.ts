@@ -38,6 +38,8 @@ const config: CodegenConfig = {
           LogHead: '../../proofs/log/types.ts#TreeHead',
           LogConsistency: '../../proofs/log/types.ts#Consistency',
           InferenceRequest: '../../usage/service.ts#RequestView',
+          InferFinished: '../resolvers/inference.ts#Finished',
+          Generation: '../resolvers/inference.ts#Whole',
           GeneratedToken: '../../engine/port.ts#GeneratedToken as EngineToken',
           EngineStatus: '../access/engine.ts#EngineSnapshot',
           PriceTerms: '../../pricing/terms.ts#PriceTerms as PriceTermsModel',

@@ -14,7 +14,6 @@ import { systemClock } from '../dist/kernel/clock.js';
 import { newId } from '../dist/kernel/ids.js';
 import { logIdOf, treeHeadDigest } from '../dist/proofs/log/digest.js';
 import { openLog } from '../dist/proofs/log/open.js';
-import { queueLeaves } from '../dist/proofs/log/queue.js';
 import { extend, rootOfEdge } from '../dist/proofs/log/tiles.js';
 import { leafHash } from '../dist/proofs/merkle/hash.js';
 import { verifiesConsistency, verifiesInclusion } from '../dist/proofs/merkle/verify.js';
@@ -94,8 +93,12 @@ async function grow() {
   const write = async () => {
     while (performance.now() < ends) {
       const entries = Array.from({ length: ROUND }, () => newId(systemClock));
-      const round = entries.map((entryId) => ({ entryId, leafHash: leafHash(Buffer.from(entryId)) }));
-      await database.withReservedPg((client) => queueLeaves(client, round));
+      const leaves = entries.map((entryId) => Buffer.from(leafHash(Buffer.from(entryId))));
+      await database.queryReserved(
+        'INSERT INTO log_queue (entry_id, leaf_hash) SELECT * FROM unnest($1::uuid[], $2::bytea[])',
+        [entries, leaves],
+        'queue',
+      );
     }
   };
   let [inRuns, busyMs] = [0, 0];

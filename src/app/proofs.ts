@@ -10,8 +10,8 @@ import { openProofs, type Proofs } from '../proofs/open.ts';
 import { folders } from './engine.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
-/** How often receipts that nobody waits for are signed, and the log grows. */
-const GROW_MS = 1_000;
+/** How often the log grows, and it is looked whether something was left unsigned: a head costs as much as a batch of receipts. */
+const GROW_MS = 5_000;
 
 /** What proofs are made of. */
 interface ProofParts {

@@ -205,12 +205,16 @@ export class Database {
     return this.app.query<R>(text, values);
   }
 
-  /** One statement as the system role, outside of any transaction. */
-  async querySystem<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<R[]> {
-    return this.system.query<R>(text, values);
+  /** One statement as the system role, outside of any transaction; with a name, prepared once on each connection. */
+  async querySystem<R extends pg.QueryResultRow>(
+    text: string,
+    values: readonly unknown[],
+    name?: string,
+  ): Promise<R[]> {
+    return this.system.query<R>(text, values, name);
   }
 
-  /** {@link querySystem} on a connection that no other work can take; with a name, prepared once on each. */
+  /** {@link querySystem} on a connection that no other work can take. */
   async queryReserved<R extends pg.QueryResultRow>(
     text: string,
     values: readonly unknown[],

@@ -36,6 +36,9 @@ export interface TokensEvent {
   readonly tokens: readonly GeneratedToken[];
 }
 
+/** Waits for the platform's signed statement of a request; null when that takes too long. Never rejects. */
+export type ReceiptText = () => Promise<string | null>;
+
 /** Last event. */
 export interface EndEvent {
   readonly kind: 'end';
@@ -48,8 +51,8 @@ export interface EndEvent {
   readonly replayed: boolean;
   /** False for a replay whose text is no longer remembered. */
   readonly outputComplete: boolean;
-  /** The platform's signed statement of the request; null while there are none, and where it was not there in time. */
-  readonly receipt: string | null;
+  /** Asks for the platform's signed statement of the request; null where there is none. */
+  readonly receipt: ReceiptText | null;
   readonly error?: PublicError;
 }
 
@@ -65,6 +68,6 @@ export interface GenerateResult {
   readonly timing: InferenceTiming | null;
   readonly replayed: boolean;
   readonly outputComplete: boolean;
-  readonly receipt: string | null;
+  readonly receipt: ReceiptText | null;
   readonly error?: PublicError;
 }

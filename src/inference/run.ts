@@ -12,7 +12,7 @@ import { newId, type Uuid } from '../kernel/ids.ts';
 import type { OutputCommitment } from '../metering/commitment.ts';
 import type { MeteringRecorder } from '../metering/recorder.ts';
 import { type Chunk, ChunkBuffer } from './chunk-buffer.ts';
-import type { EndEvent, InferenceEvent } from './events.ts';
+import type { EndEvent, InferenceEvent, ReceiptText } from './events.ts';
 import { Handoff } from './handoff.ts';
 import { type EndFacts, type Ending, meteredUsage, settlementOf, timingOf } from './metered.ts';
 import type { RequestPrice } from './ports.ts';
@@ -53,13 +53,14 @@ export interface RunDeps {
   readonly clock: Clock;
   /** Resolves after the time, or at once when the signal fires. */
   readonly pause: (ms: number, signal: AbortSignal) => Promise<void>;
-  /** Gives the receipt of a request that is settled, or null; never rejects. Absent where there are no receipts. */
+  /** Is told what has settled; null where there are no receipts. */
   readonly receipts: ReceiptSource | null;
 }
 
 /** Where the signed statements of settled requests come from. */
 export interface ReceiptSource {
-  receiptOf(requestId: Uuid): Promise<string | null>;
+  /** Has a receipt made of a request that has settled, and gives what asks for it. */
+  settled(requestId: Uuid): ReceiptText;
 }
 
 const NOTHING: Chunk = { tokens: [], text: '' };
@@ -217,18 +218,11 @@ export class InferenceRun {
     // Whoever fenced this process settles its requests; writing is neither allowed nor needed.
     const lost = ending.error?.code === 'LEASE_LOST';
     const failure = lost ? null : await this.settle(ending);
-    const { receipts } = this.deps;
-    let rest =
+    const receipt =
+      failure === null && !lost ? this.deps.receipts?.settled(this.facts.request.id) : undefined;
+    const rest =
       failure === null && (last.tokens.length > 0 || last.text !== '') ? [this.tokensEvent(last)] : [];
-    let receipt: string | null = null;
-    if (receipts !== null && failure === null && !lost) {
-      const signing = receipts.receiptOf(this.facts.request.id);
-      // The answer does not wait for what is said about it.
-      for (const event of rest) await this.offer(event);
-      rest = [];
-      receipt = await signing;
-    }
-    this.events.end(...rest, this.endEvent(failure === null ? ending : failure, receipt));
+    this.events.end(...rest, this.endEvent(failure === null ? ending : failure, receipt ?? null));
   }
 
   /** The last chunk needs no commit of its own: the settlement is one. */
@@ -297,7 +291,7 @@ export class InferenceRun {
     return event;
   }
 
-  private endEvent(ending: Ending | null, receipt: string | null): EndEvent {
+  private endEvent(ending: Ending | null, receipt: ReceiptText | null): EndEvent {
     const end = ending ?? this.interruption ?? CANCELLED;
     return {
       kind: 'end',

@@ -31,7 +31,13 @@ import { EngineStatus, engineQueries } from './engine.ts';
 import { Event, eventQueries, eventSubscriptions } from './event.ts';
 import { Export, exportMutations, exportQueries } from './export.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
-import { GeneratedToken, inferenceMutations, inferenceSubscriptions } from './inference.ts';
+import {
+  GeneratedToken,
+  Generation,
+  InferFinished,
+  inferenceMutations,
+  inferenceSubscriptions,
+} from './inference.ts';
 import {
   BillingTerms,
   BillingTermsVersion,
@@ -114,6 +120,8 @@ export const resolvers = {
   AdapterVersion,
   AdapterUpload,
   GeneratedToken,
+  Generation,
+  InferFinished,
   UsageRecord,
   UsageSummary,
   LogHead,

@@ -1,5 +1,5 @@
 import type { FinishReason as EngineFinishReason, SamplingParams } from '../../engine/port.ts';
-import type { EndEvent, InferenceEvent } from '../../inference/events.ts';
+import type { EndEvent, GenerateResult, InferenceEvent } from '../../inference/events.ts';
 import { type InferenceInput, MAX_TOKENS_DEFAULT } from '../../inference/input.ts';
 import type { AdapterRef, ChatMessage } from '../../inference/ports.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
@@ -10,6 +10,8 @@ import type {
   ChatMessageInput,
   FinishReason,
   GeneratedTokenResolvers,
+  GenerationResolvers,
+  InferFinishedResolvers,
   InferInput,
   MutationResolvers,
   SamplingInput,
@@ -29,6 +31,21 @@ export const FINISH_REASON: Readonly<Record<EngineFinishReason, FinishReason>> =
 export const GeneratedToken = {
   top: ({ top }) => top ?? [],
 } satisfies GeneratedTokenResolvers;
+
+type Outcome = ReturnType<typeof outcome>;
+/** The end of a stream. */
+export type Finished = Omit<EndEvent, keyof Outcome> & Outcome;
+/** An answer as a whole. */
+export type Whole = Omit<GenerateResult, keyof Outcome> & Outcome;
+
+// A receipt is waited for by who asks for the field alone.
+export const InferFinished = {
+  receipt: ({ receipt }) => receipt?.() ?? null,
+} satisfies InferFinishedResolvers;
+
+export const Generation = {
+  receipt: ({ receipt }) => receipt?.() ?? null,
+} satisfies GenerationResolvers;
 
 export const inferenceMutations = {
   generate: (_root, { input }, context) => {

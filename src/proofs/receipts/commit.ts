@@ -1,22 +1,16 @@
-import { createHash, createHmac } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Uuid } from '../../kernel/ids.ts';
 import { uuidBytes } from '../log/uuid.ts';
 
-/** Bytes of the secret that the salts of one receipt come from. */
-export const RECEIPT_SECRET_BYTES = 32;
+/** Bytes of the salt of a field. */
+export const SALT_BYTES = 32;
 
 const FIELD = Buffer.from('patchbay:field:v1\0', 'latin1');
-const FIELD_SALT = Buffer.from('patchbay:field-salt:v1\0', 'latin1');
 const RECEIPT = Buffer.from('patchbay:receipt:v1\0', 'latin1');
-
-/** The salt of a field: says nothing of the others. */
-export function fieldSalt(secret: Uint8Array, index: number): Buffer {
-  return createHmac('sha256', secret).update(FIELD_SALT).update(u16(index)).digest();
-}
 
 /** The commitment to a field's text. */
 export function commitField(index: number, salt: Uint8Array, text: string): Buffer {
-  return createHash('sha256').update(FIELD).update(u16(index)).update(salt).update(text, 'utf8').digest();
+  return hash('sha256', Buffer.concat([FIELD, u16(index), salt, Buffer.from(text, 'utf8')]), 'buffer');
 }
 
 /** What is signed and logged of a receipt: its commitments in the order of their indices. */

@@ -1,12 +1,12 @@
-import type { PoolClient } from 'pg';
 import { z } from 'zod';
+import type { Database } from '../../db/client.ts';
 import type { Uuid } from '../../kernel/ids.ts';
 import type { PriorityClass } from '../../kernel/priority.ts';
 import type { DocumentIds, DocumentStore } from './document-store.ts';
 import type { PartCharge, ReceiptFacts, ReceiptPart } from './fields.ts';
 
 /** A settled request without a receipt. 64-bit integers are text, as the driver gives them. */
-export interface PendingRow {
+interface PendingRow {
   readonly request_id: Uuid;
   readonly lane: number;
   readonly tenant_number: string;
@@ -16,7 +16,6 @@ export interface PendingRow {
 }
 
 interface RecordRow {
-  readonly id: Uuid;
   readonly tenant_id: Uuid;
   readonly key_id: Uuid;
   readonly backbone_digest: string;
@@ -34,93 +33,117 @@ interface RecordRow {
   readonly amount_nano: string | null;
 }
 
-interface ShareRow {
-  readonly request_id: Uuid;
-  readonly adapter_version_id: Uuid;
-  readonly owner_tenant_id: Uuid;
-  readonly adapter_digest: string;
-  readonly weight: number;
-  readonly share_numerator: string;
-  readonly share_denominator: string;
-}
+const shareRow = z.object({
+  version: z.string(),
+  owner: z.string(),
+  digest: z.string(),
+  weight: z.string().transform(Number),
+  numerator: z.string().transform(BigInt),
+  denominator: z.string().transform(BigInt),
+});
+type ShareRow = z.output<typeof shareRow>;
 
-interface ChargeRow {
-  readonly request_id: Uuid;
-  readonly adapter_version_id: Uuid | null;
-  readonly rank: number | null;
-  readonly price_version: Uuid;
-  readonly royalty_version: Uuid | null;
-  readonly split_version: Uuid | null;
-  readonly input_nano: string;
-  readonly cached_nano: string;
-  readonly output_nano: string;
-  readonly rank_nano: string;
-  readonly royalty_nano: string;
-  readonly fee_nano: string;
+const nano = z.string().transform(BigInt);
+const chargeRow = z.object({
+  version: z.string().nullable(),
+  rank: z.number().nullable(),
+  price: z.string(),
+  royaltyTerms: z.string().nullable(),
+  split: z.string().nullable(),
+  input: nano,
+  cached: nano,
+  output: nano,
+  rankAmount: nano,
+  royalty: nano,
+  fee: nano,
+});
+type ChargeRow = z.output<typeof chargeRow>;
+
+/** What of a request is in several rows. */
+interface PartRows {
+  readonly shares: unknown;
+  readonly charges: unknown;
 }
 
 const MICROSECONDS = (column: string): string =>
-  `(extract(epoch FROM ${column}) * 1000000)::bigint::text AS ${column}`;
+  `(extract(epoch FROM u.${column}) * 1000000)::bigint::text AS ${column}`;
 
-const RECORDS = `
-SELECT id, tenant_id, key_id, encode(backbone_digest, 'hex') AS backbone_digest, priority_class, prompt_tokens,
-       cached_prompt_tokens, completion_tokens, encode(prompt_commitment, 'hex') AS prompt_commitment,
-       encode(output_commitment, 'hex') AS output_commitment, ${MICROSECONDS('admitted_at')}, ${MICROSECONDS('ended_at')},
-       finish_reason, settled_by, currency, amount_nano
-FROM usage_record WHERE id = ANY ($1::uuid[])`;
+// One statement, because the number of statements is most of what a receipt costs. Numbers that JSON would round are texts.
+const PENDING = `
+SELECT p.request_id, p.lane, p.tenant_number, p.version_ids, p.version_numbers, p.executed,
+       u.tenant_id, u.key_id, encode(u.backbone_digest, 'hex') AS backbone_digest, u.priority_class, u.prompt_tokens,
+       u.cached_prompt_tokens, u.completion_tokens, encode(u.prompt_commitment, 'hex') AS prompt_commitment,
+       encode(u.output_commitment, 'hex') AS output_commitment, ${MICROSECONDS('admitted_at')}, ${MICROSECONDS('ended_at')},
+       u.finish_reason, u.settled_by, u.currency, u.amount_nano,
+       (SELECT jsonb_agg(jsonb_build_object(
+          'version', s.adapter_version_id, 'owner', s.owner_tenant_id, 'digest', encode(s.adapter_digest, 'hex'),
+          'weight', s.weight::text, 'numerator', s.share_numerator::text, 'denominator', s.share_denominator::text))
+        FROM usage_share s WHERE s.request_id = p.request_id) AS shares,
+       (SELECT jsonb_agg(jsonb_build_object(
+          'version', c.adapter_version_id, 'rank', c.rank, 'price', c.price_version, 'royaltyTerms', c.royalty_version,
+          'split', c.split_version, 'input', c.input_nano::text, 'cached', c.cached_nano::text,
+          'output', c.output_nano::text, 'rankAmount', c.rank_nano::text, 'royalty', c.royalty_nano::text,
+          'fee', c.fee_nano::text))
+        FROM usage_charge c WHERE c.request_id = p.request_id) AS charges
+FROM receipt_pending p JOIN usage_record u ON u.id = p.request_id`;
 
-const SHARES = `
-SELECT request_id, adapter_version_id, owner_tenant_id, encode(adapter_digest, 'hex') AS adapter_digest, weight,
-       share_numerator, share_denominator
-FROM usage_share WHERE request_id = ANY ($1::uuid[])`;
+const OWN = {
+  name: 'receipts_own',
+  text: `${PENDING} WHERE p.request_id = ANY ($1::uuid[]) ORDER BY p.request_id`,
+};
 
-const CHARGES = `
-SELECT request_id, adapter_version_id, rank, price_version, royalty_version, split_version, input_nano, cached_nano,
-       output_nano, rank_nano, royalty_nano, fee_nano
-FROM usage_charge WHERE request_id = ANY ($1::uuid[])`;
+const LOST = {
+  name: 'receipts_lost',
+  text: `${PENDING} WHERE p.created_at < now() - $1 * interval '1 millisecond' ORDER BY p.created_at, p.request_id LIMIT $2`,
+};
 
 const executedUses = z.array(z.object({ digest: z.string(), weight: z.number() })).nullable();
 
-/** Reads what the receipts of these requests state, in their order. */
+/** Which requests are to get receipts: these, or those that were left behind. */
+export type Wanted =
+  | { readonly requestIds: readonly Uuid[] }
+  | { readonly olderThanMs: number; readonly most: number };
+
+/** Reads what the receipts of settled requests that have none state. */
 export async function readFacts(
-  client: PoolClient,
-  pending: readonly PendingRow[],
+  database: Pick<Database, 'querySystem'>,
+  wanted: Wanted,
   documents: DocumentStore,
 ): Promise<readonly ReceiptFacts[]> {
-  const values = [pending.map(({ request_id }) => request_id)];
-  const records = await client.query<RecordRow>({ name: 'receipts_records', text: RECORDS, values });
-  const shares = await client.query<ShareRow>({ name: 'receipts_shares', text: SHARES, values });
-  const charges = await client.query<ChargeRow>({ name: 'receipts_charges', text: CHARGES, values });
-  const digests = await documents.digests(charges.rows.map(documentIds));
-  const byId = new Map(records.rows.map((row) => [row.id, row]));
-  return pending.flatMap((row) => {
-    const record = byId.get(row.request_id);
-    if (record === undefined) return [];
-    const of = { shares: shares.rows.filter(isOf(row)), charges: charges.rows.filter(isOf(row)) };
+  const { name, text } = 'requestIds' in wanted ? OWN : LOST;
+  const values = 'requestIds' in wanted ? [wanted.requestIds] : [wanted.olderThanMs, wanted.most];
+  const rows = await database.querySystem<PendingRow & RecordRow & PartRows>(text, values, name);
+  const requests = rows.map((row) => ({
+    row,
+    shares: z.array(shareRow).parse(row.shares ?? []),
+    charges: z.array(chargeRow).parse(row.charges ?? []),
+  }));
+  const digests = await documents.digests(requests.flatMap(({ charges }) => charges.map(documentIds)));
+  return requests.map(({ row, shares, charges }) => {
     const chargeOf = (versionId: Uuid | null): PartCharge | null => {
-      const charge = of.charges.find(({ adapter_version_id }) => adapter_version_id === versionId);
+      const charge = charges.find(({ version }) => version === versionId);
       return charge === undefined ? null : toCharge(charge, digests);
     };
     const parts =
       row.version_ids.length === 0
         ? [{ adapter: null, share: { numerator: 1n, denominator: 1n }, charge: chargeOf(null) }]
         : row.version_ids.flatMap((versionId, index): readonly ReceiptPart[] => {
-            const share = of.shares.find(({ adapter_version_id }) => adapter_version_id === versionId);
+            const share = shares.find(({ version }) => version === versionId);
             const number = row.version_numbers[index];
             if (share === undefined || number === undefined) return [];
             return [
               toPart(share, { lane: row.lane, number: BigInt(number) }, row.executed, chargeOf(versionId)),
             ];
           });
-    return [toFacts(record, row, parts)];
+    return toFacts(row, parts);
   });
 }
 
-function toFacts(record: RecordRow, row: PendingRow, parts: readonly ReceiptPart[]): ReceiptFacts {
+function toFacts(record: PendingRow & RecordRow, parts: readonly ReceiptPart[]): ReceiptFacts {
   return {
-    requestId: record.id,
+    requestId: record.request_id,
     tenantId: record.tenant_id,
-    counter: { lane: row.lane, number: BigInt(row.tenant_number) },
+    counter: { lane: record.lane, number: BigInt(record.tenant_number) },
     keyId: record.key_id,
     backboneDigest: record.backbone_digest,
     priority: record.priority_class,
@@ -150,40 +173,31 @@ function toPart(
   charge: PartCharge | null,
 ): ReceiptPart {
   const ran = executedUses.parse(executed);
-  const use = ran === null ? share : ran.find(({ digest }) => digest === share.adapter_digest);
+  const use = ran === null ? share : ran.find(({ digest }) => digest === share.digest);
   return {
     adapter: {
-      versionId: share.adapter_version_id,
-      ownerTenantId: share.owner_tenant_id,
-      digest: use === undefined ? '' : share.adapter_digest,
+      versionId: share.version,
+      ownerTenantId: share.owner,
+      digest: use === undefined ? '' : share.digest,
       weight: use?.weight ?? 0,
       counter,
     },
-    share: { numerator: BigInt(share.share_numerator), denominator: BigInt(share.share_denominator) },
+    share: { numerator: share.numerator, denominator: share.denominator },
     charge,
   };
 }
 
 function toCharge(row: ChargeRow, digests: ReadonlyMap<Uuid, string>): PartCharge {
   const digestOf = (id: Uuid | null): string | null => (id === null ? null : (digests.get(id) ?? null));
+  const { version: _, ...charge } = row;
   return {
-    rank: row.rank,
-    price: digestOf(row.price_version) ?? '',
-    royaltyTerms: digestOf(row.royalty_version),
-    split: digestOf(row.split_version),
-    input: BigInt(row.input_nano),
-    cached: BigInt(row.cached_nano),
-    output: BigInt(row.output_nano),
-    rankAmount: BigInt(row.rank_nano),
-    royalty: BigInt(row.royalty_nano),
-    fee: BigInt(row.fee_nano),
+    ...charge,
+    price: digestOf(row.price) ?? '',
+    royaltyTerms: digestOf(row.royaltyTerms),
+    split: digestOf(row.split),
   };
 }
 
-function documentIds({ price_version, royalty_version, split_version }: ChargeRow): DocumentIds {
-  return { price: price_version, royalty: royalty_version, split: split_version };
-}
-
-function isOf({ request_id }: PendingRow): (row: { readonly request_id: Uuid }) => boolean {
-  return (row) => row.request_id === request_id;
+function documentIds({ price, royaltyTerms, split }: ChargeRow): DocumentIds {
+  return { price, royalty: royaltyTerms, split };
 }

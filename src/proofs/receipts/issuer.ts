@@ -1,18 +1,17 @@
-import type { PoolClient } from 'pg';
 import type { Database } from '../../db/client.ts';
+import { SQLSTATE, sqlState } from '../../db/errors.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { newId, type Uuid } from '../../kernel/ids.ts';
 import { hex } from '../log/documents.ts';
-import { queueLeaves } from '../log/queue.ts';
 import type { DigestSigner } from '../log/types.ts';
 import { leafHash } from '../merkle/hash.ts';
 import { LeafReader } from '../merkle/memory.ts';
 import { inclusionPath, rootOf } from '../merkle/prove.ts';
 import { batchDigest } from '../typed.ts';
-import { commitField, fieldSalt, RECEIPT_SECRET_BYTES, receiptBody } from './commit.ts';
+import { commitField, receiptBody, SALT_BYTES } from './commit.ts';
 import type { OpenedField, ReceiptView } from './document.ts';
 import type { DocumentStore } from './document-store.ts';
-import { type PendingRow, readFacts } from './facts.ts';
+import { readFacts, type Wanted } from './facts.ts';
 import { type Field, fieldsOf, type ReceiptFacts } from './fields.ts';
 
 /** How receipts are issued. */
@@ -27,23 +26,15 @@ export interface IssuerOptions {
 
 /** What an issuer works with. */
 export interface IssuerDeps {
-  readonly database: Pick<Database, 'withSystemPg'>;
+  readonly database: Pick<Database, 'querySystem'>;
   readonly clock: Clock;
   readonly signer: DigestSigner;
   readonly documents: DocumentStore;
   readonly randomBytes: (size: number) => Buffer;
 }
 
-// Statements have names, so that each connection plans them once: a plan takes longer than the rows of a small batch.
-const PICK = {
-  name: 'receipts_pick',
-  text: `
-SELECT request_id, lane, tenant_number, version_ids, version_numbers, executed
-FROM receipt_pending
-WHERE request_id = ANY ($2::uuid[]) OR created_at < now() - $3 * interval '1 millisecond'
-ORDER BY created_at, request_id LIMIT $1 FOR UPDATE SKIP LOCKED`,
-};
-
+// One statement is a transaction, and half of what two cost. A receipt's id is the key of its row, so that of two issuers who
+// take the same requests one writes nothing.
 const WRITE = {
   name: 'receipts_write',
   text: `
@@ -61,6 +52,8 @@ WITH batch AS (
 ), numbered AS (
   INSERT INTO receipt_number (tenant_id, kind, subject_id, lane, number, request_id)
   SELECT * FROM unnest($12::uuid[], $13::text[], $14::uuid[], $15::smallint[], $16::bigint[], $17::uuid[])
+), queued AS (
+  INSERT INTO log_queue (entry_id, leaf_hash) SELECT * FROM unnest($7::uuid[], $10::bytea[])
 )
 DELETE FROM receipt_pending WHERE request_id = ANY ($7::uuid[])`,
 };
@@ -84,9 +77,9 @@ interface Draft {
 }
 
 /**
- * Makes receipts of settled requests: commits to their fields, signs many at once, and keeps what each party may open.
- * The secret that the salts come from is forgotten at the end. Any number of issuers may run at once; each takes those
- * of its own process, whom somebody waits for, and what a lost one leaves is taken by any.
+ * Makes receipts of settled requests: commits to their fields, signs many at once, puts their leaves up for the log and keeps
+ * what each party may open. Any number of issuers may run at once; each takes those of its own process, and what a lost one
+ * leaves is taken by any.
  */
 export class ReceiptIssuer {
   readonly #options: IssuerOptions;
@@ -102,24 +95,34 @@ export class ReceiptIssuer {
     return this.#options.batchMax;
   }
 
-  /** Issues one batch of these requests and of those of lost processes, and returns it. */
-  issue(requestIds: readonly Uuid[]): Promise<readonly IssuedReceipt[]> {
-    return this.#deps.database.withSystemPg(async (client) => {
-      const { batchMax, lostAfterMs } = this.#options;
-      const values = [batchMax, requestIds, lostAfterMs];
-      const { rows: pending } = await client.query<PendingRow>({ ...PICK, values });
-      if (pending.length === 0) return [];
-      const drafts = (await readFacts(client, pending, this.#deps.documents)).map((facts) =>
-        this.#draft(facts),
-      );
-      return this.#write(client, drafts);
-    });
+  /** Issues one batch of these requests, at most {@link batchMax}; those that have receipts already are left out. */
+  async issue(requestIds: readonly Uuid[]): Promise<readonly IssuedReceipt[]> {
+    return (await this.#issue({ requestIds })) ?? (await this.#issue({ requestIds })) ?? [];
+  }
+
+  /** Issues one batch of requests whose own process has not done so in time, and says how many. */
+  async issueLost(): Promise<number> {
+    const { batchMax, lostAfterMs } = this.#options;
+    const issued = await this.#issue({ olderThanMs: lostAfterMs, most: batchMax });
+    return issued?.length ?? 0;
+  }
+
+  /** Null when another issuer was faster with one of them: then nothing was issued here. */
+  async #issue(wanted: Wanted): Promise<readonly IssuedReceipt[] | null> {
+    const facts = await readFacts(this.#deps.database, wanted, this.#deps.documents);
+    if (facts.length === 0) return [];
+    try {
+      return await this.#write(facts.map((each) => this.#draft(each)));
+    } catch (error) {
+      if (sqlState(error) === SQLSTATE.uniqueViolation) return null;
+      throw error;
+    }
   }
 
   #draft(facts: ReceiptFacts): Draft {
-    const secret = this.#deps.randomBytes(RECEIPT_SECRET_BYTES);
     const fields = fieldsOf(facts);
-    const salts = fields.map((_, index) => fieldSalt(secret, index));
+    const random = this.#deps.randomBytes(fields.length * SALT_BYTES);
+    const salts = fields.map((_, index) => random.subarray(index * SALT_BYTES, (index + 1) * SALT_BYTES));
     const commitments = Buffer.concat(
       fields.map(({ text }, index) => commitField(index, salts[index] ?? Buffer.alloc(0), text)),
     );
@@ -128,8 +131,8 @@ export class ReceiptIssuer {
     return { facts, fields, salts, commitments, leaf };
   }
 
-  async #write(client: PoolClient, drafts: readonly Draft[]): Promise<readonly IssuedReceipt[]> {
-    const { clock, signer } = this.#deps;
+  async #write(drafts: readonly Draft[]): Promise<readonly IssuedReceipt[]> {
+    const { clock, database, signer } = this.#deps;
     const size = drafts.length;
     const tree = new LeafReader(drafts.map(({ leaf }) => leaf));
     const batch = { root: Buffer.from(await rootOf(tree, size)), size, signedAt: clock.nowMs() };
@@ -153,11 +156,7 @@ export class ReceiptIssuer {
       numbers.map(({ counter }) => counter.number.toString()),
       numbers.map(({ requestId }) => requestId),
     ];
-    await client.query({ ...WRITE, values });
-    await queueLeaves(
-      client,
-      drafts.map(({ facts, leaf }) => ({ entryId: facts.requestId, leafHash: leaf })),
-    );
+    await database.querySystem(WRITE.text, values, WRITE.name);
     const { logId } = this.#options;
     return drafts.map((draft, index) => {
       const { requestId, tenantId } = draft.facts;

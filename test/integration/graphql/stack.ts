@@ -251,6 +251,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
 
     async close(): Promise<void> {
       await server.close();
+      await proofs.desk.close();
       await events.close();
       await exportQueue.close();
       rmSync(exportFolder, { recursive: true, force: true });

@@ -3,7 +3,6 @@ import { recoverAddress } from 'ethers/transaction';
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { treeHeadDigest } from '../../../src/proofs/log/digest.ts';
 import { openLog } from '../../../src/proofs/log/open.ts';
-import { queueLeaves } from '../../../src/proofs/log/queue.ts';
 import type { DigestSigner, TreeHead } from '../../../src/proofs/log/types.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
 import { LOG_ID, testSigner } from '../../kit/log.ts';
@@ -21,11 +20,11 @@ export function leafOf(n: number): Buffer {
 
 /** Puts entries up for the log. */
 export async function queue(db: TestDatabase, from: number, to: number): Promise<void> {
-  const leaves = Array.from({ length: to - from }, (_, i) => ({
-    entryId: entryId(from + i),
-    leafHash: leafOf(from + i),
-  }));
-  await db.database.withSystemPg((client) => queueLeaves(client, leaves));
+  const numbers = Array.from({ length: to - from }, (_, i) => from + i);
+  await db.database.querySystem(
+    'INSERT INTO log_queue (entry_id, leaf_hash) SELECT * FROM unnest($1::uuid[], $2::bytea[])',
+    [numbers.map(entryId), numbers.map(leafOf)],
+  );
 }
 
 /** A log in a test's database, at a time that the test says. */

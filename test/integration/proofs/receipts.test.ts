@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { Principal } from '../../../src/auth/principal.ts';
 import type { Database } from '../../../src/db/client.ts';
+import type { ReceiptText } from '../../../src/inference/events.ts';
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { pause } from '../../../src/metering/periodic.ts';
 import { keystoreKey, replaceKeystore } from '../../../src/proofs/keys/keystore.ts';
@@ -15,6 +16,7 @@ import { KeyRegistry } from '../../../src/proofs/keys/registry.ts';
 import { walletSigner } from '../../../src/proofs/keys/wallet.ts';
 import { verifiesInclusion } from '../../../src/proofs/merkle/verify.ts';
 import { openProofs, type Proofs } from '../../../src/proofs/open.ts';
+import { DESK_DEFAULTS } from '../../../src/proofs/receipts/desk.ts';
 import { batchDigest, successionDigest } from '../../../src/proofs/typed.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
 import { testSigner } from '../../kit/log.ts';
@@ -94,6 +96,9 @@ function parse(text: string | null): ReceiptJson {
   return receiptSchema.parse(JSON.parse(text ?? 'null'));
 }
 
+/** Waits for the receipt of an answer. */
+const asked = async ({ receipt }: { readonly receipt: ReceiptText | null }) => (await receipt?.()) ?? null;
+
 const fieldOf = (receipt: ReceiptJson, name: string) =>
   receipt.opened.find((field) => field.name === name)?.value;
 
@@ -167,7 +172,7 @@ describe('a request that is settled', () => {
   it('ends with a receipt that states what it used and cost, and that opens nothing of others', async () => {
     const tenantId = await kit.customer(1_000_000n);
     const stream = await api.service.infer(testCaller(tenantId), plainInput(3, { maxTokens: 4 }));
-    const receipt = parse(endOf(await collect(stream)).receipt);
+    const receipt = parse(await asked(endOf(await collect(stream))));
     check(receipt);
     expect(receipt.commitments).toHaveLength(33);
     const [record] = await kit.db.admin<{ amount: string; output: string }>(
@@ -195,7 +200,9 @@ describe('a request that is settled', () => {
 
   it('is in the log a moment later, and whoever else asks for it gets nothing', async () => {
     const tenantId = await kit.customer(1_000_000n);
-    const { requestId } = await api.service.generate(testCaller(tenantId), plainInput(2, { maxTokens: 2 }));
+    const answer = await api.service.generate(testCaller(tenantId), plainInput(2, { maxTokens: 2 }));
+    const { requestId } = answer;
+    expect(await asked(answer)).not.toBeNull();
     await proofs.appender.run();
     const found = await proofs.receipts.find(principal(tenantId), requestId);
     const receipt = parse(found?.document ?? null);
@@ -231,10 +238,12 @@ describe('a request that is settled', () => {
         { adapter: 'two', weight: -0.5 },
       ],
     };
-    const { requestId } = await api.service.generate(
+    const answer = await api.service.generate(
       testCaller(tenantId),
       plainInput(3, { ...blend, maxTokens: 2 }),
     );
+    const { requestId } = answer;
+    expect(await asked(answer)).not.toBeNull();
     const views = await Promise.all(
       [tenantId, owner, other].map(async (who) =>
         parse((await proofs.receipts.find(principal(who), requestId))?.document ?? null),
@@ -285,6 +294,7 @@ describe('a request that is settled', () => {
     const [settled] = (await api.metering.recoverExpired()).settled;
     // So that it counts as left behind.
     await kit.db.admin(`UPDATE receipt_pending SET created_at = now() - interval '1 minute'`);
+    kit.clock.advance(DESK_DEFAULTS.lostEveryMs);
     proofs.desk.wake();
     const find = () => proofs.receipts.find(principal(tenantId), settled?.requestId ?? '');
     await waitFor(async () => (await find()) !== null, { what: 'the receipt' });
@@ -315,7 +325,7 @@ describe('numbers', () => {
     const results = await Promise.all(
       [second, third].flatMap((process) => Array.from({ length: 30 }, () => run(process))),
     );
-    expect(results.every(({ receipt }) => receipt !== null)).toBe(true);
+    expect(await Promise.all(results.map(asked))).not.toContain(null);
     const seen: { readonly lane: number; readonly number: bigint; readonly requestId: Uuid }[] = [];
     for (let after: string | null = null; ; ) {
       const page = await proofs.receipts.numbered(principal(owner), versionId, { first: 25, after });
@@ -343,8 +353,9 @@ describe('numbers', () => {
 describe('erasing', () => {
   it('leaves every proof as it was, and nobody who could open a field', async () => {
     const tenantId = await kit.customer(1_000_000n);
-    const { receipt: text, requestId } = await api.service.generate(testCaller(tenantId), plainInput(1));
-    const receipt = parse(text);
+    const answer = await api.service.generate(testCaller(tenantId), plainInput(1));
+    const { requestId } = answer;
+    const receipt = parse(await asked(answer));
     await kit.db.database.withSystemPg((client) =>
       client.query('DELETE FROM receipt_view WHERE request_id = $1', [requestId]),
     );

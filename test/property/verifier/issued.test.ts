@@ -18,7 +18,7 @@ import { inclusionDocument } from '../../../src/proofs/log/documents.ts';
 import { leafHash } from '../../../src/proofs/merkle/hash.ts';
 import { LeafReader } from '../../../src/proofs/merkle/memory.ts';
 import { inclusionPath, rootOf } from '../../../src/proofs/merkle/prove.ts';
-import { commitField, fieldSalt, receiptBody } from '../../../src/proofs/receipts/commit.ts';
+import { commitField, receiptBody } from '../../../src/proofs/receipts/commit.ts';
 import { namedDocuments, receiptText } from '../../../src/proofs/receipts/document.ts';
 import { fieldsOf, type ReceiptFacts } from '../../../src/proofs/receipts/fields.ts';
 import { batchDigest, successionDigest } from '../../../src/proofs/typed.ts';
@@ -113,18 +113,15 @@ function factsOf(
 
 /** The receipt as the program hands it out to a reader, in a batch and in the log among others. */
 async function issued(facts: ReceiptFacts, documents: ReadonlyMap<string, string>, reader: string) {
-  const secret = sha256('K');
   const fields = fieldsOf(facts);
-  const salts = fields.map((_, index) => fieldSalt(secret, index));
-  const commitments = Buffer.concat(
-    fields.map(({ text }, index) => commitField(index, salts[index] ?? secret, text)),
-  );
+  const saltOf = (index: number) => sha256(`salt ${index}`);
+  const commitments = Buffer.concat(fields.map(({ text }, index) => commitField(index, saltOf(index), text)));
   const leaf = leafHash(receiptBody(logId, facts.requestId, commitments));
   const tree = new LeafReader([sha256('a'), leaf, sha256('b'), sha256('c'), sha256('d')]);
   const batch = { root: await rootOf(tree, BATCH_SIZE), size: BATCH_SIZE, signedAt: 1_500 };
   const head = { root: await rootOf(tree, LOG_SIZE), size: LOG_SIZE, signedAtMs: 2_500 };
   const opened = fields.flatMap(({ readers, text }, index) =>
-    readers.has(reader) ? [{ index, salt: salts[index] ?? secret, text }] : [],
+    readers.has(reader) ? [{ index, salt: saltOf(index), text }] : [],
   );
   const named = [...new Set(namedDocuments(opened))];
   return receiptText({

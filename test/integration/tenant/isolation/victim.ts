@@ -127,7 +127,8 @@ export async function openScene(): Promise<Scene> {
     maxTokens: 5,
     idempotencyKey: randomUUID(),
   };
-  const { requestId } = await stack.inference.generate(principal, input);
+  const { requestId, receipt } = await stack.inference.generate(principal, input);
+  await receipt?.();
   await stack.proofs.appender.run();
   stack.engine.script = null;
   const running = await stack.inference.infer(principal, { ...input, idempotencyKey: randomUUID() });
