@@ -50,16 +50,16 @@ function* numberFaults(epoch: Epoch['epoch']): Generator<string> {
   if (!ascends(quarantined.map(({ request }) => request))) yield 'what is quarantined does not ascend';
   if (!ascends(released.map(({ request }) => request))) yield 'what is released does not ascend';
   const listed = new Set(quarantined.map(({ request }) => request));
-  for (const { request, epoch: from } of released) {
+  for (const { request, leaf, epoch: from } of released) {
     if (BigInt(from) >= BigInt(number)) yield `it releases ${short(request)} of epoch ${from}`;
-    if (listed.has(request)) yield `it quarantines and releases ${short(request)}`;
+    if (leaf !== null && listed.has(request)) yield `it quarantines and releases ${short(request)}`;
   }
   for (const { request, leaf, reason } of quarantined) {
     if ((leaf === null) !== (reason === 'LEAF_MISSING'))
       yield `${short(request)} is ${reason}, which does not go with its leaf`;
   }
   const leaves = BigInt(quarantined.filter(({ leaf }) => leaf !== null).length);
-  const due = size - first - leaves + BigInt(released.length);
+  const due = size - first - leaves + BigInt(released.filter(({ leaf }) => leaf !== null).length);
   if (BigInt(epoch.receipts) !== due)
     yield `it counts ${epoch.receipts} receipts, but its leaves and lists give ${due}`;
 }

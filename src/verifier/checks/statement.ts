@@ -164,7 +164,7 @@ function* leafFaults(account: Account, { epoch }: Epoch): Generator<string> {
   if (numbers > leaves) yield `it has ${numbers} numbers, but the epoch ${leaves} leaves`;
   const receipts = BigInt(account.receipts);
   const quarantined = BigInt(epoch.quarantined.filter(({ leaf }) => leaf !== null).length);
-  const released = BigInt(epoch.released.length);
+  const released = BigInt(epoch.released.filter(({ leaf }) => leaf !== null).length);
   if (receipts > numbers + released)
     yield `it sums up ${receipts} receipts, but has ${numbers} numbers, and ${released} are released`;
   if (receipts + quarantined < numbers)

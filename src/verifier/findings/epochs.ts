@@ -64,7 +64,7 @@ function* falseReleases(epochs: ReadonlyMap<bigint, KnownEpoch>): Generator<Find
       const from = epochs.get(BigInt(epoch));
       const listed = from?.document.epoch.quarantined.find((one) => one.request === request);
       const before = done.get(request);
-      if (from !== undefined && (listed === undefined || (listed.leaf !== null && listed.leaf !== leaf))) {
+      if (from !== undefined && listed?.leaf !== leaf) {
         const message = `epoch ${known.number} releases ${short(request)}, which epoch ${epoch} did not quarantine so`;
         yield shownBy([from.name, known.name], 'RELEASE_FALSE', message);
       } else if (before !== undefined && !waiting.has(request)) {

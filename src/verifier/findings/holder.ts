@@ -51,6 +51,7 @@ export function* auditAccount(
     const message = `epoch ${epoch.number} counts ${countOf(ranges)} receipts of ${subject.kind} ${subject.subject} that are not held: lane ${lane}, numbers ${rangesText(ranges)}`;
     yield knownBy(evidence, 'RECEIPT_MISSING', message);
   }
+  if (missing.size === 0) yield* unnumbered(subject, statement, held, holding);
   if (account !== null) yield* compareSums({ statement, account, held, complete: missing.size === 0 });
 }
 
@@ -94,6 +95,32 @@ function* misplaced(
       const message = `${what}, but epoch ${epoch.number} says that the last number is ${last}`;
       yield shownBy([names, evidence], 'LAST_FALSE', message);
     }
+  }
+}
+
+/**
+ * Receipts of others that ran on an adapter version, of which its owner has no number. They do not open it; but when all numbers of
+ * the account belong to receipts that are held, none of them is theirs.
+ */
+function* unnumbered(
+  { kind, subject }: Subject,
+  statement: KnownStatement,
+  held: readonly Numbered[],
+  { records, log }: Holding,
+): Generator<Finding> {
+  if (kind !== 'version') return;
+  const { epoch } = statement;
+  const { firstSize, size } = epoch.document.epoch;
+  const own = new Set(held.map(({ record }) => record));
+  for (const record of records) {
+    const { place, parts, id, names } = record;
+    if (own.has(record) || !parts.some(({ version }) => version === subject)) continue;
+    if (place === null || !log.connected(epoch.document.head, place.head)) continue;
+    if (place.index < BigInt(firstSize) || place.index >= BigInt(size)) continue;
+    const counted = held.filter(({ lane, number }) => counts(statement, lane, number));
+    const message = `request ${id} ran on version ${subject} and is in the log at ${place.index}, in the range of epoch ${epoch.number}, but every number that the account counts belongs to another receipt`;
+    const evidence = [names, statement.name, epoch.name, ...counted.map((one) => one.record.names)];
+    yield shownBy(evidence, 'RECEIPT_NOT_COUNTED', message);
   }
 }
 

@@ -23,7 +23,8 @@ type Sums = ReadonlyMap<string, bigint>;
 export function* compareSums({ statement, account, held, complete }: Comparison): Generator<Finding> {
   const { epoch } = statement.epoch.document;
   const quarantined = new Set(epoch.quarantined.map(({ request }) => request));
-  const released = new Set(epoch.released.map(({ request }) => request));
+  // What was quarantined without a leaf is counted by its number when the leaf comes.
+  const released = new Set(epoch.released.flatMap(({ request, leaf }) => (leaf === null ? [] : [request])));
   const own = held
     .filter(
       ({ record: { request }, lane, number }) =>

@@ -13,7 +13,7 @@ const quarantined = z.strictObject({
   reason: z.enum(['ENGINE_DIFFERS', 'CAPTURE_DIFFERS', 'LEAF_DIFFERS', 'RECORD_MISSING', 'LEAF_MISSING']),
 });
 
-const released = z.strictObject({ request: hash, leaf: hash, epoch: positive });
+const released = z.strictObject({ request: hash, leaf: hash.nullable(), epoch: positive });
 
 export const epoch = z.strictObject({
   format: z.literal('patchbay-epoch/1'),

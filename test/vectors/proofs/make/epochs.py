@@ -126,7 +126,7 @@ class EpochWorld(World):
         number = len(self.epochs) + 1
         before = self.epochs[-1] if self.epochs else None
         held = [one[0] for one in quarantined if isinstance(one[0], int)]
-        summed = [r for r in counted if r not in held] + [r for r, _ in released]
+        summed = [r for r in counted if r not in held] + [one[0] for one in released if isinstance(one[0], int)]
         subjects = sorted({(k, s) for r in [*counted, *summed] for k, s, _, _ in self.subjects(r)})
         leaves = []
         for kind, subject in subjects:
@@ -149,10 +149,14 @@ class EpochWorld(World):
                 receipt = self.receipts[one[0]]
                 one = (self.request_hash(receipt["id"]), receipt["leaf"], one[1])
             listed.append({"request": one[0], "leaf": one[1], "reason": one[2]})
-        free = [
-            {"request": self.request_hash(self.receipts[r]["id"]), "leaf": self.receipts[r]["leaf"], "epoch": str(from_epoch)}
-            for r, from_epoch in released
-        ]
+        free = []
+        for one in released:
+            if isinstance(one[0], int):
+                receipt = self.receipts[one[0]]
+                one = (self.request_hash(receipt["id"]), receipt["leaf"], one[1])
+            free.append({"request": one[0], "leaf": one[1], "epoch": str(one[2])})
+        # A leaf that was missing is one of the range when it comes.
+        added = [one for one in free if one["leaf"] is not None]
         found = self.signed_head(head)
         first = int(before["document"]["epoch"]["size"]) if before else 0
         with_leaf = [one for one in listed if one["leaf"] is not None]
@@ -165,7 +169,7 @@ class EpochWorld(World):
             "closedAt": str(signed_at),
             "previous": before["digest"] if before else "0" * 64,
             "accounts": {"root": spec.root(hashes).hex(), "size": str(len(hashes))},
-            "receipts": str(int(found["size"]) - first - len(with_leaf) + len(free)),
+            "receipts": str(int(found["size"]) - first - len(with_leaf) + len(added)),
             "quarantined": sorted(listed, key=lambda one: one["request"]),
             "released": sorted(free, key=lambda one: one["request"]),
         }

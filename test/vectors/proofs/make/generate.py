@@ -177,7 +177,8 @@ def recovered():
 def epochs():
     world = EpochWorld(
         "epochs",
-        "Three epochs: one quarantines a receipt, the next releases it, the last has a leaf without a record and no accounts; "
+        "Three epochs: one quarantines a receipt, the next releases it and misses a leaf, the last has that leaf, which has no "
+        "record, and no accounts; "
         "statements of present and absent accounts, and claims of two payout trees.",
     )
     tenants = [uuid("asking 0"), uuid("asking 1")]
@@ -219,8 +220,9 @@ def epochs():
         [(2, 1)],
         {"tenant": {"3": {0: 4, 1: 3}}, "version": {"0": {0: 3, 1: 3}}},
     )
-    stray = (world.request_hash(uuid("a request without a record")), leaves[7].hex(), "RECORD_MISSING")
-    world.epoch(heads[2], [], [stray], [], {"tenant": {}, "version": {}})
+    # The lost leaf comes, and has no record.
+    stray = (lost, leaves[7].hex(), "RECORD_MISSING")
+    world.epoch(heads[2], [], [stray], [(lost, None, 2)], {"tenant": {}, "version": {}})
     for tenant in tenants:
         for epoch in (1, 2, 3):
             world.statement(epoch, "tenant", tenant)
