@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { PayoutTree } from '../../src/chain/payout-tree.ts';
+import { type PayoutScope, PayoutTree } from '../../src/chain/payout-tree.ts';
 import { canonical, type ProofDocument } from '../../src/proofs/documents.ts';
 import { headDocument, hex } from '../../src/proofs/log/documents.ts';
 import { typedDigest, typedMessage } from '../../src/proofs/log/typed.ts';
@@ -180,9 +180,8 @@ export class Books {
   }
 
   async claim(claim: Partial<ClaimFacts> = {}): Promise<Json> {
-    const { tenant, account, sequence, payouts, cumulative } = { ...CLAIM_DEFAULTS, ...claim };
+    const { tenant, account, sequence, payouts, cumulative, scope } = { ...CLAIM_DEFAULTS, ...claim };
     const total = payouts.reduce((sum, { amount }) => sum + amount, 0n);
-    const scope = { chainId: 31_337n, distributor: `0x${'d1'.repeat(20)}`, token: `0x${'70'.repeat(20)}` };
     const own = { account, cumulative: cumulative ?? total / 1_000n };
     const tree = await PayoutTree.build(scope, [own, { account: `0x${'aa'.repeat(20)}`, cumulative: 5n }]);
     const member = {
@@ -211,15 +210,13 @@ interface ClaimFacts {
   readonly sequence: number;
   readonly payouts: readonly { readonly amount: bigint; readonly earnedBefore: number }[];
   readonly cumulative: bigint | null;
+  readonly scope: PayoutScope;
 }
 
 export const WALLET = `0x${'b0'.repeat(20)}`;
 const CLAIM_DEFAULTS: ClaimFacts = {
-  tenant: OWNER,
-  account: WALLET,
-  sequence: 1,
-  payouts: [],
-  cumulative: null,
+  ...{ tenant: OWNER, account: WALLET, sequence: 1, payouts: [], cumulative: null },
+  scope: { chainId: 31_337n, distributor: `0x${'d1'.repeat(20)}`, token: `0x${'70'.repeat(20)}` },
 };
 
 function accountOf(

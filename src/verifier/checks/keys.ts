@@ -1,4 +1,4 @@
-import { type Message, messageDigest, signerOf } from '../hashing/signature.ts';
+import { type Message, signerOf } from '../hashing/signature.ts';
 import type { KeyList } from '../input/formats.ts';
 import { fails, holds, judged, type Step } from '../step.ts';
 
@@ -15,27 +15,13 @@ export interface Trust {
   readonly keys: readonly TrustedKey[];
   /** Keys of the list that nobody trusted endorses. */
   readonly strangers: readonly string[];
-  /** Who signed. Remembers what it found, as many receipts have the signature of one batch and of one head. */
-  readonly signerOf: (message: Message, signature: string) => string | null;
-}
-
-function rememberingSigner(): Trust['signerOf'] {
-  const found = new Map<string, string | null>();
-  return (message, signature) => {
-    const name = `${messageDigest(message)} ${signature}`;
-    const known = found.get(name);
-    if (known !== undefined) return known;
-    const signer = signerOf(message, signature);
-    found.set(name, signer);
-    return signer;
-  };
 }
 
 /** Addresses alone, which are trusted for all time: the reader pinned them. */
 export function pinnedTrust(addresses: readonly string[]): { readonly trust: Trust; readonly steps: Step[] } {
   const keys = addresses.map((address) => ({ address, validFrom: 0n, validUntil: null }));
   return {
-    trust: { keys, strangers: [], signerOf: rememberingSigner() },
+    trust: { keys, strangers: [] },
     steps: [holds('keys', `pinned without a list, so for all time: ${addresses.join(', ')}`)],
   };
 }
@@ -74,7 +60,7 @@ export function listedTrust(
     strangers.length === 0 ? '' : `; not trusted, for want of an endorsement: ${strangers.join(', ')}`;
   const compared = `${list.keys.length} in order, ${root}, ${keys.length} trusted in all${apart}`;
   return {
-    trust: { keys, strangers, signerOf: rememberingSigner() },
+    trust: { keys, strangers },
     steps: [judged('keys', wrong, compared)],
   };
 }
@@ -100,7 +86,7 @@ export function checkSigner(
   trust: Trust,
   { message, signature }: { readonly message: Message; readonly signature: string },
 ): Step {
-  const signer = trust.signerOf(message, signature);
+  const signer = signerOf(message, signature);
   if (signer === null) return fails(step, 'the signature is not one of secp256k1 in its canonical form');
   const signedAt = message.values['signedAt'] ?? '';
   const known = trust.keys.filter(({ address }) => address === signer);
