@@ -310,6 +310,20 @@ const FRAUDS: readonly Fraud[] = [
     needs: ['earlier', 'claim'],
   },
   {
+    name: 'two claims of one tree say different things',
+    plant: async () => {
+      const scenario = await Scenario.play();
+      const sum = earnedBy(scenario, OWNER);
+      const claim = await scenario.books.claim({ payouts: paid(sum) });
+      const other = await scenario.books.claim({ payouts: paid(sum + 4_000n) });
+      return { documents: { ...(await scenario.owner()), claim, other } };
+    },
+    code: 'CLAIMS_CONTRADICT',
+    convinces: 'anyone',
+    evidence: ['claim', 'other'],
+    needs: ['claim', 'other'],
+  },
+  {
     name: 'another account is paid',
     plant: async () => {
       const scenario = await Scenario.play();
@@ -350,6 +364,23 @@ const FRAUDS: readonly Fraud[] = [
     convinces: 'anyone',
     evidence: ['statement-1', 'epoch-1', 'statement-2', 'epoch-2'],
     needs: ['statement-1', 'statement-2'],
+  },
+  {
+    name: 'a receipt is counted in an epoch that does not have it',
+    plant: async () => {
+      const counted = (entries: readonly Issued[]) => (range: readonly Issued[]) => [
+        ...range,
+        ...entries.slice(2, 3),
+      ];
+      const scenario = await Scenario.play({
+        closings: { 1: () => ({ counted: allBut(2) }), 2: (entries) => ({ counted: counted(entries) }) },
+      });
+      return { documents: await scenario.tenant(), epoch: 2 };
+    },
+    code: 'NUMBER_MISPLACED',
+    convinces: 'anyone',
+    evidence: ['receipt-2', 'statement-2', 'epoch-2'],
+    needs: ['receipt-2', 'statement-2', 'growth-6'],
   },
   {
     name: 'a request has two numbers',
@@ -514,6 +545,17 @@ const FRAUDS: readonly Fraud[] = [
       return { documents: await anew.owner(), chain };
     },
     code: 'ANCHOR_DIFFERS',
+    convinces: 'anyone',
+    evidence: ['epoch-1'],
+    needs: ['chain'],
+  },
+  {
+    name: 'an epoch was never anchored',
+    plant: async () => {
+      const chain = chainWith({ isAnchored: false, commitments: `0x${'00'.repeat(32)}`, firstEpoch: 1n });
+      return { documents: await (await Scenario.play()).owner(), chain };
+    },
+    code: 'ANCHOR_MISSING',
     convinces: 'anyone',
     evidence: ['epoch-1'],
     needs: ['chain'],
