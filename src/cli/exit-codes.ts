@@ -20,7 +20,7 @@ export const EXIT = {
 export const EXIT_TABLE: readonly (readonly [number, string])[] = [
   [EXIT.ok, 'It worked.'],
   [EXIT.failed, 'It failed; the message says why.'],
-  [EXIT.usage, 'The command line is wrong, or `verify` cannot use its files.'],
+  [EXIT.usage, 'The command line is wrong, or `verify` or `audit` cannot use its files.'],
   [EXIT.refused, 'The input was refused: a checkpoint, an adapter, a request or a line of a batch.'],
   [EXIT.unreachable, 'The server, the database or the chain does not answer.'],
   [EXIT.access, 'The API key is missing, wrong or not allowed to do this.'],
@@ -45,6 +45,7 @@ const SPECIAL: Partial<Record<ErrorCode, number>> = {
   EXPORT_LIMIT: EXIT.busy,
   EXPORT_UNSETTLED: EXIT.busy,
   SHUTTING_DOWN: EXIT.busy,
+  PROOF_EPOCH_MISSING: EXIT.usage,
   PROOF_UNREADABLE: EXIT.usage,
   PROOF_FORMAT: EXIT.usage,
   PROOF_KEYS_MISSING: EXIT.usage,

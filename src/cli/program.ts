@@ -5,7 +5,7 @@ import { bits, collect, connected, decimal, json, oneOf, wholeNumber, wholeNumbe
 import { WORKLOADS } from './ports.ts';
 import { addChain } from './program-chain.ts';
 import { addEconomics, addExport, addInvoices, addLedger, addReconcile } from './program-money.ts';
-import { addProofKey, addVerify } from './program-proofs.ts';
+import { addAudit, addBundle, addProofKey, addVerify } from './program-proofs.ts';
 
 /** Runs a command line and returns its exit code; never ends the process itself. */
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
@@ -54,6 +54,8 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addEconomics(program, io, run);
   addExport(program, io, run);
   addVerify(program, io, run);
+  addAudit(program, io, run);
+  addBundle(program, io, run);
   addChain(program, io, run);
   return program;
 }

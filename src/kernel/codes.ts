@@ -462,6 +462,12 @@ export const ERROR_CODES = {
     meaning: 'A file of a proof is of an unknown format, or not what its format says.',
     fix: 'Give the file as it was handed out; docs/reference/proofs.md says what it must look like.',
   },
+  PROOF_EPOCH_MISSING: {
+    status: 400,
+    meaning:
+      'The epoch that is to be audited is not among the documents, or is not signed by a key that counts.',
+    fix: 'Put the epoch into the bundle: `patchbay bundle` does, and /log/v1/epoch?number=… has it.',
+  },
   PROOF_KEYS_MISSING: {
     status: 400,
     meaning: 'Nothing says whose signatures count.',

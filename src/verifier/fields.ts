@@ -1,11 +1,10 @@
-import { isDecimal, MAX_U64, UUID } from './input/texts.ts';
+import { isDecimal, MAX_AMOUNT, MAX_U64, UUID } from './input/texts.ts';
 
 /** Whether a text is a value of the field. */
 type Form = (value: string) => boolean;
 
 const HASH = /^[0-9a-f]{64}$/;
-/** Amounts and the two numbers of a share can be larger than 64 bits; this is more than either can reach. */
-const MAX_AMOUNT = 10n ** 38n;
+/** The two numbers of a share can be larger than 64 bits; this is more than either can reach. */
 const MAX_SHARE_DIGITS = 400;
 
 const hash: Form = (value) => HASH.test(value);

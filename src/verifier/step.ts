@@ -6,14 +6,16 @@ export interface Step {
   readonly result: 'true' | 'false' | 'unchecked';
   /** What was compared with what, or why it could not be. */
   readonly compared: string;
+  /** Of a false step: a stable word for why, where the step can be false for reasons that mean different things. */
+  readonly why?: 'KEY_NOT_VALID';
 }
 
 export function holds(step: string, compared: string): Step {
   return { step, result: 'true', compared };
 }
 
-export function fails(step: string, compared: string): Step {
-  return { step, result: 'false', compared };
+export function fails(step: string, compared: string, why?: Step['why']): Step {
+  return { step, result: 'false', compared, ...(why === undefined ? {} : { why }) };
 }
 
 export function unchecked(step: string, why: string): Step {

@@ -1,5 +1,5 @@
 import { checkAmounts } from './checks/amounts.ts';
-import { checkDocuments } from './checks/documents.ts';
+import { checkDocuments, type Documents } from './checks/documents.ts';
 import { listedTrust, pinnedTrust, type Trust } from './checks/keys.ts';
 import { checkBatch, checkConsistency, checkHead, checkHeads, checkInclusion } from './checks/log.ts';
 import { checkOpened } from './checks/opened.ts';
@@ -8,6 +8,7 @@ import { leafOf } from './hashing/body.ts';
 import { InputError } from './input/errors.ts';
 import type { Consistency, KeptHead, KeyList, Receipt } from './input/formats.ts';
 import { fails, holds, type Step, unchecked } from './step.ts';
+import type { View } from './view.ts';
 
 /** Documents that are verified together. */
 export interface Evidence {
@@ -17,6 +18,14 @@ export interface Evidence {
   readonly pinned: readonly string[];
   /** Heads that the reader kept, and proofs between heads. */
   readonly heads: readonly (KeptHead | Consistency)[];
+}
+
+/** What is known of a receipt. */
+export interface Examined {
+  readonly view: View;
+  readonly documents: Documents;
+  readonly leaf: string;
+  readonly steps: readonly Step[];
 }
 
 /** All steps, each on its own: one that fails does not hide another. */
@@ -54,10 +63,15 @@ export function trustOf(
 
 /** What a receipt says by itself, its signatures and its place in the log. */
 export function verifyReceipt(receipt: Receipt, trust: Trust): readonly Step[] {
+  return examineReceipt(receipt, trust).steps;
+}
+
+/** A receipt with its steps, and what they found to be known of it. */
+export function examineReceipt(receipt: Receipt, trust: Trust): Examined {
   const { view, steps } = checkOpened(receipt);
   const { documents, steps: documentSteps } = checkDocuments(receipt.documents, view);
   const leaf = leafOf(receipt);
-  return [
+  const all = [
     ...steps,
     holds('leaf', `the body of receipt ${receipt.id} has the leaf ${leaf}`),
     ...checkBatch(receipt, leaf, trust),
@@ -66,6 +80,7 @@ export function verifyReceipt(receipt: Receipt, trust: Trust): readonly Step[] {
     ...checkShares(view),
     ...checkAmounts(view, documents),
   ];
+  return { view, documents, leaf, steps: all };
 }
 
 /** A head that was kept, or a proof between two heads. */

@@ -4,6 +4,7 @@ import { NEAR_TIE } from '../../replay/near-tie.ts';
 import { checkDisclosure } from '../../verifier/checks/disclosure.ts';
 import { checkOpened } from '../../verifier/checks/opened.ts';
 import { type Executed, executedOf } from '../../verifier/executed.ts';
+import { singleReceipt } from '../../verifier/files.ts';
 import { type Disclosure, readDisclosure } from '../../verifier/input/disclosure.ts';
 import { readFileBytes } from '../../verifier/input/read.ts';
 import { type Step, unchecked } from '../../verifier/step.ts';
@@ -11,7 +12,8 @@ import { verify } from '../../verifier/verify.ts';
 import { type CliIo, progressFor, reportTo, UsageError } from '../io.ts';
 import { loadReplay } from '../parts.ts';
 import { byteProgress } from '../ports.ts';
-import { readEvidence, report, usable, type VerifyFlags } from './verify.ts';
+import { filesOf, usable } from '../verifier-input.ts';
+import { report, type VerifyFlags } from './verify.ts';
 import { replaySteps } from './verify-replay-steps.ts';
 
 /** What the command line says besides, of a replay. */
@@ -34,7 +36,13 @@ export async function verifyAndReplay(io: CliIo, path: string, flags: ReplayFlag
     );
   }
   const { receipt, disclosure, steps } = await usable(async () => {
-    const evidence = await readEvidence(path, flags);
+    const evidence = await singleReceipt(filesOf(path, flags));
+    if (evidence === null) {
+      throw new UsageError(
+        '--replay runs the request of one receipt, and asks no chain.',
+        'Name the file of a receipt, and leave --rpc to a second call.',
+      );
+    }
     return {
       receipt: evidence.receipt,
       disclosure: readDisclosure(await readFileBytes(flags.replay)),

@@ -59,7 +59,10 @@ export function listedTrust(
   const apart =
     strangers.length === 0 ? '' : `; not trusted, for want of an endorsement: ${strangers.join(', ')}`;
   const compared = `${list.keys.length} in order, ${root}, ${keys.length} trusted in all${apart}`;
-  return { trust: { keys, strangers }, steps: [judged('keys', wrong, compared)] };
+  return {
+    trust: { keys, strangers },
+    steps: [judged('keys', wrong, compared)],
+  };
 }
 
 function succession(log: string, next: string, validFrom: string): Message {
@@ -90,7 +93,9 @@ export function checkSigner(
   if (known.some((key) => isValidAt(key, BigInt(signedAt)))) {
     return holds(step, `signed by ${signer}, which was valid at ${signedAt}`);
   }
-  if (known.length > 0) return fails(step, `signed by ${signer}, which was not valid at ${signedAt}`);
+  if (known.length > 0) {
+    return fails(step, `signed by ${signer}, which was not valid at ${signedAt}`, 'KEY_NOT_VALID');
+  }
   const why = trust.strangers.includes(signer)
     ? 'which no trusted key endorses'
     : 'which is not a key of this log';

@@ -3,6 +3,7 @@ import { rootMessage } from '../hashing/signature.ts';
 import type { Consistency, KeptHead, Receipt, SignedHead } from '../input/formats.ts';
 import { short } from '../shown.ts';
 import { fails, holds, judged, type Step, unchecked } from '../step.ts';
+import { connectedWith, type Growth, headName } from './connections.ts';
 import { checkSigner, type Trust } from './keys.ts';
 
 /** Checks the path to the batch's root and the batch's signature. */
@@ -44,9 +45,8 @@ export function checkHead(step: string, log: string, head: SignedHead, trust: Tr
   return checkSigner(step, trust, { message: rootMessage(log, 'TreeHead', head), signature: head.signature });
 }
 
-/** Checks a consistency proof by itself: its sizes, its path and both heads' signatures. */
-export function checkConsistency(step: string, proof: Consistency, trust: Trust): readonly Step[] {
-  const { log, first, second, path, firstHead, secondHead } = proof;
+/** What is wrong with the sizes and the path of a consistency proof. */
+function growthFaults({ first, second, path, firstHead, secondHead }: Consistency): readonly string[] {
   const wrong: string[] = [];
   if (first !== firstHead.size || second !== secondHead.size) {
     wrong.push(
@@ -64,8 +64,14 @@ export function checkConsistency(step: string, proof: Consistency, trust: Trust)
       `the tree of ${first} with ${short(firstHead.root)} is no beginning of that of ${second} with ${short(secondHead.root)}`,
     );
   }
+  return wrong;
+}
+
+/** Checks a consistency proof by itself: its sizes, its path and both heads' signatures. */
+export function checkConsistency(step: string, proof: Consistency, trust: Trust): readonly Step[] {
+  const { log, first, second, firstHead, secondHead } = proof;
   return [
-    judged(step, wrong, `the tree of ${first} is the beginning of that of ${second}`),
+    judged(step, growthFaults(proof), `the tree of ${first} is the beginning of that of ${second}`),
     checkHead(`${step}.first`, log, firstHead, trust),
     checkHead(`${step}.second`, log, secondHead, trust),
   ];
@@ -93,8 +99,9 @@ export function checkHeads(
     judged('heads', wrong, `${heads.length} heads, one root for each size: ${[...roots.keys()].join(', ')}`),
   ];
   if (receipt === null) return [...steps, unchecked('heads.connected', 'the receipt has no head yet')];
-  const reached = connected(receipt.size, documents);
-  const apart = [...roots.keys()].filter((size) => !reached.has(size));
+  const growths = documents.flatMap((document) => growthOf(document) ?? []);
+  const reached = connectedWith(receipt, growths);
+  const apart = [...new Set(heads.filter((head) => !reached.has(headName(head))).map(({ size }) => size))];
   if (apart.length === 0)
     return [...steps, holds('heads.connected', `all lead to the receipt's head of ${receipt.size}`)];
   const why = `no proof connects the receipt's head of ${receipt.size} with ${apart.join(', ')}`;
@@ -105,21 +112,9 @@ function headsOf(document: KeptHead | Consistency): readonly SignedHead[] {
   return document.format === 'patchbay-head/1' ? [document.head] : [document.firstHead, document.secondHead];
 }
 
-/** All sizes that proofs connect with one. */
-function connected(start: string, documents: readonly (KeptHead | Consistency)[]): ReadonlySet<string> {
-  const edges = documents.flatMap((document) =>
-    document.format === 'patchbay-head/1'
-      ? []
-      : [[document.firstHead.size, document.secondHead.size] as const],
-  );
-  const reached = new Set([start]);
-  let before: number;
-  do {
-    before = reached.size;
-    for (const [a, b] of edges) {
-      if (reached.has(a)) reached.add(b);
-      else if (reached.has(b)) reached.add(a);
-    }
-  } while (reached.size > before);
-  return reached;
+/** What a document proves of how the log grew, if it is a proof and verifies; signatures are looked at elsewhere. */
+export function growthOf(document: KeptHead | Consistency): Growth | null {
+  return document.format === 'patchbay-consistency/1' && growthFaults(document).length === 0
+    ? { first: document.firstHead, second: document.secondHead }
+    : null;
 }

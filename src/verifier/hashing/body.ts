@@ -1,4 +1,4 @@
-import { fromHex, sha256, u16 } from './bytes.ts';
+import { fromHex, sha256, u16, uuidBytes } from './bytes.ts';
 
 /** What the body of a receipt is made of; all hexadecimal, the id a UUID. */
 export interface BodyParts {
@@ -18,7 +18,7 @@ export function leafOf({ log, id, commitments }: BodyParts): string {
     Uint8Array.of(0),
     'patchbay:receipt:v1\0',
     fromHex(log),
-    fromHex(id.replaceAll('-', '')),
+    uuidBytes(id),
     u16(commitments.length),
     fromHex(commitments.join('')),
   );

@@ -16,3 +16,15 @@ export function sha256(...parts: readonly (Uint8Array | string)[]): string {
 export function u16(value: number): Uint8Array {
   return Uint8Array.of(value >> 8, value & 0xff);
 }
+
+/** A whole number of 64 bits as eight bytes. */
+export function u64(value: bigint): Uint8Array {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(value);
+  return bytes;
+}
+
+/** The 16 bytes of a UUID. */
+export function uuidBytes(uuid: string): Uint8Array {
+  return fromHex(uuid.replaceAll('-', ''));
+}

@@ -16,6 +16,15 @@ const MESSAGES = {
     { name: 'size', type: 'uint64' },
     { name: 'signedAt', type: 'uint64' },
   ],
+  Epoch: [
+    { name: 'number', type: 'uint64' },
+    { name: 'digest', type: 'bytes32' },
+    { name: 'signedAt', type: 'uint64' },
+  ],
+  PayoutClaim: [
+    { name: 'digest', type: 'bytes32' },
+    { name: 'signedAt', type: 'uint64' },
+  ],
 };
 
 /** A message as the digest that is signed is made of it. */
@@ -51,8 +60,23 @@ export function signerOf(message: Message, signature: string): string | null {
   const [s, v] = [BigInt(`0x${signature.slice(66, 130)}`), signature.slice(130)];
   // Of the two values of s that verify, only the lower one counts; so a signature cannot be written in two ways.
   if (s > HALF_ORDER || (v !== '1b' && v !== '1c')) return null;
+  const digest = messageDigest(message);
+  const name = `${digest} ${signature}`;
+  const known = recovered.get(name);
+  if (known !== undefined) return known;
+  const signer = recover(digest, signature);
+  if (recovered.size >= MOST_REMEMBERED) recovered.clear();
+  recovered.set(name, signer);
+  return signer;
+}
+
+/** Signers of the latest signatures: many receipts have the signature of one batch and of one head, and each costs milliseconds. */
+const recovered = new Map<string, string | null>();
+const MOST_REMEMBERED = 10_000;
+
+function recover(digest: string, signature: string): string | null {
   try {
-    return recoverAddress(messageDigest(message), signature);
+    return recoverAddress(digest, signature);
   } catch {
     // r is not the coordinate of a point, or r or s is zero.
     return null;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { decimal, uuid } from './texts.ts';
+import { currency, decimal, uuid } from './texts.ts';
 
 // The bounds are those of docs/concepts/pricing.md.
 const perMillion = decimal(10n ** 15n);
@@ -8,7 +8,7 @@ const multiplier = decimal(10n ** 8n);
 const price = z.strictObject({
   format: z.literal('patchbay-price/1'),
   id: uuid,
-  currency: z.string().regex(/^[A-Z]{3,8}$/, 'must be 3 to 8 capital letters'),
+  currency,
   inputPerMillion: perMillion,
   cachedInputPerMillion: perMillion,
   outputPerMillion: perMillion,

@@ -6,9 +6,9 @@ import { address, hash, signature, u64, uuid } from './texts.ts';
 const MOST_FIELDS = 65_535;
 
 /** A path has at most as many hashes as a size has bits; a consistency proof has up to one more. */
-const path = z.array(hash).max(65);
+export const path = z.array(hash).max(65);
 
-const signedHead = z.strictObject({ root: hash, size: u64, signedAt: u64, signature });
+export const signedHead = z.strictObject({ root: hash, size: u64, signedAt: u64, signature });
 
 const openedField = z.strictObject({
   index: z.number().int().min(0).max(MOST_FIELDS),

@@ -1,6 +1,8 @@
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { shown } from '../shown.ts';
+import { chain, claim } from './claims.ts';
+import { epoch, statement } from './epochs.ts';
 import { InputError } from './errors.ts';
 import * as formats from './formats.ts';
 import { parseJson } from './json.ts';
@@ -45,6 +47,22 @@ const headOrConsistency = z.discriminatedUnion('format', [formats.keptHead, form
 export const readHead = (source: NamedBytes): formats.KeptHead | formats.Consistency =>
   read(source, headOrConsistency);
 
+const anyDocument = z.discriminatedUnion('format', [
+  formats.receipt,
+  formats.keyList,
+  formats.keptHead,
+  formats.consistency,
+  epoch,
+  statement,
+  claim,
+  chain,
+]);
+
+/** Any document that a bundle may have. */
+export type ProofDocument = z.infer<typeof anyDocument>;
+
+export const readDocument = (source: NamedBytes): ProofDocument => read(source, anyDocument);
+
 /** Reads an address that the reader pins on the command line. */
 export function readAddress(text: string): string {
   const found = address.safeParse(text);
@@ -73,7 +91,7 @@ function wrongFormat(name: string, issue: z.core.$ZodIssue): InputError {
     return new InputError(
       'PROOF_FORMAT',
       `${name} is not a document that is expected here: its format is another or unknown.`,
-      'Give a receipt (patchbay-receipt/1), for --keys a key list (patchbay-keys/1), for --head a head (patchbay-head/1) or a consistency proof (patchbay-consistency/1), for --replay a disclosure (patchbay-disclosure/1).',
+      'Give a receipt or a bundle of documents, for --keys a key list (patchbay-keys/1), for --head a head (patchbay-head/1) or a consistency proof (patchbay-consistency/1), for --replay a disclosure (patchbay-disclosure/1).',
     );
   }
   const what =

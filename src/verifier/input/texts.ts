@@ -4,7 +4,10 @@ import { z } from 'zod';
 /** The largest number of 64 bits. */
 export const MAX_U64 = 2n ** 64n - 1n;
 
-const DECIMAL = /^(?:0|[1-9][0-9]{0,39})$/;
+/** The digits of the largest number of 256 bits, which a token's amounts can have. */
+const MOST_DIGITS = 78;
+
+const DECIMAL = /^(?:0|[1-9][0-9]{0,77})$/;
 
 /** Whether a text is a whole number in its one spelling, not above the bound. */
 export function isDecimal(text: string, max: bigint, min = 0n): boolean {
@@ -15,7 +18,7 @@ export function isDecimal(text: string, max: bigint, min = 0n): boolean {
 export function decimal(max: bigint, min = 0n): z.ZodString {
   return z
     .string()
-    .max(40)
+    .max(MOST_DIGITS)
     .refine(
       (text) => isDecimal(text, max, min),
       `must be a whole number from ${min} to ${max} as decimal text`,
@@ -34,11 +37,13 @@ export const signature = z
   .string()
   .regex(/^0x[0-9a-f]{130}$/, 'must be 65 bytes in lower-case hexadecimal, with 0x');
 
-/** An address with its checksum (EIP-55) or all in lower case; read, it has the checksum. */
-export const address = z
+/** An address with its checksum (EIP-55) or all in lower case, as it is written: a digest may cover the text. */
+export const writtenAddress = z
   .string()
-  .refine(isAddress, 'must be an address: 0x and 40 digits with the checksum of EIP-55, or in lower case')
-  .transform((text) => getAddress(text));
+  .refine(isAddress, 'must be an address: 0x and 40 digits with the checksum of EIP-55, or in lower case');
+
+/** The same; read, it has the checksum. */
+export const address = writtenAddress.transform((text) => getAddress(text));
 
 function isAddress(text: string): boolean {
   if (!/^0x[0-9a-fA-F]{40}$/.test(text)) return false;
@@ -48,3 +53,13 @@ function isAddress(text: string): boolean {
 
 /** Milliseconds since 1970, sizes and places. */
 export const u64 = decimal(MAX_U64);
+
+/** Amounts of nano-units, and sums of them. */
+export const MAX_AMOUNT = 10n ** 38n;
+export const amount = decimal(MAX_AMOUNT);
+
+/** The code of a currency. */
+export const currency = z.string().regex(/^[A-Z]{3,8}$/, 'must be 3 to 8 capital letters');
+
+/** 32 bytes as Ethereum writes them. */
+export const word = z.string().regex(/^0x[0-9a-f]{64}$/, 'must be 0x and 64 lower-case hexadecimal digits');

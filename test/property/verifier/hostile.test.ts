@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { InputError } from '../../../src/verifier/input/errors.ts';
-import { readHead, readKeyList, readReceipt } from '../../../src/verifier/input/read.ts';
+import { readDocument, readHead, readKeyList, readReceipt } from '../../../src/verifier/input/read.ts';
+import { audited, falseSteps, wholeBundle } from '../../unit/verifier/bundles.ts';
 import { at, bent, faults, isObject, type Json, vector, viewed } from '../../unit/verifier/vectors.ts';
 
 const SEED = 20_261_129;
@@ -114,6 +115,38 @@ test('a proof between heads, or a list of keys, is never accepted when it is cha
   fc.assert(property, { seed: SEED, numRuns: 120 });
 });
 
+test.each(['epochs/1', 'statements/0', 'statements/6', 'statements/13', 'claims/0', 'consistency/0'])(
+  '%s in a bundle: whatever is changed, it is false or refused by a typed error, and an audit does not fail over it',
+  async (name) => {
+    const given = wholeBundle(vector('epochs'));
+    const few = [
+      'keys',
+      'epochs/0',
+      'epochs/1',
+      'statements/0',
+      'statements/1',
+      'receipts/0',
+      'receipts/7',
+      name,
+    ];
+    const documents = Object.fromEntries(few.map((one) => [one, given[one] ?? null]));
+    const property = fc.asyncProperty(changes, async (all) => {
+      const other = changed(given[name] ?? null, all);
+      const wrong = await falseSteps({ ...documents, [name]: other });
+      if (wrong.some((fault) => fault.startsWith('PROOF_'))) return;
+      try {
+        await audited({ ...documents, [name]: other }, { epoch: 1 });
+      } catch (error) {
+        expect(error).toBeInstanceOf(InputError);
+      }
+      // Somebody else without an account may have the same neighbours.
+      if (name !== 'statements/13' && JSON.stringify(other) !== JSON.stringify(given[name]))
+        expect(wrong).not.toEqual([]);
+    });
+    await fc.assert(property, { seed: SEED, numRuns: 40 });
+  },
+);
+
 test('no bytes make the readers fail in another way than by a typed error', () => {
   const text = JSON.stringify(viewed(vector('plain')));
   const cut = fc.nat(text.length).map((length) => text.slice(0, length));
@@ -125,7 +158,7 @@ test('no bytes make the readers fail in another way than by a typed error', () =
     fc.oneof(cut, spliced, fc.json(), fc.string()).map((other) => new Uint8Array(Buffer.from(other))),
   );
   const property = fc.property(bytes, (given) => {
-    for (const read of [readReceipt, readKeyList, readHead]) {
+    for (const read of [readReceipt, readKeyList, readHead, readDocument]) {
       try {
         read({ name: 'x', bytes: given });
       } catch (error) {

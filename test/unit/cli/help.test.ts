@@ -22,6 +22,8 @@ const COMMANDS = [
   ['economics'],
   ['export'],
   ['verify'],
+  ['audit'],
+  ['bundle'],
   ['proof-key', 'rotate'],
   ['chain', 'deploy'],
 ];

@@ -81,7 +81,7 @@ mkdirSync(join(folder, 'folder'));
 test.each([
   ['no key list', [receipt], 'PROOF_KEYS_MISSING'],
   ['a file that is not there', [join(folder, 'none.json'), '--keys', keys], 'PROOF_UNREADABLE'],
-  ['a folder', [join(folder, 'folder'), '--keys', keys], 'PROOF_UNREADABLE'],
+  ['an empty folder', [join(folder, 'folder'), '--keys', keys], 'PROOF_FORMAT'],
   ['a file of 9 MiB', [huge, '--keys', keys], 'PROOF_UNREADABLE'],
   ['a file that is not JSON', [file(Buffer.from('receipt')), '--keys', keys], 'PROOF_UNREADABLE'],
   ['an unknown format', [file({ format: 'patchbay-receipt/2' }), '--keys', keys], 'PROOF_FORMAT'],

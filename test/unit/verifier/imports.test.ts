@@ -30,16 +30,21 @@ const CASES = [
   ['src/verifier/input/b5.ts', '../hashing/bytes.ts', false],
   ['src/verifier/input/b6.ts', 'zod', false],
   ['src/verifier/input/b7.ts', 'node:crypto', false],
+  ['src/verifier/bundle/b8.ts', 'yauzl', false],
+  ['src/verifier/bundle/b9.ts', 'yazl', true],
   ['src/kernel/c1.ts', '../verifier/step.ts', true],
   ['src/metering/c2.ts', '../verifier/hashing/merkle.ts', true],
   ['src/app/c3.ts', '../verifier/verify.ts', true],
   ['src/a-folder-of-tomorrow/c4.ts', '../verifier/verify.ts', true],
   ['src/cli/commands/ledger.ts', '../../verifier/verify.ts', true],
+  ['src/cli/commands/bundle.ts', '../../verifier/verify.ts', true],
+  ['src/cli/commands/audit.ts', '../../verifier/files.ts', false],
   ['src/cli/commands/verify.ts', '../../verifier/verify.ts', false],
   ['src/cli/commands/verify-replay.ts', '../../verifier/verify.ts', false],
   ['src/cli/commands/verify-replay-steps.ts', '../../replay/replay.ts', false],
   ['src/verifier/a10.ts', '../replay/replay.ts', true],
   ['src/replay/c5.ts', '../verifier/step.ts', true],
+  ['src/cli/verifier-input.ts', '../verifier/files.ts', false],
 ] as const;
 
 const folder = mkdtempSync(join(tmpdir(), 'patchbay-imports-'));
@@ -75,7 +80,7 @@ test.each(CASES)('%s importing %s: refused is %s', (file, _, wanted) => {
   expect(refused.some((path) => path.includes(file))).toBe(wanted);
 });
 
-test('the verifier as it is imports nothing but itself, node, ethers and zod', () => {
+test('the verifier as it is imports nothing but itself, node, ethers, yauzl and zod', () => {
   const root = resolve('src/verifier');
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) =>
     file.endsWith('.ts'),
@@ -88,7 +93,11 @@ test('the verifier as it is imports nothing but itself, node, ethers and zod', (
     );
     for (const module of modules) {
       const inside = module.startsWith('.') && resolve(root, dirname(file), module).startsWith(`${root}/`);
-      expect([file, module, inside || /^(?:node:.+|ethers|zod)$/.test(module)]).toEqual([file, module, true]);
+      expect([file, module, inside || /^(?:node:.+|ethers|yauzl|zod)$/.test(module)]).toEqual([
+        file,
+        module,
+        true,
+      ]);
     }
   }
 });

@@ -9,7 +9,7 @@ import { at, named, stepsOf, VECTORS, vector, viewed } from './vectors.ts';
 
 test('every kind of case has its file', () => {
   expect([...VECTORS.keys()].toSorted()).toEqual(
-    'adapter,batch,blend,erased,log-1,log-7,log-8,plain,recovered,rotation,ties'.split(','),
+    'adapter,batch,blend,epochs,erased,log-1,log-7,log-8,plain,recovered,rotation,ties'.split(','),
   );
 });
 

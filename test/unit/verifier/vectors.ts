@@ -36,6 +36,20 @@ export interface Vector {
   readonly heads: readonly (Signed & { readonly leaves: readonly string[] })[];
   readonly consistency: readonly Json[];
   readonly views: readonly { readonly reader: string; readonly receipt: number; readonly document: Json }[];
+  /** Of `epochs.json` alone. */
+  readonly accounts?: readonly (readonly AccountLeaf[])[];
+  readonly epochs?: readonly { readonly digest: string; readonly signed: string; readonly document: Json }[];
+  readonly statements?: readonly Json[];
+  readonly claims?: readonly { readonly leaf: string; readonly signed: string; readonly document: Json }[];
+}
+
+/** A leaf of the accounts of an epoch. */
+interface AccountLeaf {
+  readonly key: string;
+  readonly commitment: string;
+  readonly salt: string;
+  readonly account: { readonly kind: 'tenant' | 'version'; readonly subject: string };
+  readonly leaf: string;
 }
 
 interface Signed {

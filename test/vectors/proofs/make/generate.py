@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 
+from epochs import EpochWorld
 from world import NOW, World, drawn, uuid
 
 FOLDER = pathlib.Path(__file__).parent.parent
@@ -173,6 +174,76 @@ def recovered():
     return world
 
 
+def epochs():
+    world = EpochWorld(
+        "epochs",
+        "Three epochs: one quarantines a receipt, the next releases it and misses a leaf, the last has that leaf, which has no "
+        "record, and no accounts; "
+        "statements of present and absent accounts, and claims of two payout trees.",
+    )
+    tenants = [uuid("asking 0"), uuid("asking 1")]
+    numbers = {0: 0, 1: 0}
+    of_tenant = {0: 0, 1: 0}
+
+    def request(name, tenant, counts, versions):
+        parts = []
+        for version in versions:
+            numbers[version] += 1
+            terms = {"royalty": TOKENS, "split": SPLIT} if version == 0 else {"royalty": SHARE}
+            parts.append(adapter(version, 0.5 + version, counter=f"0:{numbers[version]}", **terms))
+        of_tenant[tenant] += 1
+        more = {"tenant": tenants[tenant], "tenantCounter": f"3:{of_tenant[tenant]}"}
+        return world.receipt(name, counts, parts or plain(price("backbone")), **more)
+
+    order = [
+        request("a", 0, (400, 16, 90), [0]),
+        request("b", 1, (100, 0, 10), []),
+        request("c", 0, (70, 0, 7), [0, 1]),
+        request("d", 0, (31, 30, 1), [1]),
+        request("e", 1, (999, 0, 77), [0]),
+        request("f", 0, (5, 0, 5), []),
+        request("g", 1, (12, 4, 3), [1]),
+    ]
+    world.batch(order)
+    # The log gets the fifth before the fourth, so that a number is missing in the first epoch and comes in the second.
+    leaves = [bytes.fromhex(world.receipts[i]["leaf"]) for i in (0, 1, 2, 4, 3, 5, 6)] + [drawn("leaf without a record")]
+    heads = [world.head(leaves[:n], NOW + 1000 * n) for n in (4, 7, 8)]
+    world.connect(heads[0], heads[1])
+    world.connect(heads[1], heads[2])
+    lost = world.request_hash(uuid("a request that was lost"))
+    quarantine = [(2, "CAPTURE_DIFFERS")]
+    world.epoch(heads[0], [0, 1, 2, 4], quarantine, [], {"tenant": {"3": {0: 3, 1: 2}}, "version": {"0": {0: 3, 1: 2}}})
+    world.epoch(
+        heads[1],
+        [3, 5, 6],
+        [(lost, None, "LEAF_MISSING")],
+        [(2, 1)],
+        {"tenant": {"3": {0: 4, 1: 3}}, "version": {"0": {0: 3, 1: 3}}},
+    )
+    # The lost leaf comes, and has no record.
+    stray = (lost, leaves[7].hex(), "RECORD_MISSING")
+    world.epoch(heads[2], [], [stray], [(lost, None, 2)], {"tenant": {}, "version": {}})
+    for tenant in tenants:
+        for epoch in (1, 2, 3):
+            world.statement(epoch, "tenant", tenant)
+    for version in (0, 1):
+        for epoch in (1, 2, 3):
+            world.statement(epoch, "version", f"{uuid('version')[:-1]}{version}")
+    for epoch in (1, 2):
+        for place in ("start", "middle", "end"):
+            world.statement(epoch, "tenant", world.nobody(epoch, place))
+    for reader, receipts in [("tenant", range(7)), ("owner:" + OWNERS[0], (0, 2, 4)), ("owner:" + OWNERS[1], (2, 3, 6))]:
+        for receipt in receipts:
+            world.view(reader, receipt, heads[1])
+    accounts = [uuid("beneficiary a"), uuid("beneficiary b"), OWNERS[0], OWNERS[1]]
+    world.payouts(1, 6, {tenant: [(9_000_000_000 + 1_234 * i, NOW + 5000)] for i, tenant in enumerate(accounts)})
+    world.payouts(
+        2, 6, {tenant: [(9_000_000_000 + 1_234 * i, NOW + 5000), (999, NOW + 9000)] for i, tenant in enumerate(accounts)}
+    )
+    world.payouts(3, 18, {OWNERS[1]: [(9_000_003_702, NOW + 5000), (7, NOW + 9000)]})
+    return world
+
+
 def main():
     worlds = [
         plain_request(),
@@ -186,6 +257,7 @@ def main():
         rotation(),
         erased(),
         recovered(),
+        epochs(),
     ]
     stale = []
     for world in worlds:

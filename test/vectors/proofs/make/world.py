@@ -97,7 +97,7 @@ class World:
                 "weight": spec.weight_hex(part["weight"]) if adapter else "",
                 "share": share,
                 "owner": part.get("owner") or "",
-                "counter": f"0:{number + 7}" if adapter else "",
+                "counter": part.get("counter", f"0:{number + 7}") if adapter else "",
                 "rank": str(part["rank"]) if adapter and part["price"] is not None else "",
                 "price": self.document(part["price"]),
                 "royaltyTerms": self.document(part.get("royalty")),

@@ -1,0 +1,171 @@
+import type { Named } from '../bundle/dossier.ts';
+import {
+  countOf,
+  includes,
+  parseRange,
+  type Range,
+  rangesText,
+  shared,
+  united,
+  without,
+} from '../checks/ranges.ts';
+import { checkStatement } from '../checks/statement.ts';
+import { digestOf } from '../hashing/canonical.ts';
+import type { Account, Statement } from '../input/epochs.ts';
+import type { KnownEpoch } from './epochs.ts';
+import { type Finding, knownBy, shownBy } from './finding.ts';
+
+/** Who was counted, lane by lane; null in the place of an account that an epoch shows not to have. */
+export interface KnownStatement extends Named<Statement> {
+  readonly epoch: KnownEpoch;
+  readonly account: Account | null;
+  readonly lanes: ReadonlyMap<string, Lane>;
+}
+
+interface Lane {
+  readonly last: bigint;
+  readonly numbers: readonly Range[];
+}
+
+/** All statements of one tenant or adapter version that epochs confirm, by the numbers of the epochs. */
+export interface Subject {
+  readonly kind: 'tenant' | 'version';
+  readonly subject: string;
+  readonly statements: ReadonlyMap<bigint, KnownStatement>;
+}
+
+/** The log has a receipt, or an epoch says that it has not, ten minutes after the request ended. */
+const LATEST_MS = 600_000n;
+
+/** Orders statements by whom they are of, and finds what contradicts what in them. */
+export function viewAccounts(
+  given: readonly Named<Statement>[],
+  epochs: ReadonlyMap<bigint, KnownEpoch>,
+): { readonly subjects: readonly Subject[]; readonly findings: readonly Finding[] } {
+  const found = new Map<string, Subject & { readonly statements: Map<bigint, KnownStatement> }>();
+  const findings: Finding[] = [];
+  for (const { name, document } of given) {
+    const epoch = epochs.get(BigInt(document.epoch));
+    const [path] = epoch === undefined ? [] : checkStatement(document, epoch.document);
+    if (epoch === undefined || path?.result !== 'true') continue;
+    const { kind, subject, present } = document;
+    const key = `${kind} ${subject}`;
+    const of = found.get(key) ?? { kind, subject, statements: new Map<bigint, KnownStatement>() };
+    found.set(key, of);
+    const before = of.statements.get(epoch.number);
+    const account = present?.account ?? null;
+    if (
+      before !== undefined &&
+      (before.account === null ? '' : digestOf(before.account)) !==
+        (account === null ? '' : digestOf(account))
+    ) {
+      const message = `epoch ${epoch.number} has two accounts of ${key} that differ`;
+      findings.push(shownBy([before.name, name, epoch.name], 'ACCOUNTS_CONTRADICT', message));
+    }
+    if (before === undefined)
+      of.statements.set(epoch.number, { name, document, epoch, account, lanes: lanesOf(account) });
+  }
+  const subjects = [...found.values()];
+  return {
+    subjects,
+    findings: [...findings, ...subjects.flatMap((subject) => [...acrossEpochs(subject, epochs)])],
+  };
+}
+
+function lanesOf(account: Account | null): ReadonlyMap<string, Lane> {
+  return new Map(
+    (account?.lanes ?? []).map(({ lane, last, numbers }) => [
+      lane,
+      { last: BigInt(last), numbers: united(numbers.map(parseRange)) },
+    ]),
+  );
+}
+
+/** No number comes twice, and the last number does not fall. */
+function* acrossEpochs(
+  { kind, subject, statements }: Subject,
+  epochs: ReadonlyMap<bigint, KnownEpoch>,
+): Generator<Finding> {
+  const who = `${kind} ${subject}`;
+  const before = new Map<string, { readonly by: KnownStatement; readonly lane: Lane }[]>();
+  for (const statement of statements.values()) {
+    for (const [name, { last, numbers }] of statement.lanes) {
+      const earlier = before.get(name) ?? [];
+      for (const { by, lane } of earlier) {
+        const twice = shared(numbers, lane.numbers);
+        if (twice.length === 0) continue;
+        const message = `epochs ${by.epoch.number} and ${statement.epoch.number} both count the numbers ${rangesText(twice)} of lane ${name} of ${who}`;
+        yield shownBy(
+          [by.name, by.epoch.name, statement.name, statement.epoch.name],
+          'NUMBER_COUNTED_TWICE',
+          message,
+        );
+      }
+      const highest = earlier.at(-1);
+      if (highest !== undefined && highest.lane.last > last) {
+        const message = `the last number of lane ${name} of ${who} fell from ${highest.lane.last} in epoch ${highest.by.epoch.number} to ${last} in epoch ${statement.epoch.number}`;
+        yield shownBy(
+          [highest.by.name, highest.by.epoch.name, statement.name, statement.epoch.name],
+          'LAST_FALSE',
+          message,
+        );
+      }
+      before.set(name, [...earlier, { by: statement, lane: { last, numbers } }]);
+    }
+  }
+  yield* unaccounted({ kind, subject, statements }, epochs);
+}
+
+/**
+ * Numbers that were given out and that no epoch has, although one closed later than a receipt may be late. Only where every epoch
+ * from the first to that one shows its account, as the numbers could be in another one.
+ */
+function* unaccounted(
+  { kind, subject, statements }: Subject,
+  epochs: ReadonlyMap<bigint, KnownEpoch>,
+): Generator<Finding> {
+  let newest = 0n;
+  while (statements.has(newest + 1n)) newest += 1n;
+  const all = [...statements.values()].filter(({ epoch }) => epoch.number <= newest);
+  const end = epochs.get(newest);
+  if (end === undefined) return;
+  const lanes = new Set(all.flatMap((statement) => [...statement.lanes.keys()]));
+  for (const name of lanes) {
+    const counted = all.flatMap((statement) => statement.lanes.get(name)?.numbers ?? []);
+    const due = all.filter(({ epoch }) => closedAt(epoch) + LATEST_MS <= closedAt(end)).at(-1);
+    const last = due?.lanes.get(name)?.last ?? 0n;
+    if (due === undefined || last === 0n) continue;
+    const missing = without([{ first: 1n, last }], counted);
+    if (missing.length === 0) continue;
+    const what = `the numbers ${rangesText(missing)} of lane ${name} of ${kind} ${subject} were given out before epoch ${due.epoch.number} closed, and no epoch to ${newest} has them`;
+    const evidence = all.flatMap((statement) => [statement.name, statement.epoch.name]);
+    const waiting = missingLeaves(epochs, newest);
+    yield waiting < countOf(missing)
+      ? shownBy(evidence, 'USAGE_UNACCOUNTED', what)
+      : knownBy(
+          evidence,
+          'USAGE_UNACCOUNTED',
+          `${what}; ${waiting} requests are quarantined as LEAF_MISSING, which may be these`,
+        );
+  }
+}
+
+/** Requests without a leaf that epochs quarantine and have not released. */
+function missingLeaves(epochs: ReadonlyMap<bigint, KnownEpoch>, until: bigint): bigint {
+  const waiting = new Set<string>();
+  for (const { number, document } of epochs.values()) {
+    if (number > until) break;
+    for (const { request } of document.epoch.released) waiting.delete(request);
+    for (const { request, leaf } of document.epoch.quarantined) if (leaf === null) waiting.add(request);
+  }
+  return BigInt(waiting.size);
+}
+
+function closedAt({ document }: KnownEpoch): bigint {
+  return BigInt(document.epoch.closedAt);
+}
+
+/** Whether a statement counts a number. */
+export function counts({ lanes }: KnownStatement, lane: string, number: bigint): boolean {
+  return includes(lanes.get(lane)?.numbers ?? [], number);
+}

@@ -1,0 +1,127 @@
+import type { Examination } from '../bundle/examine.ts';
+import { holdsIn } from '../bundle/record.ts';
+import type { Section } from '../bundle/sections.ts';
+import { InputError } from '../input/errors.ts';
+import type { Step } from '../step.ts';
+import { underpaidClaims, unexpectedAccounts } from './claims.ts';
+import { type Finding, type FindingCode, knownBy, shownBy } from './finding.ts';
+import { auditAccount, bySubject, gaps, quarantines } from './holder.ts';
+import { unconnected } from './log.ts';
+
+/** What the holder says beside the documents. */
+export interface AuditOptions {
+  readonly epoch: bigint;
+  /** The account on the chain that the holder expects to be paid. */
+  readonly account: string | null;
+}
+
+/** What was found, and what could not be looked at. */
+export interface Audit {
+  readonly findings: readonly Finding[];
+  readonly notes: readonly string[];
+}
+
+/** Looks for all that is not as it should be in one epoch, and in what the other documents say of it. */
+export function audit(examination: Examination, sections: readonly Section[], options: AuditOptions): Audit {
+  const { records, epochs, subjects, claims, log, dossier } = examination;
+  const epoch = epochs.epochs.get(options.epoch);
+  if (epoch === undefined) {
+    throw new InputError(
+      'PROOF_EPOCH_MISSING',
+      `No epoch ${options.epoch} is given that is signed by a key that counts.`,
+      'Put the epoch into the bundle: `patchbay bundle` does, and /log/v1/epoch?number=… has it.',
+    );
+  }
+  const held = bySubject(records);
+  const holding = { records, epochs: epochs.epochs, log };
+  const findings: Finding[] = [
+    ...sections.flatMap((section) => [...falseSteps(section)]),
+    ...examination.contradictions,
+    ...unconnected(dossier, log),
+    ...quarantines(epoch, holding),
+    ...(options.account === null ? [] : unexpectedAccounts(claims, options.account)),
+    ...underpaidClaims(claims, records),
+  ];
+  const notes: string[] = [];
+  const audited = new Set<string>();
+  for (const subject of subjects) {
+    const name = `${subject.kind} ${subject.subject}`;
+    const own = held.get(name) ?? [];
+    findings.push(...gaps(name, own, subject.statements.values()));
+    const statement = subject.statements.get(options.epoch);
+    if (statement === undefined) continue;
+    audited.add(name);
+    findings.push(...auditAccount(subject, statement, own, holding));
+    if (own.length === 0) notes.push(`no receipt of ${name} is given`);
+  }
+  for (const [name, own] of held) {
+    if (!subjects.some(({ kind, subject }) => `${kind} ${subject}` === name))
+      findings.push(...gaps(name, own, []));
+    if (!audited.has(name))
+      notes.push(
+        `no statement of ${name} for epoch ${options.epoch} is given, so that its account was not compared`,
+      );
+  }
+  const apart = records.filter(
+    ({ place }) => place === null || !log.connected(epoch.document.head, place.head),
+  );
+  if (apart.length > 0) {
+    notes.push(
+      `of ${apart.length} receipts nothing shows where they are in the log of epoch ${options.epoch}`,
+    );
+  }
+  return { findings, notes };
+}
+
+/** What a false step of a document means. The first that fits counts. */
+const MEANINGS: readonly (readonly [RegExp, FindingCode, 'anyone' | 'holder'])[] = [
+  [/^(?:keys|chain\.(?:id|contract|distributor))$/, 'DOCUMENT_FALSE', 'holder'],
+  [/(?:^|\.)(?:signature|head|first|second)$/, 'NOT_SIGNED', 'holder'],
+  [/^heads$/, 'DOCUMENT_FALSE', 'holder'],
+  [/^epoch\./, 'EPOCH_FALSE', 'anyone'],
+  [/^statement\.account/, 'STATEMENT_FALSE', 'anyone'],
+  [/^statement\./, 'STATEMENT_FALSE', 'holder'],
+  [/^claim\.chain$/, 'DOCUMENT_FALSE', 'holder'],
+  [/^claim\./, 'CLAIM_FALSE', 'anyone'],
+  [/^chain\.anchored$/, 'ANCHOR_MISSING', 'anyone'],
+  [/^chain\.anchor$/, 'ANCHOR_DIFFERS', 'anyone'],
+  [/^chain\./, 'CLAIM_NOT_PUBLISHED', 'anyone'],
+  [/^(?:fields|opened|leaf|batch|inclusion|log|documents)$/, 'DOCUMENT_FALSE', 'holder'],
+  [/./, 'RECEIPT_FALSE', 'anyone'],
+];
+
+/** Steps of all documents together, of which each difference is a finding of its own. */
+const TOGETHER = new Set(['heads', 'epochs', 'accounts', 'receipts', 'claims']);
+
+function isFindingAlready(document: string | null, { step }: Step, steps: readonly Step[]): boolean {
+  if (document === null) return TOGETHER.has(step);
+  return step === 'heads' && holdsIn(steps, 'heads.first') && holdsIn(steps, 'heads.second');
+}
+
+/** What an account says is signed by the epoch to whose root it leads, and by nobody when it does not. */
+function isUnsignedStatement({ step }: Step, steps: readonly Step[]): boolean {
+  return step === 'statement.account' && !holdsIn(steps, 'statement.path');
+}
+
+function* falseSteps({ document, about, steps }: Section): Generator<Finding> {
+  // What a signature does not cover, anybody can have changed.
+  const signed = !steps.some(({ step, result }) => result === 'false' && /(?:^|\.)signature$/.test(step));
+  for (const step of steps) {
+    if (step.result !== 'false' || isFindingAlready(document, step, steps)) continue;
+    yield findingOf(step, document, about, signed && !isUnsignedStatement(step, steps));
+  }
+}
+
+function findingOf(step: Step, document: string | null, about: string, signed: boolean): Finding {
+  const [, code, convinces] = MEANINGS.find(([form]) => form.test(step.step)) ?? [
+    null,
+    'DOCUMENT_FALSE',
+    'holder',
+  ];
+  const message = `${about}: ${step.step}: ${step.compared}`;
+  const evidence = document === null ? [] : [document];
+  if (step.why !== undefined) return shownBy(evidence, step.why, message);
+  return convinces === 'anyone' && signed
+    ? shownBy(evidence, code, message)
+    : knownBy(evidence, code, message);
+}
