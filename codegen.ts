@@ -37,6 +37,8 @@ const config: CodegenConfig = {
           NumberedReceipt: '../../proofs/receipts/service.ts#NumberedReceipt as NumberedReceiptModel',
           LogHead: '../../proofs/log/types.ts#TreeHead',
           LogConsistency: '../../proofs/log/types.ts#Consistency',
+          Epoch: '../../proofs/epochs/types.ts#PublishedEpoch',
+          QuarantinedRequest: '../../proofs/epochs/service.ts#QuarantinedRequest as QuarantinedRequestModel',
           InferenceRequest: '../../usage/service.ts#RequestView',
           GeneratedToken: '../../engine/port.ts#GeneratedToken as EngineToken',
           EngineStatus: '../access/engine.ts#EngineSnapshot',
