@@ -46,15 +46,17 @@ export async function openQuarantines(
 // A process numbers everything that it settles or nothing, so that one receipt of its run shows that proofs were on.
 const MISSING = `
 WITH record AS (
-  SELECT r.id, r.instance_id, r.ended_at,
-         EXISTS (SELECT FROM receipt_pending p WHERE p.request_id = r.id)
-           OR EXISTS (SELECT FROM receipt c WHERE c.request_id = r.id) AS numbered,
+  SELECT r.id, r.instance_id, r.settled_by, r.ended_at,
+         EXISTS (SELECT FROM receipt_pending p WHERE p.request_id = r.id) AS pending,
+         EXISTS (SELECT FROM receipt c WHERE c.request_id = r.id) AS signed,
          EXISTS (SELECT FROM log_leaf l WHERE l.entry_id = r.id) AS logged
   FROM usage_record r WHERE r.ended_at >= $1::timestamptz AND r.ended_at < $2::timestamptz
 )
 SELECT r.id, r.ended_at
 FROM record r
-WHERE NOT r.logged AND (r.numbered OR r.instance_id IN (SELECT n.instance_id FROM record n WHERE n.numbered))
+WHERE NOT r.logged
+  AND (r.pending OR r.signed
+    OR (r.settled_by = 'engine' AND r.instance_id IN (SELECT n.instance_id FROM record n WHERE n.signed)))
   AND NOT EXISTS (
     SELECT FROM epoch_quarantined q
     WHERE q.request_id = r.id

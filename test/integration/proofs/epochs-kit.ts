@@ -37,6 +37,9 @@ export const reader = (tenantId: Uuid): Principal => ({
   ...{ kind: 'TENANT', tenantId, keyId: tenantId, scopes: ['usage:read'] },
 });
 
+/** Every request has five tokens. */
+const PLAYS = plays(() => 5);
+
 const text = z.string();
 
 /** `patchbay-epoch/1`. */
@@ -114,6 +117,7 @@ export async function openEpochs() {
     return made;
   };
   const api = await kit.process({ proofs: open });
+  api.engine.script = PLAYS;
   const [proofs] = opened;
   if (proofs === undefined) throw new Error('The process has no proofs.');
   const logId = await proofs.keys.logId();
@@ -141,14 +145,13 @@ export async function openEpochs() {
       tenantId: Uuid,
       adapters: readonly { adapter: string; weight?: number }[] = [],
     ): Promise<Uuid> {
-      api.engine.script = plays(() => 5);
       const { requestId } = await api.service.generate(testCaller(tenantId), world.ask(adapters));
-      api.engine.script = null;
       return requestId;
     },
 
     /** A stream of which a part was read, and more was generated. */
     async begin(tenantId: Uuid, process = api) {
+      process.engine.script = null;
       const stream = await process.service.infer(testCaller(tenantId), world.ask([{ adapter: 'rich' }]));
       await take(stream);
       const sequence = await process.engine.sequence(process.engine.all.length - 1);
@@ -169,6 +172,7 @@ export async function openEpochs() {
       const nothing = api.service.generate(testCaller(tenantId), world.ask());
       (await api.engine.sequence(before)).end('error');
       await nothing;
+      api.engine.script = PLAYS;
       await world.lose(tenantId);
       await quiesce(api);
     },

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Uuid } from '../../../src/kernel/ids.ts';
+import { reconcile } from '../../../src/reconciliation/reconcile.ts';
 import { type EpochWorld, epochSchema, openEpochs, reader, statementSchema } from './epochs-kit.ts';
 
 let world: EpochWorld;
@@ -130,8 +131,9 @@ describe('what does not match', () => {
   let whole: string;
 
   it('is quarantined, with everything that was planted', async () => {
-    const served: [string, Uuid][] = [];
-    for (const [what] of PLANTS) served.push([what, await world.serve(tenantId, ROYAL)]);
+    const served = await Promise.all(
+      PLANTS.map(async ([what]): Promise<[string, Uuid]> => [what, await world.serve(tenantId, ROYAL)]),
+    );
     requests = Object.fromEntries(served);
     whole = await world.serve(tenantId, ROYAL);
     await world.log();
@@ -196,10 +198,29 @@ describe('a receipt that the log does not have', () => {
     world.plant('INSERT INTO log_queue SELECT request_id, leaf FROM receipt WHERE request_id = $1', [id]);
   let lost: Uuid;
   let unsigned: Uuid;
+  let dropped: Uuid;
+  /** What reconciliation finds of requests that ended twenty minutes ago. */
+  const differences = async () => {
+    await world.keep(['usage_record']);
+    for (const id of [lost, unsigned, dropped]) {
+      await world.plant(`UPDATE usage_record SET ended_at = ended_at - interval '20 minutes' WHERE id = $1`, [
+        id,
+      ]);
+    }
+    const [from, to] = [new Date(Date.now() - 3_600_000), new Date(Date.now() + 3_600_000)];
+    const report = await reconcile(world.db.database, { from, to, tenantId: null }, ['RECORD_RECEIPT']);
+    await world.restore(['usage_record']);
+    return Object.fromEntries(report.differences.map(({ subjectId, actual }) => [subjectId, actual]));
+  };
 
   it('is missing ten minutes after the end of its request', async () => {
     lost = await world.serve(tenantId);
     await forget(lost);
+    // Without a trace but that its process gave others their receipts.
+    dropped = await world.serve(tenantId);
+    for (const table of ['receipt', 'receipt_number', 'receipt_view'])
+      await world.plant(`DELETE FROM ${table} WHERE request_id = $1`, [dropped]);
+    await forget(dropped);
     unsigned = await world.lose(tenantId);
     await world.plant(
       `UPDATE receipt_pending SET created_at = now() + interval '1 hour' WHERE request_id = $1`,
@@ -213,10 +234,13 @@ describe('a receipt that the log does not have', () => {
     await world.serve(tenantId);
     await world.log();
     await close();
-    expect(await world.quarantined()).toEqual({ [lost]: 'LEAF_MISSING', [unsigned]: 'LEAF_MISSING' });
+    expect(await world.quarantined()).toEqual({
+      ...{ [lost]: 'LEAF_MISSING', [unsigned]: 'LEAF_MISSING', [dropped]: 'LEAF_MISSING' },
+    });
+    expect(await differences()).toEqual({ [lost]: 'signed', [unsigned]: 'numbered', [dropped]: null });
     const { epoch, receipts } = await latest();
     expect([receipts, epoch.receipts]).toEqual([1n, '1']);
-    expect(epoch.quarantined.map(({ leaf }) => leaf)).toEqual([null, null]);
+    expect(epoch.quarantined.map(({ leaf }) => leaf)).toEqual([null, null, null]);
     await world.serve(tenantId);
     await world.log();
     await close();
@@ -242,6 +266,7 @@ describe('a receipt that the log does not have', () => {
     await world.log();
     await close();
     expect(await latest()).toMatchObject({ receipts: 2n, released: 1, quarantined: 0 });
-    expect(await world.quarantined()).toEqual({});
+    expect(await world.quarantined()).toEqual({ [dropped]: 'LEAF_MISSING' });
+    expect(await differences()).toEqual({ [dropped]: null });
   });
 });
