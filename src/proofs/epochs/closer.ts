@@ -90,6 +90,9 @@ export class EpochCloser {
     };
     const [lock] = await query<{ readonly locked: boolean }>(LOCK, []);
     if (lock?.locked !== true) return null;
+    // Pages are joined with one another, which loops over both would make a square of. Rows of large tables are named by ids, or
+    // looked up one by one where it says so.
+    await query('SET LOCAL enable_nestloop = off', []);
     // A statement of its own: what the one before committed is seen only by what begins after its lock was gone.
     const before = await epochBefore(query);
     const nowMs = this.#deps.clock.nowMs();
