@@ -31,7 +31,7 @@ export interface CloserOptions extends Pace, ExamineOptions {
 
 /** Values that suit a server. */
 export const CLOSER_DEFAULTS = {
-  pageLeaves: 2_000,
+  pageLeaves: 1_000,
   missingAfterMs: 600_000,
   quarantinedMax: 16_000,
   shortLeaves: 8_192,

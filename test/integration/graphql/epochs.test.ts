@@ -75,9 +75,13 @@ describe('epochs', () => {
     const PAGE = `query ($after: String) { epochs(first: 1, after: $after) {
       edges { cursor node { number digest } } pageInfo { hasNextPage endCursor } } }`;
     const one = (await ask(PAGE)).data;
-    expect(one).toMatchObject({ epochs: { edges: [{ node: { number: '1' } }], pageInfo: { hasNextPage: true } } });
+    expect(one).toMatchObject({
+      epochs: { edges: [{ node: { number: '1' } }], pageInfo: { hasNextPage: true } },
+    });
     const two = (await ask(PAGE, { after: at(one, 'epochs', 'pageInfo', 'endCursor') })).data;
-    expect(two).toMatchObject({ epochs: { edges: [{ node: { number: '2' } }], pageInfo: { hasNextPage: false } } });
+    expect(two).toMatchObject({
+      epochs: { edges: [{ node: { number: '2' } }], pageInfo: { hasNextPage: false } },
+    });
     for (const after of ['x', Buffer.from('after:-1').toString('base64url')])
       expect((await ask(PAGE, { after })).errors).toMatchObject([
         { extensions: { code: 'BAD_INPUT', field: 'after' } },
@@ -178,7 +182,11 @@ test('an operator erases a tenant’s proofs', async () => {
   expect((await ask(ERASE, { input })).errors).toMatchObject([{ extensions: { code: 'FORBIDDEN' } }]);
   const missing = { ...input, tenant: toGlobalId('Tenant', randomUUID()) };
   expect((await ask(ERASE, { input: missing }, operator)).data).toEqual({
-    eraseProofs: { receipts: null, accounts: null, userErrors: [{ code: 'NOT_FOUND', field: 'input.tenant' }] },
+    eraseProofs: {
+      receipts: null,
+      accounts: null,
+      userErrors: [{ code: 'NOT_FOUND', field: 'input.tenant' }],
+    },
   });
   expect((await ask(ERASE, { input }, operator)).data).toEqual({
     eraseProofs: { receipts: '2', accounts: '4', userErrors: [] },
