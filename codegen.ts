@@ -37,6 +37,8 @@ const config: CodegenConfig = {
           NumberedReceipt: '../../proofs/receipts/service.ts#NumberedReceipt as NumberedReceiptModel',
           LogHead: '../../proofs/log/types.ts#TreeHead',
           LogConsistency: '../../proofs/log/types.ts#Consistency',
+          Epoch: '../../proofs/epochs/types.ts#PublishedEpoch',
+          QuarantinedRequest: '../../proofs/epochs/service.ts#QuarantinedRequest as QuarantinedRequestModel',
           InferenceRequest: '../../usage/service.ts#RequestView',
           InferFinished: '../resolvers/inference.ts#Finished',
           Generation: '../resolvers/inference.ts#Whole',

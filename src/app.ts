@@ -167,6 +167,7 @@ class PatchbayApp implements App {
             registerLogRoutes(app, {
               log: services.proofs?.log ?? null,
               keys: services.proofs?.keys ?? null,
+              epochs: services.proofs?.epochs ?? null,
             }),
         ],
       },

@@ -28,6 +28,7 @@ import {
   TenantEconomics,
 } from './economics.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
+import { Epoch, epochMutations, epochQueries } from './epochs.ts';
 import { Event, eventQueries, eventSubscriptions } from './event.ts';
 import { Export, exportMutations, exportQueries } from './export.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
@@ -96,6 +97,7 @@ export const resolvers = {
     ...economicsQueries,
     ...receiptQueries,
     ...logQueries,
+    ...epochQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -107,6 +109,7 @@ export const resolvers = {
     ...invoiceMutations,
     ...payoutMutations,
     ...exportMutations,
+    ...epochMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions, ...eventSubscriptions },
   Tenant,
@@ -126,6 +129,7 @@ export const resolvers = {
   UsageSummary,
   LogHead,
   LogConsistency,
+  Epoch,
   UsageTotals,
   InferenceRequest,
   EngineStatus,

@@ -130,6 +130,7 @@ export async function openScene(): Promise<Scene> {
   const { requestId, receipt } = await stack.inference.generate(principal, input);
   await receipt?.();
   await stack.proofs.appender.run();
+  await stack.proofs.closer.run();
   stack.engine.script = null;
   const running = await stack.inference.infer(principal, { ...input, idempotencyKey: randomUUID() });
   const started = await running.next();
