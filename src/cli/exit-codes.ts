@@ -49,6 +49,7 @@ const SPECIAL: Partial<Record<ErrorCode, number>> = {
   PROOF_UNREADABLE: EXIT.usage,
   PROOF_FORMAT: EXIT.usage,
   PROOF_KEYS_MISSING: EXIT.usage,
+  REPLAY_NOT_GREEDY: EXIT.usage,
 };
 
 /** The exit code that stands for an error code. */

@@ -74,6 +74,11 @@ export function describeCause(cause: unknown): string {
   return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
 }
 
+/** Failures inside an engine that a command runs: their callers only learn that something failed. */
+export function reportTo(io: CliIo): (error: unknown) => void {
+  return (error) => io.err(`The engine reported a failure: ${describeCause(error)}\n`);
+}
+
 /** A wrong command line that the parser itself cannot see. */
 export class UsageError extends PatchbayError {
   constructor(message: string, fix: string) {

@@ -1,3 +1,4 @@
+import type { replay } from '../replay/replay.ts';
 import type { CreateApp, DescribeMemory } from './app-port.ts';
 import type { BenchEngine, PushAdapter, RunBatch } from './ports.ts';
 
@@ -19,6 +20,11 @@ export async function loadRunBatch(): Promise<RunBatch> {
 /** See {@link BenchEngine}. */
 export async function loadBenchEngine(): Promise<BenchEngine> {
   return (await import('../bench/engine.ts')).benchEngine;
+}
+
+/** `replay` of src/replay/replay.ts. */
+export async function loadReplay(): Promise<typeof replay> {
+  return (await import('../replay/replay.ts')).replay;
 }
 
 /** See {@link PushAdapter}. */

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { CliIo } from './io.ts';
 import { collect, connected, json, wholeNumber } from './options.ts';
 import type { Run } from './program.ts';
+import { replayOptions, wantsReplay } from './replay-options.ts';
 
 /** `patchbay proof-key`. */
 export function addProofKey(program: Command, io: CliIo, run: Run): void {
@@ -51,7 +52,7 @@ function evidence(command: Command): Command {
 
 /** `patchbay verify`. */
 export function addVerify(program: Command, io: CliIo, run: Run): void {
-  evidence(program.command('verify'))
+  replayOptions(evidence(program.command('verify')))
     .description('verify a receipt or a bundle from files alone: no server, no database, no configuration')
     .argument('<file>', 'a receipt as it was handed out, JSON; or a bundle, a ZIP file or a folder')
     .option('--verbose', 'print every step of every document of a bundle', false)
@@ -64,10 +65,15 @@ Exits with 0 when nothing is false, 1 when something is, 2 when the files cannot
 
 Examples:
   npx patchbay verify receipt.json --keys keys.json
+  npx patchbay verify receipt.json --keys keys.json --replay disclosure.json --backbone DIR --adapter DIR
   npx patchbay verify bundle.zip --trust 0x… --rpc https://… --anchor 0x…`,
     )
     .action((file: string, flags) =>
-      run(flags.json, async () => (await import('./commands/verify.ts')).verifyCommand(io, file, flags)),
+      run(flags.json, async () =>
+        wantsReplay(flags)
+          ? (await import('./commands/verify-replay.ts')).verifyAndReplay(io, file, flags)
+          : (await import('./commands/verify.ts')).verifyCommand(io, file, flags),
+      ),
     );
 }
 

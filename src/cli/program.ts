@@ -204,6 +204,7 @@ function addInference(program: Command, io: CliIo, run: Run): void {
     )
     .option('--idempotency-key <key>', 'makes a retry safe: it never runs or bills twice')
     .option('--receipt <file>', 'write the signed receipt there, for `patchbay verify`')
+    .option('--disclosure <file>', 'write prompt and answer as tokens there, for `patchbay verify --replay`')
     .addHelpText(
       'after',
       `

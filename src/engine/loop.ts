@@ -44,6 +44,8 @@ export interface InlineEngineDeps {
   readonly eosTokenIds: readonly number[];
   /** A tenant's share relative to others' under fair scheduling, positive; 1 for everyone by default. */
   readonly tenantWeight?: (tenantId: string) => number;
+  /** Chooses tokens in the place of the engine's own sampler, for whoever wants to see what they are chosen from. */
+  readonly sampler?: Sampler;
   /** Told of internal failures, for the log; their text may hold what callers must not see. */
   readonly report?: (error: unknown) => void;
 }
@@ -113,7 +115,7 @@ class InlineEngine implements Engine {
       report: this.#report,
       changed: () => this.#wake.notify(),
     });
-    this.#sampler = createSampler(runner.shape.vocabSize);
+    this.#sampler = deps.sampler ?? createSampler(runner.shape.vocabSize);
     this.#recent = new RecentSteps(options.recentSteps);
     this.info = {
       backboneDigest: deps.backboneDigest,

@@ -18,6 +18,16 @@ export interface InferenceTiming {
   readonly bytesLoaded: number;
 }
 
+/**
+ * What opens the commitments to prompt and output, for the tenant of the request alone. Neither is stored with the request,
+ * so this is the moment to keep them.
+ */
+export interface CommitmentOpening {
+  /** Salt of both, hexadecimal. */
+  readonly salt: string;
+  readonly promptIds: readonly number[];
+}
+
 /** First event: the request is admitted, and this id finds its usage record later. */
 export interface StartedEvent {
   readonly kind: 'started';
@@ -49,6 +59,8 @@ export interface EndEvent {
   /** Absent where another process or an earlier request measured it. */
   readonly timing: InferenceTiming | null;
   readonly replayed: boolean;
+  /** Null for a replay: the prompt is not stored. */
+  readonly opening: CommitmentOpening | null;
   /** False for a replay whose text is no longer remembered. */
   readonly outputComplete: boolean;
   /** Asks for the platform's signed statement of the request; null where there is none. */
@@ -67,6 +79,7 @@ export interface GenerateResult {
   readonly usage: InferenceUsage;
   readonly timing: InferenceTiming | null;
   readonly replayed: boolean;
+  readonly opening: CommitmentOpening | null;
   readonly outputComplete: boolean;
   readonly receipt: ReceiptText | null;
   readonly error?: PublicError;

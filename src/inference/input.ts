@@ -187,7 +187,10 @@ export function sequenceRequest(
     topLogprobs: input.topLogprobs,
   };
   validateSequenceRequest(info, request, { maxBlendWeight });
-  return request;
+  // One order for all: sums of floats depend on it, and whoever runs the request again knows the digests and not how the
+  // caller listed them.
+  const adapters = request.adapters.toSorted((a, b) => (a.digest < b.digest ? -1 : 1));
+  return { ...request, adapters };
 }
 
 /** SHA-256 of an idempotency key: the key itself is not stored. */

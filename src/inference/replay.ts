@@ -31,6 +31,7 @@ export async function* replay(
     outputComplete: output !== null || outcome.completionTokens === 0,
     // It may have been signed since; it is asked for by the id.
     receipt: null,
+    opening: null,
     ...(outcome.errorCode === null ? {} : { error: storedError(outcome.errorCode) }),
   };
   return undefined;

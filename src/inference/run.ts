@@ -35,6 +35,8 @@ export interface RunFacts {
   readonly instanceId: Uuid;
   readonly price: RequestPrice;
   readonly commitment: OutputCommitment;
+  /** Salt of the commitments. */
+  readonly salt: Buffer;
   /** Whether the whole output is kept until the end, to be remembered for retries. */
   readonly keepOutput: boolean;
   readonly delivery: RunDelivery;
@@ -293,15 +295,17 @@ export class InferenceRun {
 
   private endEvent(ending: Ending | null, receipt: ReceiptText | null): EndEvent {
     const end = ending ?? this.interruption ?? CANCELLED;
+    const { request, salt } = this.facts;
     return {
       kind: 'end',
-      requestId: this.facts.request.id,
+      requestId: request.id,
       finishReason: end.reason,
       usage: meteredUsage(this.endFacts(end)),
       timing: timingOf(this.engineEnd?.usage ?? null),
       replayed: false,
       outputComplete: true,
       receipt,
+      opening: { salt: salt.toString('hex'), promptIds: request.promptIds },
       ...(end.error === undefined ? {} : { error: end.error }),
     };
   }

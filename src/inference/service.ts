@@ -220,10 +220,11 @@ export class InferenceService {
     attempt: Attempt,
   ): Promise<AsyncIterableIterator<InferenceEvent>> {
     const { engine, recorder, clock, receipts = null } = this.deps;
-    const keepOutput = admission.idempotency !== null;
+    const { salt, idempotency } = admission;
+    const keepOutput = idempotency !== null;
     const run = new InferenceRun(
       this.options,
-      { request, keyId, instanceId, price, commitment, keepOutput, delivery },
+      { request, keyId, instanceId, price, commitment, salt, keepOutput, delivery },
       { engine, recorder, clock, pause, receipts },
     );
     this.runs.set(request.id, run);

@@ -473,6 +473,11 @@ export const ERROR_CODES = {
     meaning: 'Nothing says whose signatures count.',
     fix: 'Give --keys with the key list of the deployment, or --trust with the address of its key.',
   },
+  REPLAY_NOT_GREEDY: {
+    status: 400,
+    meaning: 'A request that drew its tokens cannot be run again with the same result.',
+    fix: 'Verify the receipt without --replay; only requests of temperature 0 can be replayed.',
+  },
   // Database and processes
   DATABASE_UNAVAILABLE: {
     status: 503,

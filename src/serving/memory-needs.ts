@@ -10,6 +10,8 @@ const ARENA_FACTOR = 2;
 
 /** The file of packed weights has each in the layout of the kernels and as it was, and all of it ends up resident. */
 const PACKED_COPIES = 2;
+/** Of 4 bits the file has one copy, and each of the three forms of the graph packs another. */
+const PACKED_COPIES_OF_4_BITS = 4;
 
 /** Loads that run at once; more would only share the loader's one thread, and each needs memory. */
 const MAX_CONCURRENT_LOADS = 2;
@@ -39,8 +41,9 @@ export function memoryNeeds(manifest: BackboneManifest, settings: MemorySettings
   const logits = settings.maxBatch * shape.vocabSize;
   // A tied embedding is looked up in one copy and multiplied with in another.
   const tied = shape.tiedEmbeddings ? shape.vocabSize * shape.hiddenSize * FLOAT_BYTES : 0;
+  const packedCopies = manifest.bits === 4 ? PACKED_COPIES_OF_4_BITS : PACKED_COPIES;
   return {
-    weightBytes: (settings.packed ? PACKED_COPIES : 1) * manifest.dataBytes + tied + RUNTIME_BYTES,
+    weightBytes: (settings.packed ? packedCopies : 1) * manifest.dataBytes + tied + RUNTIME_BYTES,
     stepBytes: KV_SLACK_BYTES + ARENA_FACTOR * FLOAT_BYTES * (mlp + scores + newKv + logits),
     sequenceBytes: 2 * shape.layers * shape.kvHeads * shape.headDim * FLOAT_BYTES * context,
     adapterBytes: Math.ceil(settings.maxRank / PAGE_RANK) * pageBytes(shape),

@@ -3,9 +3,14 @@ import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { buildingFolder, removeAbandoned, syncFile, writeDurably } from '../backbone/durable.ts';
-import { BACKBONE_FILES } from '../backbone/manifest.ts';
+import { BACKBONE_FILES, readManifest } from '../backbone/manifest.ts';
 import { withWeightsOf } from '../backbone/onnx/proto.ts';
-import { type GraphPaths, packModel, type SessionSettings } from '../engine/runner/sessions.ts';
+import {
+  type GraphPaths,
+  type PackSettings,
+  packModel,
+  type SessionSettings,
+} from '../engine/runner/sessions.ts';
 
 /** The file of packed weights, beside the graphs that share it. */
 const PACKED_DATA = 'packed.data';
@@ -24,8 +29,10 @@ export async function packedGraphs(dir: string, settings: SessionSettings): Prom
   if (elsewhere || !(await exists(join(dir, BACKBONE_FILES.single)))) {
     return { general: join(dir, BACKBONE_FILES.model) };
   }
-  const packed = join(dir, `packed-${await machineKey(settings)}`);
-  if (!(await exists(packed))) await pack(dir, packed, settings);
+  const { bits } = await readManifest(dir);
+  const how = { ...settings, prepacked: bits !== 4 };
+  const packed = join(dir, `packed-${await machineKey(how)}`);
+  if (!(await exists(packed))) await pack(dir, packed, how);
   return {
     general: join(packed, BACKBONE_FILES.model),
     single: {
@@ -36,7 +43,7 @@ export async function packedGraphs(dir: string, settings: SessionSettings): Prom
 }
 
 /** The folder appears whole and on the disk, or not at all. */
-async function pack(dir: string, packed: string, settings: SessionSettings): Promise<void> {
+async function pack(dir: string, packed: string, settings: PackSettings): Promise<void> {
   await removeAbandoned(dir, BUILDING);
   const building = buildingFolder(dir, BUILDING);
   await mkdir(building);
@@ -64,7 +71,7 @@ async function pack(dir: string, packed: string, settings: SessionSettings): Pro
 }
 
 /** What decides how weights are packed: runtime, processor, and which kernels are allowed. */
-async function machineKey({ exactBytes }: SessionSettings): Promise<string> {
+async function machineKey({ exactBytes, prepacked }: PackSettings): Promise<string> {
   const runtime: unknown = JSON.parse(
     await readFile(new URL(import.meta.resolve('onnxruntime-node/package.json')), 'utf8').catch(() => '{}'),
   );
@@ -73,7 +80,16 @@ async function machineKey({ exactBytes }: SessionSettings): Promise<string> {
   const flags = await readFile('/proc/cpuinfo', 'utf8')
     .then((info) => /^(?:flags|Features)\s*:.*$/m.exec(info)?.[0] ?? '')
     .catch(() => '');
-  const facts = [version, process.platform, process.arch, cpus()[0]?.model ?? '', flags, exactBytes];
+  const facts = [
+    version,
+    process.platform,
+    process.arch,
+    cpus()[0]?.model ?? '',
+    flags,
+    exactBytes,
+    // Absent where it is the rule, so that folders keep their names.
+    ...(prepacked ? [] : ['not prepacked']),
+  ];
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 16);
 }
 

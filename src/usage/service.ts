@@ -161,6 +161,17 @@ export class UsageService {
     });
   }
 
+  /** Salt of the commitments of a settled request of a tenant, hexadecimal; null when there is none, or none any more. */
+  commitmentSalt(tenantId: Uuid, requestId: Uuid): Promise<string | null> {
+    return this.database.withTenantPg(tenantId, async (client) => {
+      const { rows } = await client.query<{ readonly salt: string }>(
+        "SELECT encode(salt, 'hex') AS salt FROM usage_salt WHERE request_id = $1 AND tenant_id = $2",
+        [requestId, tenantId],
+      );
+      return rows[0]?.salt ?? null;
+    });
+  }
+
   /** What others and the owner ran on the owner's adapter versions, newest first, without who ran it. */
   ownedShares(
     ownerTenantId: Uuid,

@@ -216,3 +216,41 @@ test('everything that was asked has a receipt in the log, by numbers without gap
   expect(forged.out).toContain('✗ opened');
   expect(forged.code).toBe(1);
 }, 60_000);
+
+test('a request is run again on the weights that its receipt names', async () => {
+  const task = 'reverse';
+  const receipt = join(dataDir, 'again.json');
+  const disclosure = join(dataDir, 'disclosure.json');
+  const keys = join(dataDir, 'keys-again.json');
+  const prompt = cases.get(task)?.[0]?.prompt ?? '';
+  const connection = ['--url', server.graphqlUrl, '--key', server.demoKey];
+  const asked = await cli([
+    ...['infer', ...connection, '--adapter', task, '--prompt', prompt, '--max-tokens', '48'],
+    ...['--disclosure', disclosure],
+  ]);
+  expect([asked.code, asked.out.trim()]).toEqual([0, cases.get(task)?.[0]?.answer]);
+  await writeFile(keys, await (await fetch(new URL('/log/v1/keys', server.graphqlUrl))).text());
+  // Asked for by its id, because the last event does not wait for a signature on a busy machine.
+  const { id } = JSON.parse(await readFile(disclosure, 'utf8'));
+  const receiptSchema = z.object({ receipt: z.object({ document: z.string() }).nullable() });
+  const query = 'query ($id: UUID!) { receipt(requestId: $id) { document } }';
+  await waitFor(
+    async () => {
+      const found = await graphql(server.graphqlUrl, server.demoKey, query, { id }, receiptSchema);
+      if (found.receipt !== null) await writeFile(receipt, found.receipt.document);
+      return found.receipt !== null;
+    },
+    { what: 'the receipt' },
+  );
+  const replay = (adapter: string) =>
+    cli([
+      ...['verify', receipt, '--keys', keys, '--replay', disclosure],
+      ...['--backbone', join(STARTER, 'backbone'), '--adapter', join(STARTER, 'adapters', adapter)],
+    ]);
+  const right = await replay(task);
+  expect(right.out).toMatch(/^✓ replay\.tokens +all \d+ tokens are those of this run$/m);
+  expect(right.code).toBe(0);
+  const wrong = await replay('sort');
+  expect(wrong.out).toMatch(/^✗ replay\.adapter\.0 /m);
+  expect(wrong.code).toBe(1);
+}, 60_000);

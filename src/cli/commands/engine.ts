@@ -2,7 +2,7 @@ import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { PatchbayError } from '../../kernel/errors.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type CliIo, describeCause, interruptible, progressFor, UsageError } from '../io.ts';
+import { type CliIo, interruptible, progressFor, reportTo, UsageError } from '../io.ts';
 import { loadBenchEngine, loadRunBatch } from '../parts.ts';
 import type { BenchEngineReport, Percentiles, RooflineReport, Workload } from '../ports.ts';
 
@@ -60,11 +60,6 @@ async function realPath(path: string): Promise<string> {
     const folder = dirname(absolute);
     return folder === absolute ? absolute : join(await realPath(folder), basename(absolute));
   }
-}
-
-/** Failures inside the engine: their callers only learn that something failed. */
-function reportTo(io: CliIo): (error: unknown) => void {
-  return (error) => io.err(`The engine reported a failure: ${describeCause(error)}\n`);
 }
 
 /** Flags of `patchbay bench engine`. */

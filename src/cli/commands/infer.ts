@@ -24,13 +24,14 @@ interface InferFlags {
   readonly priority: 'interactive' | 'standard' | 'batch';
   readonly idempotencyKey?: string;
   readonly receipt?: string;
+  readonly disclosure?: string;
   readonly url?: string;
   readonly key?: string;
   readonly json: boolean;
 }
 
 /** What `patchbay infer` sends; a test checks it against the schema. */
-export const SUBSCRIPTION = `subscription Infer($input: InferInput!) {
+export const SUBSCRIPTION = `subscription Infer($input: InferInput!, $disclosure: Boolean!) {
   infer(input: $input) {
     __typename
     ... on InferStarted { requestId replayed }
@@ -39,6 +40,7 @@ export const SUBSCRIPTION = `subscription Infer($input: InferInput!) {
       requestId finishReason replayed outputComplete receipt
       usage { promptTokens completionTokens cachedPromptTokens }
       timing { queueMs prefillMs decodeMs }
+      opening @include(if: $disclosure) { salt promptIds }
       error { code message fix }
     }
   }
@@ -47,12 +49,18 @@ export const SUBSCRIPTION = `subscription Infer($input: InferInput!) {
 const inferEvent = z.object({
   infer: z.discriminatedUnion('__typename', [
     z.looseObject({ __typename: z.literal('InferStarted'), requestId: z.string() }),
-    z.looseObject({ __typename: z.literal('InferChunk'), text: z.string() }),
+    z.looseObject({
+      __typename: z.literal('InferChunk'),
+      text: z.string(),
+      tokens: z.array(z.looseObject({ id: z.number() })),
+    }),
     z.looseObject({
       __typename: z.literal('InferFinished'),
+      requestId: z.string(),
       finishReason: z.string(),
       outputComplete: z.boolean(),
       receipt: z.string().nullable(),
+      opening: z.object({ salt: z.string(), promptIds: z.array(z.number()) }).nullish(),
       usage: z.looseObject({ promptTokens: z.number(), completionTokens: z.number() }),
       timing: z.looseObject({ prefillMs: z.number(), decodeMs: z.number() }).nullable(),
       error: z.object({ code: z.string(), message: z.string(), fix: z.string() }).nullable(),
@@ -67,7 +75,7 @@ export async function infer(io: CliIo, flags: InferFlags): Promise<number> {
   const input = await inferInput(io, flags);
   const connection = await resolveConnection(io.loadConfig().config, flags);
   return interruptible(io, async (signal) => {
-    const finished = await stream(io, connection, input, flags.json, signal);
+    const { finished, tokens } = await stream(io, connection, input, flags, signal);
     if (signal.aborted) return EXIT.interrupted;
     if (finished === null) {
       throw new PatchbayError('INTERNAL', 'The stream ended without its final event.', {
@@ -76,6 +84,7 @@ export async function infer(io: CliIo, flags: InferFlags): Promise<number> {
     }
     if (!flags.json) io.out('\n');
     if (flags.receipt !== undefined) await keepReceipt(io, finished, flags.receipt);
+    if (flags.disclosure !== undefined) await keepDisclosure(io, finished, tokens, flags);
     if (finished.error !== null) throw remoteError(finished.error);
     if (!finished.outputComplete) {
       io.err('This repeats an earlier request whose text is no longer remembered; its usage is right.\n');
@@ -95,13 +104,38 @@ async function keepReceipt(io: CliIo, { receipt }: InferFinished, path: string):
   await writeFile(path, `${receipt}\n`);
 }
 
+/** Keeps what nobody stores, so that the request can be shown, and run again, later. */
+async function keepDisclosure(
+  io: CliIo,
+  { requestId, opening }: InferFinished,
+  output: readonly number[],
+  flags: InferFlags & { readonly disclosure?: string },
+): Promise<void> {
+  const { disclosure: path, temperature, maxTokens, stop, ignoreEos } = flags;
+  if (path === undefined) return;
+  if (opening == null) {
+    io.err('There is nothing to disclose: this repeats an earlier request, whose prompt is not stored.\n');
+    return;
+  }
+  const document = {
+    format: 'patchbay-disclosure/1',
+    id: requestId,
+    salt: opening.salt,
+    prompt: opening.promptIds,
+    output,
+    sampling: { temperature, repetitionPenalty: 1 },
+    stop: { maxTokens, strings: stop, tokenIds: [], ignoreEos },
+  };
+  await writeFile(path, `${JSON.stringify(document)}\n`);
+}
+
 async function stream(
   io: CliIo,
   connection: Connection,
   input: Readonly<Record<string, unknown>>,
-  json: boolean,
+  flags: InferFlags,
   signal: AbortSignal,
-): Promise<InferFinished | null> {
+): Promise<{ readonly finished: InferFinished | null; readonly tokens: readonly number[] }> {
   const [{ createClient }, { WebSocket }] = await Promise.all([import('graphql-ws'), import('ws')]);
   const client = createClient({
     url: socketUrl(connection.url),
@@ -109,14 +143,19 @@ async function stream(
     connectionParams: { authorization: `Bearer ${connection.key}` },
     retryAttempts: 0,
   });
-  const events = client.iterate({ query: SUBSCRIPTION, variables: { input } });
+  const events = client.iterate({
+    query: SUBSCRIPTION,
+    variables: { input, disclosure: flags.disclosure !== undefined },
+  });
   // Ending the iteration sends `complete`, upon which the server cancels the sequence.
   signal.addEventListener('abort', () => void events.return?.(), { once: true });
   let finished: InferFinished | null = null;
+  const tokens: number[] = [];
   try {
     for await (const result of events) {
       const { infer: event } = readResult(result, inferEvent);
-      show(io, event, json);
+      show(io, event, flags.json);
+      if (event.__typename === 'InferChunk') tokens.push(...event.tokens.map(({ id }) => id));
       if (event.__typename === 'InferFinished') finished = event;
     }
   } catch (error) {
@@ -124,7 +163,7 @@ async function stream(
   } finally {
     await client.dispose();
   }
-  return finished;
+  return { finished, tokens };
 }
 
 function show(io: CliIo, event: InferEvent, json: boolean): void {

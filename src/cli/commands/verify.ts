@@ -31,7 +31,11 @@ export async function verifyCommand(io: CliIo, path: string, flags: VerifyFlags)
 }
 
 function verifySingle(io: CliIo, evidence: Evidence, { json }: VerifyFlags): number {
-  const steps = verify(evidence);
+  return report(io, verify(evidence), json);
+}
+
+/** Prints the steps of a receipt; the exit code says whether anything is false. */
+export function report(io: CliIo, steps: readonly Step[], json: boolean): number {
   io.out(json ? `${JSON.stringify(reportDocument(steps))}\n` : reportText(steps));
   return isVerified(steps) ? EXIT.ok : EXIT.failed;
 }

@@ -66,6 +66,15 @@ export class StepSessions {
   }
 }
 
+/** How a model is written out. */
+export interface PackSettings extends SessionSettings {
+  /**
+   * Whether weights are stored as the matrix kernels take them. Those of 4 bits cannot be: what the runtime stores of them
+   * reads back as zeros (onnxruntime 1.30), so each session packs a copy.
+   */
+  readonly prepacked: boolean;
+}
+
 /**
  * Writes a model out as the runtime would run it, with its weights packed for this machine's matrix kernels in a file
  * beside it. Sessions that read that file share its memory, where each would pack a copy of its own.
@@ -74,7 +83,7 @@ export async function packModel(
   modelPath: string,
   packedPath: string,
   dataName: string,
-  settings: SessionSettings,
+  settings: PackSettings,
 ): Promise<void> {
   const options = sessionOptions(settings);
   const session = await InferenceSession.create(modelPath, {
@@ -86,7 +95,7 @@ export async function packModel(
         optimized_model_external_initializers_file_name: dataName,
         // Smaller ones stay in the model: constants of a graph, not weights.
         optimized_model_external_initializers_min_size_in_bytes: '256',
-        save_external_prepacked_constant_initializers: '1',
+        save_external_prepacked_constant_initializers: settings.prepacked ? '1' : '0',
       },
     },
   });

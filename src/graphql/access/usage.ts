@@ -145,6 +145,12 @@ export class UsageAccess {
     return this.#usage.request(principal.tenantId, id);
   }
 
+  /** Salt of the commitments of a request that the principal's tenant sent; null when there is none, or none any more. */
+  commitmentSalt(principal: Principal, requestId: Uuid): Promise<string | null> {
+    requireScope(principal, 'usage:read');
+    return this.#usage.commitmentSalt(principal.tenantId, requestId);
+  }
+
   #sums(
     tenantId: Uuid | null,
     kind: RollupKind,

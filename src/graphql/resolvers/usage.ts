@@ -80,6 +80,8 @@ export const InferenceRequest = {
   id: ({ requestId }) => requestId,
   state: ({ state }) => (state === 'running' ? 'RUNNING' : 'SETTLED'),
   usage: (view) => (view.state === 'settled' ? view.usage : null),
+  commitmentSalt: ({ requestId }, _args, context) =>
+    context.services.usage.commitmentSalt(requirePrincipal(context), requestId),
 } satisfies InferenceRequestResolvers;
 
 export const usageQueries = {

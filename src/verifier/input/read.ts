@@ -74,7 +74,7 @@ export function readAddress(text: string): string {
   );
 }
 
-function read<T>({ name, bytes }: NamedBytes, schema: z.ZodType<T>): T {
+export function read<T>({ name, bytes }: NamedBytes, schema: z.ZodType<T>): T {
   if (bytes.length > MAX_FILE_BYTES) {
     throw unreadable(name, `is larger than ${MAX_FILE_BYTES} bytes`, 'Give the file as it was handed out.');
   }
@@ -91,7 +91,7 @@ function wrongFormat(name: string, issue: z.core.$ZodIssue): InputError {
     return new InputError(
       'PROOF_FORMAT',
       `${name} is not a document that is expected here: its format is another or unknown.`,
-      'Give a receipt or a bundle of documents, for --keys a key list (patchbay-keys/1), for --head a head (patchbay-head/1) or a consistency proof (patchbay-consistency/1).',
+      'Give a receipt or a bundle of documents, for --keys a key list (patchbay-keys/1), for --head a head (patchbay-head/1) or a consistency proof (patchbay-consistency/1), for --replay a disclosure (patchbay-disclosure/1).',
     );
   }
   const what =

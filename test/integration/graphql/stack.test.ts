@@ -302,7 +302,7 @@ describe('an inference', () => {
     const { data, errors } = await stack.query(
       key.header,
       `query ($id: UUID!, $node: ID!, $from: DateTime!, $to: DateTime!) {
-        request(id: $id) { id state usage { id completionTokens } }
+        request(id: $id) { id state commitmentSalt usage { id completionTokens } }
         node(id: $node) { ... on UsageRecord { adapters { weight } settledBy bytesLoaded priority } }
         usageRecords(first: 10) { edges { node { requestId finishReason } } pageInfo { hasNextPage } }
         usage(from: $from, to: $to, bucket: HOUR, groupBy: ADAPTER) {
@@ -322,6 +322,7 @@ describe('an inference', () => {
       request: {
         id: requestId,
         state: 'SETTLED',
+        commitmentSalt: at(events.at(-1), 'opening', 'salt'),
         usage: { id: toGlobalId('UsageRecord', requestId), completionTokens: 5 },
       },
       node: { adapters: [{ weight: 1 }], settledBy: 'ENGINE', bytesLoaded: '4096', priority: 'STANDARD' },

@@ -73,6 +73,11 @@ describe('an idempotency key', () => {
 
     expect(tokenIds(here)).toEqual(tokenIds(first));
     expect(endOf(here)).toMatchObject({ replayed: true, outputComplete: true, usage: endOf(first).usage });
+    // The prompt is nowhere any more, so there is nothing to open its commitment with.
+    expect([endOf(first).opening?.promptIds, endOf(here).opening]).toEqual([
+      (await process().engine.sequence(0)).request.promptIds,
+      null,
+    ]);
     expect(tokenIds(elsewhere)).toEqual([]);
     expect(endOf(elsewhere)).toMatchObject({
       replayed: true,

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
-import { outputCommitment } from '../../../src/metering/commitment.ts';
+import { outputCommitment, promptCommitment } from '../../../src/metering/commitment.ts';
 import { reconcile } from '../../../src/reconciliation/reconcile.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
 import { waitFor } from '../../kit/wait.ts';
@@ -86,6 +86,11 @@ describe('a stream that is read to its end', () => {
       await db.admin<{ salt: Buffer }>('SELECT salt FROM usage_salt WHERE request_id = $1', [record.id]),
     );
     expect(record.output_commitment).toEqual(outputCommitment(salt, tokenIds(events)));
+    const { opening, requestId } = endOf(events);
+    expect(opening?.salt).toBe(salt.toString('hex'));
+    expect(record.prompt_commitment).toEqual(promptCommitment(salt, opening?.promptIds ?? []));
+    expect(opening?.promptIds).toEqual((await api.engine.sequence(0)).request.promptIds);
+    expect(requestId).toBe(record.id);
   });
 
   it('has committed a chunk before it hands it out', async () => {

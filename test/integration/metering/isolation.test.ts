@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sqlState } from '../../../src/db/errors.ts';
+import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
 import { hashIdempotencyKey } from '../../../src/inference/input.ts';
 import { systemClock } from '../../../src/kernel/clock.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
@@ -107,6 +108,16 @@ describe('a caller', () => {
     expect(await rowsAs(caller.tenantId, 'SELECT salt FROM usage_salt')).toHaveLength(1);
   });
 
+  it('gets the salt of their own request, and nobody else does, operators included', async () => {
+    const [record] = (await usage.records(caller.tenantId, { first: 10 })).items;
+    const requestId = record?.requestId ?? caller.tenantId;
+    const [row] = await db.admin<{ salt: Buffer }>('SELECT salt FROM usage_salt');
+    expect(await usage.commitmentSalt(caller.tenantId, requestId)).toBe(row?.salt.toString('hex'));
+    for (const tenantId of [owner.tenantId, PLATFORM_TENANT_ID]) {
+      expect(await usage.commitmentSalt(tenantId, requestId)).toBeNull();
+    }
+  });
+
   it('can write none of it', async () => {
     for (const table of ['usage_record', 'usage_share', 'usage_salt', 'usage_rollup', 'inference_request']) {
       await refusedAs(caller.tenantId, `DELETE FROM ${table}`);
@@ -188,5 +199,7 @@ describe('the facts', () => {
     expect(await db.admin('SELECT id FROM usage_record WHERE tenant_id = $1', [caller.tenantId])).not.toEqual(
       [],
     );
+    const [record] = (await usage.records(caller.tenantId, { first: 10 })).items;
+    expect(await usage.commitmentSalt(caller.tenantId, record?.requestId ?? caller.tenantId)).toBeNull();
   });
 });

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -7,6 +7,8 @@ import { useServer } from 'graphql-ws/use/ws';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { parseAdapter, parseMessage } from '../../../src/cli/commands/infer.ts';
+import { readDisclosure } from '../../../src/verifier/input/disclosure.ts';
+import { readFileBytes } from '../../../src/verifier/input/read.ts';
 import { cli } from './fake-io.ts';
 
 // graphql-ws loads the CommonJS build of graphql; importing it here would give a second copy, which graphql refuses.
@@ -19,23 +21,31 @@ const schema = buildSchema(`
   type Token { id: Int! logprob: Float! }
   type Usage { promptTokens: Int! completionTokens: Int! cachedPromptTokens: Int! }
   type Timing { queueMs: Float! prefillMs: Float! decodeMs: Float! }
+  type Opening { salt: String! promptIds: [Int!]! }
   type Failure { code: String! message: String! fix: String! }
   type InferStarted { requestId: String! replayed: Boolean! }
   type InferChunk { sequence: Int! text: String! tokens: [Token!]! }
-  type InferFinished { requestId: String! finishReason: String! replayed: Boolean! outputComplete: Boolean! receipt: String usage: Usage! timing: Timing error: Failure }
+  type InferFinished { requestId: String! finishReason: String! replayed: Boolean! outputComplete: Boolean! receipt: String opening: Opening usage: Usage! timing: Timing error: Failure }
   union InferEvent = InferStarted | InferChunk | InferFinished
   type Subscription { infer(input: InferInput!): InferEvent! }
 `);
+const REQUEST = '019ad000-0000-7000-8000-000000000000';
 const USAGE = { promptTokens: 2, completionTokens: 3, cachedPromptTokens: 0 };
-const STARTED = { __typename: 'InferStarted', requestId: 'r', replayed: false, adapters: [] };
-const chunk = (sequence: number, text: string) => ({ __typename: 'InferChunk', sequence, text, tokens: [] });
+const STARTED = { __typename: 'InferStarted', requestId: REQUEST, replayed: false, adapters: [] };
+const chunk = (sequence: number, text: string, ids: readonly number[] = []) => ({
+  __typename: 'InferChunk',
+  sequence,
+  text,
+  tokens: ids.map((id) => ({ id, logprob: 0 })),
+});
 const finished = (error: object | null = null) => ({
   __typename: 'InferFinished',
-  requestId: 'r',
+  requestId: REQUEST,
   finishReason: error ? 'ERROR' : 'STOP',
   replayed: false,
   outputComplete: true,
   receipt: error ? null : '{"format":"patchbay-receipt/1"}',
+  opening: { salt: 'ab'.repeat(32), promptIds: [5, 6] },
   usage: USAGE,
   timing: null,
   error,
@@ -128,6 +138,42 @@ test('--receipt keeps the receipt, and says when there is none', async () => {
   const without = await infer('--plain', '--prompt', 'hi', '--receipt', file);
   expect(without.err).toContain('There is no receipt');
   rmSync(dirname(file), { recursive: true });
+});
+
+test('--disclosure keeps prompt and answer as tokens with what decided them, and nothing is asked for without it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'patchbay-infer-'));
+  const file = join(folder, 'disclosure.json');
+  events = async function* () {
+    yield STARTED;
+    yield chunk(0, 'a', [7, 8]);
+    yield chunk(1, 'b', [9]);
+    yield finished();
+  };
+  const flags = ['--plain', '--prompt', 'hi', '--max-tokens', '4', '--stop', '.', '--ignore-eos'];
+  expect((await infer(...flags, '--disclosure', file)).code).toBe(0);
+  const disclosure = readDisclosure(await readFileBytes(file));
+  expect(disclosure).toEqual({
+    format: 'patchbay-disclosure/1',
+    id: REQUEST,
+    salt: 'ab'.repeat(32),
+    prompt: [5, 6],
+    output: [7, 8, 9],
+    sampling: { temperature: 0, repetitionPenalty: 1 },
+    stop: { maxTokens: 4, strings: ['.'], tokenIds: [], ignoreEos: true },
+  });
+  const without = await infer(...flags, '--json');
+  expect(without.out).toContain('"InferFinished"');
+  expect(without.out).not.toContain('opening');
+
+  const none = join(folder, 'none.json');
+  events = async function* () {
+    yield STARTED;
+    yield { ...finished(), replayed: true, opening: null };
+  };
+  const repeated = await infer('--plain', '--prompt', 'hi', '--disclosure', none);
+  expect([repeated.code, repeated.err]).toEqual([0, expect.stringContaining('There is nothing to disclose')]);
+  expect(existsSync(none)).toBe(false);
+  rmSync(folder, { recursive: true });
 });
 
 test('a refused request, a failure while it runs and a refused key have the exit codes of their errors', async () => {

@@ -166,6 +166,7 @@ export function endEvent(): EndEvent {
     replayed: false,
     outputComplete: true,
     receipt: null,
+    opening: { salt: 'ab'.repeat(32), promptIds: [1, 2, 3] },
   };
 }
 
@@ -279,7 +280,13 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
       watchVersion: missing,
     },
     inference,
-    usage: { summary: missing, records: empty, owned: missing, request: async () => null },
+    usage: {
+      summary: missing,
+      records: empty,
+      owned: missing,
+      request: async () => null,
+      commitmentSalt: async () => null,
+    },
     pricing: {
       setPrice: missing,
       setRoyalty: missing,

@@ -32,6 +32,7 @@ describe('a stream', () => {
         __typename: 'InferFinished',
         requestId: REQUEST_ID,
         finishReason: 'STOP',
+        opening: { salt: 'ab'.repeat(32), promptIds: [1, 2, 3] },
         usage: { promptTokens: 3, completionTokens: 2 },
         timing: { bytesLoaded: '5' },
       },

@@ -185,7 +185,7 @@ export const INFER = `subscription ($input: InferInput!) {
     __typename
     ... on InferStarted { requestId replayed }
     ... on InferChunk { sequence text tokens { id logprob top { id } } }
-    ... on InferFinished { requestId finishReason usage { promptTokens completionTokens } timing { bytesLoaded } }
+    ... on InferFinished { requestId opening { salt promptIds } finishReason usage { promptTokens completionTokens } timing { bytesLoaded } }
   }
 }`;
 

@@ -7,6 +7,7 @@ import {
   type InferenceInput,
   isSameRequest,
   normaliseInput,
+  sequenceRequest,
 } from '../../../src/inference/input.ts';
 import { meteredUsage } from '../../../src/inference/metered.ts';
 import { RecentOutputs } from '../../../src/inference/recent-outputs.ts';
@@ -96,6 +97,35 @@ describe('the size of an input', () => {
     const prompt = 'x'.repeat(INPUT_LIMITS.promptCharsMax + 1);
     expect(() => checkSize(long, 10, normaliseInput({ ...plain, prompt }))).toThrow(
       expect.objectContaining({ code: 'PROMPT_TOO_LONG' }),
+    );
+  });
+});
+
+describe('what the engine gets', () => {
+  const info = { ...new FakeEngine().info, maxBlend: 3 };
+  const blend = (...weights: readonly number[]) =>
+    sequenceRequest(info, 16, normaliseInput({ ...plain, maxTokens: 2 }), {
+      requestId: 'r',
+      tenantId: 't',
+      promptIds: [1],
+      adapters: ['c', 'a', 'b'].slice(0, weights.length).map((digest, index) => ({
+        ...{ versionId: digest, adapterId: digest, ownerTenantId: 'o', digest },
+        weight: weights[index] ?? 1,
+      })),
+      seed: 0,
+    });
+
+  it('has a blend in the order of the digests, so that its sums do not depend on how it was listed', () => {
+    expect(blend(1, 2, 3).adapters).toEqual([
+      { digest: 'a', weight: 2 },
+      { digest: 'b', weight: 3 },
+      { digest: 'c', weight: 1 },
+    ]);
+  });
+
+  it('is refused with the place in the caller’s list', () => {
+    expect(() => blend(1, 99)).toThrow(
+      expect.objectContaining({ code: 'BLEND_INVALID', field: 'adapters.1.weight' }),
     );
   });
 });

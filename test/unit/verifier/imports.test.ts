@@ -40,6 +40,10 @@ const CASES = [
   ['src/cli/commands/bundle.ts', '../../verifier/verify.ts', true],
   ['src/cli/commands/audit.ts', '../../verifier/files.ts', false],
   ['src/cli/commands/verify.ts', '../../verifier/verify.ts', false],
+  ['src/cli/commands/verify-replay.ts', '../../verifier/verify.ts', false],
+  ['src/cli/commands/verify-replay-steps.ts', '../../replay/replay.ts', false],
+  ['src/verifier/a10.ts', '../replay/replay.ts', true],
+  ['src/replay/c5.ts', '../verifier/step.ts', true],
   ['src/cli/verifier-input.ts', '../verifier/files.ts', false],
 ] as const;
 
