@@ -81,39 +81,60 @@ function lanesOf(account: Account | null): ReadonlyMap<string, Lane> {
   );
 }
 
+/** The statements of earlier epochs that have a lane, and all numbers of it that they count. */
+interface Earlier {
+  readonly statements: readonly KnownStatement[];
+  readonly numbers: readonly Range[];
+}
+
 /** No number comes twice, and the last number does not fall. */
 function* acrossEpochs(
   { kind, subject, statements }: Subject,
   epochs: ReadonlyMap<bigint, KnownEpoch>,
 ): Generator<Finding> {
   const who = `${kind} ${subject}`;
-  const before = new Map<string, { readonly by: KnownStatement; readonly lane: Lane }[]>();
+  const before = new Map<string, Earlier>();
   for (const statement of statements.values()) {
-    for (const [name, { last, numbers }] of statement.lanes) {
-      const earlier = before.get(name) ?? [];
-      for (const { by, lane } of earlier) {
-        const twice = shared(numbers, lane.numbers);
-        if (twice.length === 0) continue;
-        const message = `epochs ${by.epoch.number} and ${statement.epoch.number} both count the numbers ${rangesText(twice)} of lane ${name} of ${who}`;
-        yield shownBy(
-          [by.name, by.epoch.name, statement.name, statement.epoch.name],
-          'NUMBER_COUNTED_TWICE',
-          message,
-        );
+    for (const [name, lane] of statement.lanes) {
+      const earlier = before.get(name) ?? { statements: [], numbers: [] };
+      if (shared(lane.numbers, earlier.numbers).length > 0) {
+        yield* countedTwice(who, name, statement, earlier.statements);
       }
-      const highest = earlier.at(-1);
-      if (highest !== undefined && highest.lane.last > last) {
-        const message = `the last number of lane ${name} of ${who} fell from ${highest.lane.last} in epoch ${highest.by.epoch.number} to ${last} in epoch ${statement.epoch.number}`;
+      const highest = earlier.statements.at(-1);
+      const fell = highest?.lanes.get(name)?.last ?? 0n;
+      if (highest !== undefined && fell > lane.last) {
+        const message = `the last number of lane ${name} of ${who} fell from ${fell} in epoch ${highest.epoch.number} to ${lane.last} in epoch ${statement.epoch.number}`;
         yield shownBy(
-          [highest.by.name, highest.by.epoch.name, statement.name, statement.epoch.name],
+          [highest.name, highest.epoch.name, statement.name, statement.epoch.name],
           'LAST_FALSE',
           message,
         );
       }
-      before.set(name, [...earlier, { by: statement, lane: { last, numbers } }]);
+      before.set(name, {
+        statements: [...earlier.statements, statement],
+        numbers: united([...earlier.numbers, ...lane.numbers]),
+      });
     }
   }
   yield* unaccounted({ kind, subject, statements }, epochs);
+}
+
+function* countedTwice(
+  who: string,
+  lane: string,
+  statement: KnownStatement,
+  earlier: readonly KnownStatement[],
+): Generator<Finding> {
+  for (const by of earlier) {
+    const twice = shared(statement.lanes.get(lane)?.numbers ?? [], by.lanes.get(lane)?.numbers ?? []);
+    if (twice.length === 0) continue;
+    const message = `epochs ${by.epoch.number} and ${statement.epoch.number} both count the numbers ${rangesText(twice)} of lane ${lane} of ${who}`;
+    yield shownBy(
+      [by.name, by.epoch.name, statement.name, statement.epoch.name],
+      'NUMBER_COUNTED_TWICE',
+      message,
+    );
+  }
 }
 
 /**

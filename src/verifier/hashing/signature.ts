@@ -1,4 +1,4 @@
-import { recoverAddress, TypedDataEncoder } from 'ethers';
+import { concat, keccak256, recoverAddress, TypedDataEncoder } from 'ethers';
 
 /** The messages that keys of a log sign. */
 const MESSAGES = {
@@ -47,10 +47,21 @@ export function rootMessage(
   };
 }
 
+/** Made once for each kind of message: making one takes longer than hashing with it. */
+const encoders = new Map<string, TypedDataEncoder>();
+
+function encoderOf(type: Message['type']): TypedDataEncoder {
+  const known = encoders.get(type);
+  if (known !== undefined) return known;
+  const encoder = TypedDataEncoder.from({ [type]: MESSAGES[type] });
+  encoders.set(type, encoder);
+  return encoder;
+}
+
 /** The EIP-712 digest of a message in the domain of its log, with `0x`. */
 export function messageDigest({ log, type, values }: Message): string {
-  const domain = { name: 'Patchbay proofs', version: '1', salt: `0x${log}` };
-  return TypedDataEncoder.hash(domain, { [type]: MESSAGES[type] }, values);
+  const domain = TypedDataEncoder.hashDomain({ name: 'Patchbay proofs', version: '1', salt: `0x${log}` });
+  return keccak256(concat(['0x1901', domain, encoderOf(type).hash(values)]));
 }
 
 const HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0n;
