@@ -19,6 +19,7 @@ import {
   LedgerEntry,
   LedgerLine,
 } from './billing.ts';
+import { ChainProblem, ChainStatus, chainQueries } from './chain.ts';
 import {
   AdapterEconomics,
   Economics,
@@ -90,6 +91,7 @@ export const resolvers = {
     ...economicsQueries,
     ...receiptQueries,
     ...logQueries,
+    ...chainQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -118,6 +120,8 @@ export const resolvers = {
   UsageSummary,
   LogHead,
   LogConsistency,
+  ChainStatus,
+  ChainProblem,
   UsageTotals,
   InferenceRequest,
   EngineStatus,
