@@ -9,6 +9,11 @@ const SUCCESSION = typedMessage('KeySuccession', [
   { name: 'next', type: 'address' },
   { name: 'validFrom', type: 'uint64' },
 ]);
+const EPOCH = typedMessage('Epoch', [
+  { name: 'number', type: 'uint64' },
+  { name: 'digest', type: 'bytes32' },
+  { name: 'signedAt', type: 'uint64' },
+]);
 
 /** What is signed of a batch of receipts. Times are milliseconds since 1970. */
 export function batchDigest(
@@ -24,4 +29,12 @@ export function successionDigest(
   succession: { readonly next: string; readonly validFrom: number },
 ): Uint8Array {
   return typedDigest(logId, SUCCESSION, succession);
+}
+
+/** What is signed of an epoch. */
+export function epochDigest(
+  logId: Uint8Array,
+  epoch: { readonly number: bigint; readonly digest: Uint8Array; readonly signedAt: number },
+): Uint8Array {
+  return typedDigest(logId, EPOCH, epoch);
 }

@@ -5,6 +5,7 @@ import { ENGINE_RULES } from './rules/engine.ts';
 import { checkInvoices, INVOICE_RULES } from './rules/invoices.ts';
 import { LEDGER_RULES } from './rules/ledger.ts';
 import { PAYOUT_RULES } from './rules/payouts.ts';
+import { RECEIPT_RULES } from './rules/receipts.ts';
 import { inScope, runRule } from './rules/rule.ts';
 import {
   RECONCILIATION_RULES,
@@ -14,7 +15,14 @@ import {
   type RuleFindings,
 } from './types.ts';
 
-const SQL_RULES = [...ENGINE_RULES, ...CHARGE_RULES, ...LEDGER_RULES, ...INVOICE_RULES, ...PAYOUT_RULES];
+const SQL_RULES = [
+  ...ENGINE_RULES,
+  ...CHARGE_RULES,
+  ...LEDGER_RULES,
+  ...RECEIPT_RULES,
+  ...INVOICE_RULES,
+  ...PAYOUT_RULES,
+];
 
 /**
  * Compares what the engine counted, usage records, charges, the ledger, invoices and payouts of a period, row by row, in one
