@@ -36,6 +36,7 @@ import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
+import { registerLogRoutes } from '../../../src/proofs/log/routes.ts';
 import { openProofs } from '../../../src/proofs/open.ts';
 import { ReconciliationService } from '../../../src/reconciliation/service.ts';
 import { UsageService } from '../../../src/usage/service.ts';
@@ -88,7 +89,11 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
   const onError = (error: unknown) => {
     throw error;
   };
-  const proofs = await openProofs({ database, clock, signer: testSigner(), randomBytes, pause, onError });
+  // Epochs are closed when a test closes them.
+  const proofs = await openProofs(
+    { database, clock, signer: testSigner(), randomBytes, pause, onError },
+    { intervalMs: 0, leavesMax: 100_000 },
+  );
   const metering = new Metering(
     // So long that no sweep of its own gets among the statements that tests count.
     { ...METERING_DEFAULTS, leaseMs: 600_000 },
@@ -179,6 +184,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
             secret: EXPORT_SECRET,
             path: '/exports',
           }),
+        (app) => registerLogRoutes(app, proofs),
       ],
       services: createGraphqlServices({
         database,
@@ -218,6 +224,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
   exportUrl = `${url}/exports`;
 
   return {
+    url,
     registry,
     tenancy,
     engine,

@@ -88,6 +88,7 @@ describe('the schema', () => {
       'SetPayoutDestinationInput',
       'CreatePayoutBatchInput',
       'AdjustEarningsInput',
+      'EraseProofsInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);
