@@ -15,6 +15,7 @@ import { AccountService } from '../billing/accounts.ts';
 import { BudgetService } from '../billing/budgets.ts';
 import { FundsService } from '../billing/funds.ts';
 import { Pricer, recharge } from '../billing/pricer.ts';
+import type { Chain } from '../chain/open.ts';
 import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
@@ -55,6 +56,7 @@ import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
 import { DAY_ROLLUP_DEFAULTS, DayRollup } from '../usage/days.ts';
 import { UsageService } from '../usage/service.ts';
+import { startChain } from './chain.ts';
 import { adapterLimits, folders } from './engine.ts';
 import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -122,6 +124,8 @@ export interface Services {
   readonly economics: EconomicsService;
   /** Null while proofs are off. */
   readonly proofs: Proofs | null;
+  /** Null where no chain is set up. */
+  readonly chain: Chain | null;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -248,6 +252,7 @@ export async function startServices(
     exports: startExports(parts, deps, lifecycle),
     economics: startEconomics(parts, deps, lifecycle),
     proofs,
+    chain: await startChain(parts, deps, lifecycle),
   };
 }
 

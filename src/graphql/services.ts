@@ -4,6 +4,8 @@ import type { Principal } from '../auth/principal.ts';
 import type { AccountService } from '../billing/accounts.ts';
 import type { BudgetService } from '../billing/budgets.ts';
 import type { FundsService } from '../billing/funds.ts';
+import type { AnchorReader } from '../chain/anchoring/reader.ts';
+import type { ChainStatusService } from '../chain/status.ts';
 import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
 import type { EconomicsService } from '../economics/service.ts';
@@ -66,6 +68,8 @@ export interface GraphqlServices {
   readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
   /** Null while proofs are off. */
   readonly proofs: ProofServices | null;
+  /** Null where no chain is set up. */
+  readonly chain: ChainServices | null;
   readonly health: Health;
 }
 
@@ -76,6 +80,13 @@ export interface ProofServices {
   readonly keys: Pick<KeyRegistry, 'list'>;
   readonly epochs: Pick<EpochService, 'find' | 'list' | 'statement' | 'quarantine'>;
   readonly erasure: Pick<ProofErasure, 'erase'>;
+}
+
+/** What is asked about the chain. */
+export interface ChainServices {
+  readonly status: Pick<ChainStatusService, 'status'>;
+  /** Null where nothing is anchored. */
+  readonly anchors: Pick<AnchorReader, 'of'> | null;
 }
 
 /** What `Query.health` answers from. */
@@ -112,6 +123,7 @@ interface GraphqlServicesDependencies {
   readonly exports: ExportService;
   readonly economics: EconomicsService;
   readonly proofs: ProofServices | null;
+  readonly chain: ChainServices | null;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -151,6 +163,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     exports: dependencies.exports,
     economics: dependencies.economics,
     proofs: dependencies.proofs,
+    chain: dependencies.chain,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -19,6 +19,7 @@ import {
   LedgerEntry,
   LedgerLine,
 } from './billing.ts';
+import { anchoredEpoch, ChainProblem, ChainStatus, chainQueries, EpochAnchor } from './chain.ts';
 import {
   AdapterEconomics,
   Economics,
@@ -98,6 +99,7 @@ export const resolvers = {
     ...receiptQueries,
     ...logQueries,
     ...epochQueries,
+    ...chainQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -129,7 +131,10 @@ export const resolvers = {
   UsageSummary,
   LogHead,
   LogConsistency,
-  Epoch,
+  Epoch: { ...Epoch, ...anchoredEpoch },
+  EpochAnchor,
+  ChainStatus,
+  ChainProblem,
   UsageTotals,
   InferenceRequest,
   EngineStatus,
