@@ -291,7 +291,7 @@ function startPayouts(
 ): PayoutServices {
   const payouts = openPayouts(
     { ...PAYOUT_DEFAULTS, ...config.payouts },
-    { database, clock, rail: new FilePayoutRail({ folder: folders(config).payouts }) },
+    { database, clock, file: new FilePayoutRail({ folder: folders(config).payouts }), chain: null },
   );
   const sweep = async (): Promise<void> => {
     try {

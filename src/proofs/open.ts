@@ -1,5 +1,6 @@
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { ClaimDocuments } from './claims.ts';
 import { KeyRegistry } from './keys/registry.ts';
 import type { LogAppender } from './log/appender.ts';
 import { openLog } from './log/open.ts';
@@ -25,6 +26,7 @@ export interface Proofs {
   readonly log: LogService;
   readonly appender: LogAppender;
   readonly keys: KeyRegistry;
+  readonly claims: ClaimDocuments;
 }
 
 /** What they work with. */
@@ -58,5 +60,6 @@ export async function openProofs(deps: ProofDeps): Promise<Proofs> {
     log,
     appender,
     keys,
+    claims: new ClaimDocuments({ logId }, deps),
   };
 }

@@ -9,6 +9,10 @@ const SUCCESSION = typedMessage('KeySuccession', [
   { name: 'next', type: 'address' },
   { name: 'validFrom', type: 'uint64' },
 ]);
+const CLAIM = typedMessage('PayoutClaim', [
+  { name: 'digest', type: 'bytes32' },
+  { name: 'signedAt', type: 'uint64' },
+]);
 
 /** What is signed of a batch of receipts. Times are milliseconds since 1970. */
 export function batchDigest(
@@ -24,4 +28,12 @@ export function successionDigest(
   succession: { readonly next: string; readonly validFrom: number },
 ): Uint8Array {
   return typedDigest(logId, SUCCESSION, succession);
+}
+
+/** What is signed of a claim on a chain. */
+export function claimDigest(
+  logId: Uint8Array,
+  claim: { readonly digest: Uint8Array; readonly signedAt: number },
+): Uint8Array {
+  return typedDigest(logId, CLAIM, claim);
 }

@@ -1,5 +1,6 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
+import { CHAIN_RULES } from './rules/chain.ts';
 import { CHARGE_RULES } from './rules/charges.ts';
 import { ENGINE_RULES } from './rules/engine.ts';
 import { checkInvoices, INVOICE_RULES } from './rules/invoices.ts';
@@ -14,7 +15,14 @@ import {
   type RuleFindings,
 } from './types.ts';
 
-const SQL_RULES = [...ENGINE_RULES, ...CHARGE_RULES, ...LEDGER_RULES, ...INVOICE_RULES, ...PAYOUT_RULES];
+const SQL_RULES = [
+  ...ENGINE_RULES,
+  ...CHARGE_RULES,
+  ...LEDGER_RULES,
+  ...INVOICE_RULES,
+  ...PAYOUT_RULES,
+  ...CHAIN_RULES,
+];
 
 /**
  * Compares what the engine counted, usage records, charges, the ledger, invoices and payouts of a period, row by row, in one

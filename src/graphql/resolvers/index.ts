@@ -20,6 +20,14 @@ import {
   LedgerLine,
 } from './billing.ts';
 import {
+  ClaimedPayout,
+  chainPayoutMutations,
+  chainPayoutQueries,
+  PayoutClaim,
+  PayoutFunding,
+  PayoutTree,
+} from './chain-payout.ts';
+import {
   AdapterEconomics,
   Economics,
   EconomicsFigures,
@@ -85,6 +93,7 @@ export const resolvers = {
     ...eventQueries,
     ...invoiceQueries,
     ...payoutQueries,
+    ...chainPayoutQueries,
     ...reconciliationQueries,
     ...exportQueries,
     ...economicsQueries,
@@ -100,6 +109,7 @@ export const resolvers = {
     ...billingMutations,
     ...invoiceMutations,
     ...payoutMutations,
+    ...chainPayoutMutations,
     ...exportMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions, ...eventSubscriptions },
@@ -148,6 +158,10 @@ export const resolvers = {
   Payout,
   PayoutBatch,
   PayoutImport,
+  PayoutTree,
+  PayoutClaim,
+  ClaimedPayout,
+  PayoutFunding,
   Reconciliation,
   ReconciliationDifference,
   Export,

@@ -132,7 +132,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
   // Without a holdback window, so that what a test earns it can pay at once.
   const payouts = openPayouts(
     { ...PAYOUT_DEFAULTS, holdbackMs: 0 },
-    { database, clock, rail: new FilePayoutRail({ folder: payoutFolder }) },
+    { database, clock, file: new FilePayoutRail({ folder: payoutFolder }), chain: null },
   );
   const exportFolder = mkdtempSync(join(tmpdir(), 'patchbay-stack-'));
   let exportUrl = '';
