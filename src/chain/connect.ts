@@ -22,15 +22,7 @@ const quantity = z.string().regex(/^0x[0-9a-f]{1,64}$/i);
  * @throws PatchbayError CHAIN_UNREACHABLE or CHAIN_MISMATCH.
  */
 export async function connectChain(connection: ChainConnection): Promise<JsonRpcProvider> {
-  const network = Network.from(connection.chainId);
-  const provider = new JsonRpcProvider(request(connection), network, {
-    // Ethers would otherwise ask for the chain itself, and for ever where nobody answers.
-    staticNetwork: network,
-    pollingInterval: connection.pollingMs,
-    // Not every node takes batches, and an answer that is older than the question helps nobody here.
-    batchMaxCount: 1,
-    cacheTimeout: -1,
-  });
+  const provider = openProvider(connection);
   try {
     await requireChain(provider, connection.chainId);
     return provider;
@@ -38,6 +30,19 @@ export async function connectChain(connection: ChainConnection): Promise<JsonRpc
     provider.destroy();
     throw error;
   }
+}
+
+/** The same without the check, for those who go on when a node does not answer. */
+export function openProvider(connection: ChainConnection): JsonRpcProvider {
+  const network = Network.from(connection.chainId);
+  return new JsonRpcProvider(request(connection), network, {
+    // Ethers would otherwise ask for the chain itself, and for ever where nobody answers.
+    staticNetwork: network,
+    pollingInterval: connection.pollingMs,
+    // Not every node takes batches, and an answer that is older than the question helps nobody here.
+    batchMaxCount: 1,
+    cacheTimeout: -1,
+  });
 }
 
 function request({ rpcUrl, timeoutMs }: ChainConnection): FetchRequest {
@@ -49,7 +54,11 @@ function request({ rpcUrl, timeoutMs }: ChainConnection): FetchRequest {
   return fetching;
 }
 
-async function requireChain(provider: JsonRpcProvider, expected: bigint): Promise<void> {
+/**
+ * Asks a node for its chain.
+ * @throws PatchbayError CHAIN_UNREACHABLE or CHAIN_MISMATCH.
+ */
+export async function requireChain(provider: JsonRpcProvider, expected: bigint): Promise<void> {
   const answer: unknown = await provider.send('eth_chainId', []).catch((error: unknown) => {
     throw unreachable(error);
   });

@@ -476,6 +476,42 @@ export const ERROR_CODES = {
     meaning: 'What is at the address is not the contract that is expected there.',
     fix: 'Correct the address, or use the version of the program that deployed the contract.',
   },
+  CHAIN_PURPOSE_TAKEN: {
+    status: 409,
+    meaning: 'A transaction was ordered for this purpose before, and it is another one.',
+    fix: 'Order it for a purpose of its own.',
+  },
+  CHAIN_NONCE_TAKEN: {
+    status: 409,
+    meaning:
+      'Another program uses the account: a transaction that is not ours has, or may get, the nonce of one of ours.',
+    fix: 'Use the key for nothing else. It goes on by itself when the other transaction is final or gone.',
+  },
+  CHAIN_NONCE_GAP: {
+    status: 409,
+    meaning: 'A transaction waits for one with a lower nonce, which nothing of ours has.',
+    fix: 'Wait for the other program that uses the account, or let it send the missing transaction again.',
+  },
+  CHAIN_FEES_HIGH: {
+    status: 503,
+    meaning: 'Gas costs more than the ceiling that was set.',
+    fix: 'Wait, or raise PATCHBAY_CHAIN_MAX_FEE_GWEI.',
+  },
+  CHAIN_NODE_BEHIND: {
+    status: 503,
+    meaning: 'The node has fewer blocks than were seen before.',
+    fix: 'Wait until it has caught up, or use another node.',
+  },
+  CHAIN_LOCAL_MISSING: {
+    status: 503,
+    meaning: 'A local chain was asked for, and anvil, which runs it, is not installed.',
+    fix: 'Install it with `npm install --no-save @foundry-rs/anvil@1.7.1`, or set PATCHBAY_CHAIN_RPC_URL to a chain that runs elsewhere.',
+  },
+  CHAIN_LOCAL_FAILED: {
+    status: 503,
+    meaning: 'The local chain did not start.',
+    fix: 'Read what it says: its port may be in use, or the state in the data folder may be damaged.',
+  },
   // Exports
   EXPORT_LIMIT: {
     status: 429,

@@ -1,6 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { createInterface } from 'node:readline';
 import {
   ContractFactory,
   getAddress,
@@ -13,6 +10,7 @@ import { type Artifact, readArtifact } from '../../src/chain/artifact.ts';
 import type { UnsignedCall } from '../../src/chain/call.ts';
 import { connectChain } from '../../src/chain/connect.ts';
 import { chainFailure, type Revert, RevertError } from '../../src/chain/failure.ts';
+import { startAnvil } from '../../src/chain/local/anvil.ts';
 import { atFileEnd } from './file-end.ts';
 
 /** Anvil's own chain. */
@@ -20,18 +18,6 @@ export const ANVIL_CHAIN = 31_337n;
 
 /** Key of the first account that anvil gives coins to; everybody knows it. */
 export const ANVIL_KEY = '0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80';
-
-/** Ends anvil when the pipe from the test process breaks, which also a killed one does. */
-const SUPERVISOR = `
-exec 3<&0
-"$@" </dev/null 3<&- &
-chain=$!
-( read -r _ <&3; kill "$chain" ) >/dev/null 2>&1 &
-watcher=$!
-exec 3<&-
-wait "$chain"
-kill "$watcher" 2>/dev/null
-`;
 
 /** A chain of its own for a test file: a block for each transaction, at once. Ends with the file. */
 export class Anvil {
@@ -52,17 +38,10 @@ export class Anvil {
     this.accounts = accounts;
   }
 
-  static async start(chainId = ANVIL_CHAIN): Promise<Anvil> {
-    const flags = ['--host', '127.0.0.1', '--port', '0', '--chain-id', String(chainId), '--color', 'never'];
-    const child = spawn('/bin/sh', ['-c', SUPERVISOR, 'sh', anvilBinary(), ...flags], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-    });
-    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-    atFileEnd(async () => {
-      child.stdin.end();
-      await exited;
-    });
-    const url = `http://127.0.0.1:${await listeningPort(child)}`;
+  static async start(chainId = ANVIL_CHAIN, flags: readonly string[] = []): Promise<Anvil> {
+    const node = await startAnvil({ chainId, port: 0, flags });
+    atFileEnd(() => node.stop());
+    const { url } = node;
     const provider = await connectChain({ rpcUrl: url, chainId, timeoutMs: 10_000, pollingMs: 20 });
     atFileEnd(() => provider.destroy());
     const accounts = z.array(z.string()).parse(await provider.send('eth_accounts', []));
@@ -143,31 +122,4 @@ const traceSchema = z.object({
 /** The token for tests. */
 export function mockTokenArtifact(): Promise<Artifact> {
   return readArtifact(new URL('../contracts/MockToken.json', import.meta.url));
-}
-
-/** The binary of this platform's package, without the script around it, which would be a process between us and it. */
-function anvilBinary(): string {
-  const require = createRequire(import.meta.url);
-  const fromAnvil = createRequire(require.resolve('@foundry-rs/anvil/package.json'));
-  const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
-  return fromAnvil.resolve(`@foundry-rs/anvil-${process.platform}-${architecture}/bin/anvil`);
-}
-
-async function listeningPort(child: ChildProcess): Promise<number> {
-  if (child.stdout === null || child.stderr === null) throw new Error('Anvil is read through pipes.');
-  let complaint = '';
-  child.stderr.on('data', (text) => {
-    complaint += String(text);
-  });
-  const lines = createInterface({ input: child.stdout });
-  const port = await new Promise<number | null>((resolve) => {
-    lines.on('line', (line) => {
-      const found = /^Listening on 127\.0\.0\.1:(\d+)/.exec(line)?.[1];
-      if (found !== undefined) resolve(Number(found));
-    });
-    lines.once('close', () => resolve(null));
-  });
-  if (port === null) throw new Error(`Anvil did not start: ${complaint}`);
-  // What it says afterwards is still read, or its pipe would fill and stop it.
-  return port;
 }
