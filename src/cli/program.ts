@@ -3,7 +3,7 @@ import { EXIT, EXIT_TABLE } from './exit-codes.ts';
 import { type CliIo, runAction } from './io.ts';
 import { bits, collect, connected, decimal, json, oneOf, wholeNumber, wholeNumbers } from './options.ts';
 import { WORKLOADS } from './ports.ts';
-import { addChain } from './program-chain.ts';
+import { addChain, addClaim } from './program-chain.ts';
 import { addEconomics, addExport, addInvoices, addLedger, addReconcile } from './program-money.ts';
 import { addProofKey, addVerify } from './program-proofs.ts';
 
@@ -55,6 +55,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addExport(program, io, run);
   addVerify(program, io, run);
   addChain(program, io, run);
+  addClaim(program, io, run);
   return program;
 }
 

@@ -59,6 +59,20 @@ export function chainTable(read: Read) {
           },
         ),
       ),
+      claimKey: read(
+        'Chain',
+        optionalText(
+          {
+            env: 'PATCHBAY_CHAIN_CLAIM_KEY',
+            doc: 'Private key of the wallet that `claim` sends with, where no keystore file is given. Nothing else uses it.',
+            secrecy: 'hidden',
+          },
+          {
+            schema: z.string().regex(/^(0x)?[0-9a-fA-F]{64}$/),
+            expected: '64 hexadecimal digits',
+          },
+        ),
+      ),
       keystorePassword: read(
         'Chain',
         optionalText(
