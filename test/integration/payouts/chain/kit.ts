@@ -11,7 +11,7 @@ import type { Uuid } from '../../../../src/kernel/ids.ts';
 import type { ClaimSigner, PayoutClaim } from '../../../../src/payouts/chain/claims.ts';
 import { type ChainPayouts, openChainPayouts } from '../../../../src/payouts/chain/open.ts';
 import { RpcChainReader } from '../../../../src/payouts/chain/reader.ts';
-import type { ChainDeps } from '../../../../src/payouts/chain/types.ts';
+import type { ChainDeps, ChainReader, TransactionOutbox } from '../../../../src/payouts/chain/types.ts';
 import type { PayoutBatch } from '../../../../src/payouts/types.ts';
 import { reconcile } from '../../../../src/reconciliation/reconcile.ts';
 import { RECONCILIATION_RULES } from '../../../../src/reconciliation/types.ts';
@@ -92,18 +92,20 @@ export interface ChainWorld {
 export interface WorldOptions {
   readonly signer?: ClaimSigner;
   readonly blocksMax?: number;
-  readonly deps?: Partial<ChainDeps>;
+  readonly wrapReader?: (reader: ChainReader) => ChainReader;
+  readonly wrapOutbox?: (outbox: TransactionOutbox) => TransactionOutbox;
 }
 
 /** Makes a world. */
 export async function openWorld(base: ChainBase, options: WorldOptions = {}): Promise<ChainWorld> {
   const { chain, db, publisher, provider, finality, sender } = base;
-  const { signer = null, blocksMax, deps: replaced = {} } = options;
+  const { signer = null, blocksMax, wrapReader, wrapOutbox } = options;
   const [owner, funder] = [chain.account(0), chain.account(1)];
   const people = { owner, publisher: publisher.address, pauser: owner, funder };
   const site = await payoutSite(chain, people);
   const { chainId } = chain;
-  const reader = new RpcChainReader({ chainId, finality, account: publisher.address }, { provider });
+  const plain = new RpcChainReader({ chainId, finality, account: publisher.address }, { provider });
+  const reader = wrapReader?.(plain) ?? plain;
   const place = {
     chainId,
     distributor: getAddress(site.scope.distributor),
@@ -113,11 +115,12 @@ export async function openWorld(base: ChainBase, options: WorldOptions = {}): Pr
   const kit = await openPayoutsKit({
     db,
     chain: ({ database, clock }) => {
-      const outbox = new ChainOutbox({ chainId }, { database, clock });
+      const real = new ChainOutbox({ chainId }, { database, clock });
+      const outbox = wrapOutbox?.(real) ?? real;
       another = (more = {}) =>
         openChainPayouts(
           { ...place, ...(blocksMax === undefined ? {} : { blocksMax }) },
-          { database, clock, outbox, chain: reader, signer, ...replaced, ...more },
+          { database, clock, outbox, chain: reader, signer, ...more },
         );
       return another();
     },
