@@ -37,6 +37,8 @@ const config: CodegenConfig = {
           NumberedReceipt: '../../proofs/receipts/service.ts#NumberedReceipt as NumberedReceiptModel',
           LogHead: '../../proofs/log/types.ts#TreeHead',
           LogConsistency: '../../proofs/log/types.ts#Consistency',
+          ChainStatus: '../../chain/status.ts#ChainStatus as ChainStatusModel',
+          ChainProblem: '../../chain/status.ts#ChainProblem as ChainProblemModel',
           InferenceRequest: '../../usage/service.ts#RequestView',
           GeneratedToken: '../../engine/port.ts#GeneratedToken as EngineToken',
           EngineStatus: '../access/engine.ts#EngineSnapshot',

@@ -8,6 +8,7 @@ import { Lifecycle } from './app/lifecycle.ts';
 import { memoryReport, planFor } from './app/memory.ts';
 import { type Services, startServices } from './app/services.ts';
 import { registerStarterAdapters, starterExample } from './app/starter.ts';
+import { registerChainRoute } from './chain/site-route.ts';
 import type { App, AppDeps, StartReport } from './cli/app-port.ts';
 import { updateKeyFile } from './cli/key-file.ts';
 import { type Config, resolveSecret } from './config/index.ts';
@@ -19,7 +20,9 @@ import { createGraphqlServices, type GraphqlServices } from './graphql/services.
 import { createHttpServer, type HttpServer, requireFreePort } from './http/server.ts';
 import { PatchbayError } from './kernel/errors.ts';
 import type { MemoryReport } from './kernel/memory.ts';
+import { hex } from './proofs/log/documents.ts';
 import { registerLogRoutes } from './proofs/log/routes.ts';
+import { requireProofs } from './proofs/require.ts';
 import { KEY_REVOKED_CHANNEL } from './tenant/revocation.ts';
 
 const UPLOAD_PATH = '/uploads';
@@ -167,6 +170,11 @@ class PatchbayApp implements App {
             registerLogRoutes(app, {
               log: services.proofs?.log ?? null,
               keys: services.proofs?.keys ?? null,
+            }),
+          (app) =>
+            registerChainRoute(app, {
+              logId: () => hex(requireProofs(services.proofs).log.id),
+              site: services.chain?.site ?? null,
             }),
         ],
       },

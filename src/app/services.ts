@@ -15,6 +15,7 @@ import { AccountService } from '../billing/accounts.ts';
 import { BudgetService } from '../billing/budgets.ts';
 import { FundsService } from '../billing/funds.ts';
 import { Pricer, recharge } from '../billing/pricer.ts';
+import type { Chain } from '../chain/open.ts';
 import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
@@ -38,6 +39,7 @@ import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
 import { every } from '../metering/periodic.ts';
+import type { ChainPayouts } from '../payouts/chain/open.ts';
 import { FilePayoutRail } from '../payouts/file-rail.ts';
 import { openPayouts, type PayoutServices } from '../payouts/open.ts';
 import { PAYOUT_DEFAULTS } from '../payouts/types.ts';
@@ -55,6 +57,8 @@ import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
 import { DAY_ROLLUP_DEFAULTS, DayRollup } from '../usage/days.ts';
 import { UsageService } from '../usage/service.ts';
+import { startChain } from './chain.ts';
+import { startChainPayouts } from './chain-payouts.ts';
 import { adapterLimits, folders } from './engine.ts';
 import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -122,6 +126,8 @@ export interface Services {
   readonly economics: EconomicsService;
   /** Null while proofs are off. */
   readonly proofs: Proofs | null;
+  /** Null where no chain is set up. */
+  readonly chain: Chain | null;
 }
 
 /** Makes and starts the domain services; the lifecycle learns how to stop them. */
@@ -222,6 +228,7 @@ export async function startServices(
   const days = new DayRollup(DAY_ROLLUP_DEFAULTS, { database });
   const summing = every(DAYS_MS, () => days.run().then(() => {}, warn('Days will be summed up again')));
   lifecycle.add('usage by day', () => summing.stop());
+  const chain = await startChain(parts, deps, lifecycle);
   return {
     authenticator,
     tenants,
@@ -242,12 +249,18 @@ export async function startServices(
     budgets: new BudgetService(registry),
     events: new EventService({ database, feed: events }),
     invoicing,
-    payouts: startPayouts(parts, deps, lifecycle),
+    payouts: startPayouts(
+      parts,
+      deps,
+      lifecycle,
+      startChainPayouts({ config, database, chain, proofs }, deps, lifecycle),
+    ),
     reconciliation: new ReconciliationService({ database }),
     encoder,
     exports: startExports(parts, deps, lifecycle),
     economics: startEconomics(parts, deps, lifecycle),
     proofs,
+    chain,
   };
 }
 
@@ -288,10 +301,11 @@ function startPayouts(
   { config, database }: ServiceParts,
   { clock, logger }: AppDeps,
   lifecycle: Lifecycle,
+  chain: ChainPayouts | null,
 ): PayoutServices {
   const payouts = openPayouts(
     { ...PAYOUT_DEFAULTS, ...config.payouts },
-    { database, clock, file: new FilePayoutRail({ folder: folders(config).payouts }), chain: null },
+    { database, clock, file: new FilePayoutRail({ folder: folders(config).payouts }), chain },
   );
   const sweep = async (): Promise<void> => {
     try {

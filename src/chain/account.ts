@@ -18,8 +18,12 @@ export interface Account {
  * @throws PatchbayError CHAIN_KEY; it never holds any of the key.
  */
 export async function openAccount(source: KeySource, provider: Provider): Promise<Account> {
-  const key = source.kind === 'key' ? source.key : await decrypted(source);
-  return { wallet: plainWallet(key).connect(provider), provider };
+  return { wallet: (await openWallet(source)).connect(provider), provider };
+}
+
+/** The key alone, which signs without a node. */
+export async function openWallet(source: KeySource): Promise<Wallet> {
+  return plainWallet(source.kind === 'key' ? source.key : await decrypted(source));
 }
 
 function plainWallet(key: string): Wallet {

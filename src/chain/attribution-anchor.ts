@@ -1,4 +1,4 @@
-import type { BlockTag, Interface, Log, Provider } from 'ethers';
+import { AbiCoder, type BlockTag, type Interface, keccak256, type Log, type Provider } from 'ethers';
 import { z } from 'zod';
 import {
   ACCESS_ABI,
@@ -14,7 +14,10 @@ import {
   uint,
 } from './call.ts';
 
-/** What a closed epoch is anchored as; hashes are `0x` and 64 hexadecimal digits. */
+/**
+ * What a closed epoch is anchored as: `root` is the digest of the epoch's document, which has the root of the log and all else
+ * in it, and `previousRoot` that of the epoch before. Hashes are `0x` and 64 hexadecimal digits.
+ */
 export interface AnchoredEpoch {
   readonly number: bigint;
   readonly size: bigint;
@@ -38,6 +41,12 @@ export const ANCHOR_ABI: Interface = abiOf(ACCESS_ABI, [
   'error PreviousEpochDiffers(uint64 number, bytes32 committed, bytes32 given)',
   'error SizeFell(uint64 number, uint64 previousSize, uint64 size)',
 ]);
+
+/** What the contract stores for an epoch. */
+export function commitmentOf({ number, root, size, previousRoot }: AnchoredEpoch): string {
+  const types = ['uint64', 'bytes32', 'uint64', 'bytes32'];
+  return keccak256(AbiCoder.defaultAbiCoder().encode(types, [number, root, size, previousRoot]));
+}
 
 const EPOCH_ANCHORED = {
   name: 'EpochAnchored',

@@ -32,10 +32,13 @@ export async function connectChain(connection: ChainConnection): Promise<JsonRpc
   }
 }
 
-/** The same without the check, for those who go on when a node does not answer. */
-export function openProvider(connection: ChainConnection): JsonRpcProvider {
+/**
+ * The same without the check, for those who go on when a node does not answer.
+ * @param signal ends all calls, those that are under way too, with SHUTTING_DOWN.
+ */
+export function openProvider(connection: ChainConnection, signal?: AbortSignal): JsonRpcProvider {
   const network = Network.from(connection.chainId);
-  return new JsonRpcProvider(request(connection), network, {
+  return new EndableProvider(signal, request(connection), network, {
     // Ethers would otherwise ask for the chain itself, and for ever where nobody answers.
     staticNetwork: network,
     pollingInterval: connection.pollingMs,
@@ -43,6 +46,37 @@ export function openProvider(connection: ChainConnection): JsonRpcProvider {
     batchMaxCount: 1,
     cacheTimeout: -1,
   });
+}
+
+/** Calls that end when they are told to, as a node may take longer to answer than a process to stop. */
+class EndableProvider extends JsonRpcProvider {
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(signal: AbortSignal | undefined, ...rest: ConstructorParameters<typeof JsonRpcProvider>) {
+    super(...rest);
+    this.#signal = signal;
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: this is what ethers says of a method that takes and answers anything.
+  override async send(method: string, params: any[] | Record<string, any>): Promise<any> {
+    const signal = this.#signal;
+    if (signal === undefined) return super.send(method, params);
+    const sent = super.send(method, params);
+    let end = (): void => {};
+    const ended = new Promise<never>((_resolve, reject) => {
+      end = () => reject(new PatchbayError('SHUTTING_DOWN', 'The chain is not asked any more.'));
+    });
+    if (signal.aborted) end();
+    signal.addEventListener('abort', end);
+    try {
+      return await Promise.race([sent, ended]);
+    } finally {
+      signal.removeEventListener('abort', end);
+      // Whichever came second is nobody's any more.
+      ended.catch(() => {});
+      sent.catch(() => {});
+    }
+  }
 }
 
 function request({ rpcUrl, timeoutMs }: ChainConnection): FetchRequest {

@@ -66,6 +66,20 @@ export function optionalInteger(
   });
 }
 
+/** A number of something, within bounds, or a word in its place. */
+export function integerOr<const W extends string>(
+  basics: Basics,
+  word: W,
+  range: { readonly default: number | W; readonly min: number; readonly max: number },
+): Setting<number | W> {
+  return make<number | W>(basics, {
+    schema: z.union([z.literal(word), boundedInteger(range)]),
+    fallback: String(range.default),
+    defaultValue: range.default,
+    expected: `a whole number from ${range.min} to ${range.max}, or ${word}`,
+  });
+}
+
 function boundedInteger(range: { readonly min: number; readonly max: number }): z.ZodType<number, string> {
   return z
     .string()

@@ -4,6 +4,8 @@ import type { Principal } from '../auth/principal.ts';
 import type { AccountService } from '../billing/accounts.ts';
 import type { BudgetService } from '../billing/budgets.ts';
 import type { FundsService } from '../billing/funds.ts';
+import type { AnchorReader } from '../chain/anchoring/reader.ts';
+import type { ChainStatusService } from '../chain/status.ts';
 import type { Database } from '../db/client.ts';
 import type { Page, PageRequest } from '../db/page.ts';
 import type { EconomicsService } from '../economics/service.ts';
@@ -64,6 +66,8 @@ export interface GraphqlServices {
   readonly exports: Pick<ExportService, 'create' | 'get' | 'list' | 'delete' | 'link'>;
   /** Null while proofs are off. */
   readonly proofs: ProofServices | null;
+  /** Null where no chain is set up. */
+  readonly chain: ChainServices | null;
   readonly health: Health;
 }
 
@@ -72,6 +76,13 @@ export interface ProofServices {
   readonly receipts: Pick<ReceiptService, 'find' | 'numbered'>;
   readonly log: LogService;
   readonly keys: Pick<KeyRegistry, 'list'>;
+}
+
+/** What is asked about the chain. */
+export interface ChainServices {
+  readonly status: Pick<ChainStatusService, 'status'>;
+  /** Null where nothing is anchored. */
+  readonly anchors: Pick<AnchorReader, 'of'> | null;
 }
 
 /** What `Query.health` answers from. */
@@ -108,6 +119,7 @@ interface GraphqlServicesDependencies {
   readonly exports: ExportService;
   readonly economics: EconomicsService;
   readonly proofs: ProofServices | null;
+  readonly chain: ChainServices | null;
   /** Counts the tokens of prompts that are to be priced. */
   readonly encoder: PromptEncoder;
   readonly memory: MemoryReport;
@@ -147,6 +159,7 @@ export function createGraphqlServices(dependencies: GraphqlServicesDependencies)
     exports: dependencies.exports,
     economics: dependencies.economics,
     proofs: dependencies.proofs,
+    chain: dependencies.chain,
     health: { version, ready, now: () => new Date(clock.nowMs()) },
   };
 }

@@ -502,6 +502,17 @@ export const ERROR_CODES = {
     meaning: 'The node has fewer blocks than were seen before.',
     fix: 'Wait until it has caught up, or use another node.',
   },
+  CHAIN_ANCHOR_DIFFERS: {
+    status: 409,
+    meaning:
+      'An epoch is anchored on the chain with other values than the database has: the log was forked, the database was restored and has gone on in another way, or two deployments share a contract. Nothing more is anchored there.',
+    fix: 'Find out which of the two is right; what is anchored cannot be changed. To go on with this log, deploy another AttributionAnchor and set PATCHBAY_CHAIN_ANCHOR.',
+  },
+  CHAIN_DISABLED: {
+    status: 404,
+    meaning: 'The deployment uses no chain.',
+    fix: 'Ask the operator to set up a chain; docs/concepts/chain.md says how.',
+  },
   CHAIN_LOCAL_MISSING: {
     status: 503,
     meaning: 'A local chain was asked for, and anvil, which runs it, is not installed.',

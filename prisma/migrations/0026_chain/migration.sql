@@ -86,6 +86,40 @@ CREATE TABLE chain_attempt (
 ALTER TABLE chain_transaction ADD FOREIGN KEY (hash) REFERENCES chain_attempt (hash) ON DELETE RESTRICT;
 CREATE INDEX chain_transaction_hash_idx ON chain_transaction (hash);
 
+-- Contracts that epochs are anchored in.
+CREATE TABLE anchor_contract (
+  chain_id     bigint NOT NULL CHECK (chain_id > 0),
+  address      text   NOT NULL CHECK (address ~ '^0x[0-9a-fA-F]{40}$'),
+  -- The number that anchoring began with; the contract never changes it.
+  first_epoch  bigint CHECK (first_epoch >= 0),
+  problem_code text,
+  problem      text,
+  problem_at   timestamptz(3),
+  PRIMARY KEY (chain_id, address),
+  CHECK (num_nulls(problem_code, problem, problem_at) IN (0, 3))
+);
+
+-- What became of an epoch there. An epoch without a row waits for its turn.
+CREATE TABLE epoch_anchor (
+  chain_id     bigint   NOT NULL,
+  contract     text     NOT NULL,
+  epoch        bigint   NOT NULL REFERENCES epoch (number) ON DELETE RESTRICT,
+  -- How many transactions were ordered for it: another only after one was reverted. None for what was there already.
+  orders       smallint NOT NULL CHECK (orders >= 0),
+  state        text     NOT NULL CHECK (state IN ('ORDERED', 'ANCHORED', 'DIFFERS')),
+  -- The transaction that anchored it, if it was one of these.
+  hash         text     REFERENCES chain_attempt (hash) ON DELETE RESTRICT,
+  block_number bigint   CHECK (block_number >= 0),
+  block_hash   text     CHECK (block_hash ~ '^0x[0-9a-f]{64}$'),
+  PRIMARY KEY (chain_id, contract, epoch),
+  FOREIGN KEY (chain_id, contract) REFERENCES anchor_contract (chain_id, address) ON DELETE RESTRICT,
+  CHECK (num_nulls(hash, block_number, block_hash) IN (0, 3)),
+  CHECK (hash IS NULL OR state = 'ANCHORED'),
+  CHECK (orders > 0 OR state <> 'ORDERED')
+);
+CREATE INDEX epoch_anchor_epoch_idx ON epoch_anchor (epoch);
+CREATE INDEX epoch_anchor_hash_idx ON epoch_anchor (hash);
+
 DO $$
 DECLARE
   target  text;
@@ -96,7 +130,9 @@ BEGIN
        UPDATE (token, held_until, height, balance_wei, seen_at, problem_code, problem, problem_at)'),
     ('chain_transaction', 'SELECT, INSERT,
        UPDATE (state, hash, block_number, block_hash, succeeded, reason, problem_code, problem, problem_at, changed_at)'),
-    ('chain_nonce', 'SELECT, INSERT, UPDATE (taken_by)'), ('chain_attempt', 'SELECT, INSERT')
+    ('chain_nonce', 'SELECT, INSERT, UPDATE (taken_by)'), ('chain_attempt', 'SELECT, INSERT'),
+    ('anchor_contract', 'SELECT, INSERT, UPDATE (first_epoch, problem_code, problem, problem_at)'),
+    ('epoch_anchor', 'SELECT, INSERT, UPDATE (orders, state, hash, block_number, block_hash)')
   LOOP
     EXECUTE format('REVOKE ALL ON %I FROM PUBLIC', target);
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', target);
@@ -189,3 +225,35 @@ $$;
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON chain_nonce
   FOR EACH ROW EXECUTE FUNCTION patchbay.guard_chain_nonce();
 CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON chain_nonce EXECUTE FUNCTION patchbay.refuse_change();
+
+-- What the contract said once, it says for ever; and nothing goes on in a contract that has other epochs than these.
+CREATE FUNCTION patchbay.guard_anchor_contract() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'DELETE' OR (OLD.chain_id, OLD.address) IS DISTINCT FROM (NEW.chain_id, NEW.address)
+    OR NEW.first_epoch IS DISTINCT FROM coalesce(OLD.first_epoch, NEW.first_epoch)
+    OR (OLD.problem_code = 'CHAIN_ANCHOR_DIFFERS' AND OLD IS DISTINCT FROM NEW)
+  THEN
+    RAISE EXCEPTION 'anchor_contract: what is known of a contract is immutable' USING ERRCODE = '42501';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER guard BEFORE UPDATE OR DELETE ON anchor_contract
+  FOR EACH ROW EXECUTE FUNCTION patchbay.guard_anchor_contract();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON anchor_contract EXECUTE FUNCTION patchbay.refuse_change();
+
+CREATE FUNCTION patchbay.guard_epoch_anchor() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'DELETE' OR OLD.state <> 'ORDERED' OR NEW.orders < OLD.orders
+    OR (OLD.chain_id, OLD.contract, OLD.epoch) IS DISTINCT FROM (NEW.chain_id, NEW.contract, NEW.epoch)
+  THEN
+    RAISE EXCEPTION 'epoch_anchor: an anchor that is final is immutable' USING ERRCODE = '42501';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER guard BEFORE UPDATE OR DELETE ON epoch_anchor
+  FOR EACH ROW EXECUTE FUNCTION patchbay.guard_epoch_anchor();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON epoch_anchor EXECUTE FUNCTION patchbay.refuse_change();

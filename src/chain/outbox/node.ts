@@ -111,7 +111,7 @@ export class RpcNode implements ChainNode {
     } catch (thrown) {
       const { code, message } = toPatchbayError(chainFailure(thrown, this.#errors));
       // That the node does not answer is no property of the call.
-      if (code === 'CHAIN_UNREACHABLE') throw chainFailure(thrown);
+      if (code === 'CHAIN_UNREACHABLE' || code === 'SHUTTING_DOWN') throw chainFailure(thrown);
       return { kind: 'problem', problem: { code, message } };
     }
   }
@@ -129,6 +129,7 @@ export class RpcNode implements ChainNode {
         return { code: 'CHAIN_NONCE_TAKEN', message };
       }
       const { code, message } = toPatchbayError(chainFailure(thrown));
+      if (code === 'SHUTTING_DOWN') throw thrown;
       return KNOWN.test(message) ? null : { code, message };
     }
   }

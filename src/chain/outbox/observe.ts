@@ -1,6 +1,6 @@
 import { PatchbayError } from '../../kernel/errors.ts';
 import type { ChainNode, Head } from './node.ts';
-import type { OpenTransaction, QueuedTransaction } from './types.ts';
+import type { BlockRef, OpenTransaction, QueuedTransaction } from './types.ts';
 import type { ChainView, Quote, Receipt } from './view.ts';
 
 /** When a block counts as final: at a depth, itself included, or when the chain says so. */
@@ -58,7 +58,12 @@ export function callOf({ call, value }: Pick<QueuedTransaction, 'call' | 'value'
   return { ...call, value };
 }
 
-async function finalBlock(node: ChainNode, head: Head, finality: Finality): Promise<number | null> {
+/** The newest block that counts as final; null when there is none. */
+export async function finalBlock(
+  node: Pick<ChainNode, 'finalized'>,
+  head: BlockRef,
+  finality: Finality,
+): Promise<number | null> {
   if (finality === 'finalized') return node.finalized();
   const number = head.number - finality + 1;
   return number < 0 ? null : number;

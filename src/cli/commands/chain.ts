@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { KeySource } from '../../chain/account.ts';
 import type { DeploymentReport } from '../../chain/deployment.ts';
 import type { Config, Environment } from '../../config/index.ts';
@@ -80,25 +79,13 @@ async function keySource(
   keystore: string | undefined,
 ): Promise<KeySource> {
   if (keystore !== undefined) {
-    if (keystorePassword === null) {
-      throw new PatchbayError('CHAIN_KEY', 'The keystore needs a password.', {
-        fix: 'Set PATCHBAY_CHAIN_KEYSTORE_PASSWORD.',
-      });
-    }
-    return { kind: 'keystore', json: await readKeystore(keystore), password: keystorePassword };
+    const { keystoreFile } = await import('../../chain/keystore-file.ts');
+    return keystoreFile(keystore, keystorePassword);
   }
   if (deployerKey !== null) return { kind: 'key', key: deployerKey };
   throw new PatchbayError('CHAIN_KEY', 'There is no key to deploy with.', {
     fix: 'Give --keystore, or set PATCHBAY_CHAIN_DEPLOYER_KEY.',
   });
-}
-
-async function readKeystore(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new PatchbayError('FILE_MISSING', `${file} cannot be read.`, { field: 'keystore', cause });
-  }
 }
 
 /** What to put into the environment of the server. */

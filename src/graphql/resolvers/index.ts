@@ -19,6 +19,7 @@ import {
   LedgerEntry,
   LedgerLine,
 } from './billing.ts';
+import { ChainProblem, ChainStatus, chainQueries } from './chain.ts';
 import {
   ClaimedPayout,
   chainPayoutMutations,
@@ -99,6 +100,7 @@ export const resolvers = {
     ...economicsQueries,
     ...receiptQueries,
     ...logQueries,
+    ...chainQueries,
   },
   Mutation: {
     ...tenantMutations,
@@ -128,6 +130,8 @@ export const resolvers = {
   UsageSummary,
   LogHead,
   LogConsistency,
+  ChainStatus,
+  ChainProblem,
   UsageTotals,
   InferenceRequest,
   EngineStatus,

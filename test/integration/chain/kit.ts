@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { hexlify, Wallet } from 'ethers';
 import { afterAll } from 'vitest';
+import { readOwnArtifact } from '../../../src/chain/artifact.ts';
+import { AttributionAnchor } from '../../../src/chain/attribution-anchor.ts';
 import { openProvider } from '../../../src/chain/connect.ts';
 import { OUTBOX_ERRORS } from '../../../src/chain/outbox/errors.ts';
 import { RpcNode } from '../../../src/chain/outbox/node.ts';
@@ -8,7 +10,7 @@ import { ChainOutbox } from '../../../src/chain/outbox/outbox.ts';
 import { OutboxSender, type SenderOptions } from '../../../src/chain/outbox/sender.ts';
 import { walletTransactionSigner } from '../../../src/chain/outbox/signer.ts';
 import type { Order, TransactionStatus } from '../../../src/chain/outbox/types.ts';
-import { Anvil } from '../../kit/anvil.ts';
+import { ANVIL_CHAIN, Anvil } from '../../kit/anvil.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
 import { atFileEnd } from '../../kit/file-end.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
@@ -18,6 +20,10 @@ const COIN = 10n ** 18n;
 /** Longer than any run of a test takes. */
 export const BUMP_MS = 60_000;
 export const LEASE_MS = 30_000;
+
+export const FEE_CEILING = 500n * GWEI;
+/** How senders work here, but for their chain. */
+export const SENDING = { finality: 3, bumpMs: BUMP_MS, inFlightMax: 16, leaseMs: LEASE_MS, idleMs: 0 };
 
 export interface Payee {
   readonly purpose: string;
@@ -38,8 +44,8 @@ export class OutboxKit {
     this.clock.advance(Date.UTC(2026, 0, 1));
   }
 
-  static async open(): Promise<OutboxKit> {
-    const chain = await Anvil.start();
+  static async open(chainId = ANVIL_CHAIN): Promise<OutboxKit> {
+    const chain = await Anvil.start(chainId);
     const kit = new OutboxKit(chain, await createTestDatabase());
     await chain.ask('evm_setAutomine', false);
     afterAll(() => kit.db.dispose());
@@ -72,13 +78,9 @@ export class OutboxKit {
     atFileEnd(() => provider.destroy());
     return new OutboxSender(
       {
+        ...SENDING,
         chainId,
-        finality: 3,
-        bumpMs: BUMP_MS,
-        feeCeiling: 500n * GWEI,
-        inFlightMax: 16,
-        leaseMs: LEASE_MS,
-        idleMs: 0,
+        feeCeiling: FEE_CEILING,
         ...rest,
       },
       {
@@ -112,6 +114,26 @@ export class OutboxKit {
 
   balance(address: string): Promise<bigint> {
     return this.chain.provider.getBalance(address);
+  }
+
+  /** A contract whose epochs begin with a number, in which the account may anchor. */
+  async anchorContract(firstEpoch: bigint, publisher: string): Promise<AttributionAnchor> {
+    const artifact = await readOwnArtifact('AttributionAnchor');
+    const owner = this.chain.account(0);
+    const address = await this.atOnce(() =>
+      this.chain.deploy(owner, artifact, [firstEpoch, 0, owner, publisher]),
+    );
+    return new AttributionAnchor(this.chain.provider, address);
+  }
+
+  /** Does something for which blocks are made at once. */
+  async atOnce<T>(work: () => Promise<T>): Promise<T> {
+    await this.chain.ask('evm_setAutomine', true);
+    try {
+      return await work();
+    } finally {
+      await this.chain.ask('evm_setAutomine', false);
+    }
   }
 
   async mine(blocks = 1): Promise<void> {

@@ -1,7 +1,6 @@
 import { Interface, keccak256, type Wallet } from 'ethers';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { readOwnArtifact } from '../../../src/chain/artifact.ts';
-import { AttributionAnchor } from '../../../src/chain/attribution-anchor.ts';
+import type { AttributionAnchor } from '../../../src/chain/attribution-anchor.ts';
 import type { OutboxSender } from '../../../src/chain/outbox/sender.ts';
 import { PUBLISHER_ROLE } from '../../../src/chain/roles.ts';
 import { BUMP_MS, GWEI, OutboxKit, type Payee } from './kit.ts';
@@ -250,12 +249,7 @@ describe('a contract that refuses', () => {
   };
   let anchor: AttributionAnchor;
   beforeEach(async () => {
-    const artifact = await readOwnArtifact('AttributionAnchor');
-    await kit.chain.ask('evm_setAutomine', true);
-    const owner = kit.chain.account(0);
-    const address = await kit.chain.deploy(owner, artifact, [1n, 0, owner, wallet.address]);
-    await kit.chain.ask('evm_setAutomine', false);
-    anchor = new AttributionAnchor(kit.chain.provider, address);
+    anchor = await kit.anchorContract(1n, wallet.address);
   });
 
   test('is asked again later, and does not hold up what comes after', async () => {
@@ -283,12 +277,8 @@ describe('a contract that refuses', () => {
     await sender.run();
     rpc.fate = () => 'ANSWERED';
     // Meanwhile the role is taken away.
-    await kit.chain.ask('evm_setAutomine', true);
-    await kit.chain.send(kit.chain.account(0), {
-      to: anchor.address,
-      data: ROLES.encodeFunctionData('revokeRole', [PUBLISHER_ROLE, wallet.address]),
-    });
-    await kit.chain.ask('evm_setAutomine', false);
+    const data = ROLES.encodeFunctionData('revokeRole', [PUBLISHER_ROLE, wallet.address]);
+    await kit.atOnce(() => kit.chain.send(kit.chain.account(0), { to: anchor.address, data }));
     await sender.run();
     await kit.mine();
     await sender.run();

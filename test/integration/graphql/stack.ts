@@ -205,6 +205,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
         exports,
         economics: new EconomicsService({ perHour: NANO, memoryPercent: 50 }, { database }),
         proofs,
+        chain: null,
         engine,
         memory: { totalBytes: 100, parts: [{ name: 'weights', bytes: 60 }] },
         residentBytes: () => 90,

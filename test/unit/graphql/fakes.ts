@@ -327,6 +327,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
     reconciliation: { report: missing },
     economics: { report: missing },
     proofs: null,
+    chain: null,
     exports: { create: missing, get: async () => null, list: empty, delete: missing, link: () => null },
     engine: { backboneDigest: 'cd'.repeat(32), status: missing },
     health: { ready: () => true, version: '0.0.0-test', now: () => CREATED },

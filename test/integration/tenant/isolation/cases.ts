@@ -106,6 +106,7 @@ export const CASES: Readonly<Record<string, Case>> = {
   // The log is for everybody, and sizes are all that can be named.
   'Query.logHead': () => [{}, { size: '1' }],
   'Query.logConsistency': () => [{ first: '1' }, { first: '1', second: '1' }],
+  'Query.chainStatus': NAMES_NOTHING,
   'Query.receipt': (ids) => [{ requestId: ids.request }, { requestId: ids.runningRequest }],
   'Query.receipts': (ids) => [
     { adapterVersion: globalIds(ids).version },

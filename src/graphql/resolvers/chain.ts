@@ -1,0 +1,20 @@
+import { requireOperator } from '../../auth/principal.ts';
+import { ERROR_CODES } from '../../kernel/codes.ts';
+import { requirePrincipal } from '../context.ts';
+import type { ChainProblemResolvers, ChainStatusResolvers, QueryResolvers } from '../generated/types.ts';
+
+export const ChainStatus = {
+  blockNumber: ({ blockNumber }) => (blockNumber === null ? null : BigInt(blockNumber)),
+} satisfies ChainStatusResolvers;
+
+export const ChainProblem = {
+  fix: ({ code }) => ERROR_CODES[code].fix,
+} satisfies ChainProblemResolvers;
+
+export const chainQueries = {
+  chainStatus: async (_root, _args, context) => {
+    const caller = requirePrincipal(context);
+    requireOperator(caller);
+    return (await context.services.chain?.status.status(caller)) ?? null;
+  },
+} satisfies QueryResolvers;
