@@ -100,6 +100,7 @@ export class PayoutBatchService {
     const isDrafter = await database.withSystem((tx) => this.#isDrafterOfLarge(tx, batchId, key));
     await auditDenied(this.#deps, action, () => requireSecondPerson(isDrafter));
     await requireEarningsAgree(database, batchId);
+    await this.#requireRailAgrees(batchId);
     return database.withSystem(async (tx) => {
       const batch = await this.#lock(tx, batchId);
       if (batch.state === 'DRAFT') {
@@ -284,6 +285,13 @@ export class PayoutBatchService {
       before: { state },
       after: { state: data.state },
     });
+  }
+
+  /** Of a batch that is no draft nothing is asked. */
+  async #requireRailAgrees(id: Uuid): Promise<void> {
+    const where = { id, state: 'DRAFT' };
+    const row = await this.#deps.database.withSystem((tx) => tx.payoutBatch.findFirst({ where }));
+    if (row !== null) await requireRail(this.#deps.rails, toBatch(row).rail).requireAgreed();
   }
 
   async #isDrafterOfLarge(tx: Tx, batchId: Uuid, key: Uuid): Promise<boolean> {

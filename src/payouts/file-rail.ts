@@ -72,6 +72,9 @@ export class FilePayoutRail implements PayoutRail {
     return { leastNano: this.unitNano(currency) };
   }
 
+  /** What a bank has done is known from its results alone, which were compared when they were taken in. */
+  async requireAgreed(): Promise<void> {}
+
   async submit(order: PaymentOrder): Promise<RailReceipt> {
     requirePayable(order, this.unitNano(order.currency));
     const name = `payouts-${order.batchId}.csv`;

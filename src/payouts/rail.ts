@@ -51,6 +51,8 @@ export interface PayoutRail {
   unitNano(currency: string): bigint;
   /** Asked before a draft. Throws `PAYOUT_RAIL` when it cannot pay in the currency now. */
   terms(currency: string): Promise<RailTerms>;
+  /** Asked before a batch is approved. Throws `RECONCILIATION_FAILED` when what it paid before does not agree with what it knows. */
+  requireAgreed(): Promise<void>;
   /** Takes the order, durably. Throws `PAYOUT_RAIL` when it does not. */
   submit(order: PaymentOrder): Promise<RailReceipt>;
 }

@@ -15,16 +15,6 @@ const RULES: readonly ReconciliationRule[] = [
   'PAYOUT_BATCH',
 ];
 
-/** What has to agree before anything more is paid on a chain. */
-const CHAIN_RULES: readonly ReconciliationRule[] = [
-  'CHAIN_ORDER',
-  'CHAIN_TREE',
-  'CHAIN_PUBLISHED',
-  'CHAIN_PAID',
-  'CHAIN_CLAIMED',
-  'CHAIN_BALANCE',
-];
-
 /** Transactions are dated from their beginning, so one that began before an earlier batch may have ended after it. */
 const OVERLAP_MS = 3_600_000;
 
@@ -37,12 +27,8 @@ export async function requireEarningsAgree(
   database: Pick<Database, 'querySystem' | 'withSystemPg'>,
   batchId: Uuid,
 ): Promise<void> {
-  const [row] = await database.querySystem<{
-    readonly rail: string;
-    readonly since: Date | null;
-    readonly made: Date;
-  }>(
-    `SELECT b.rail, b.created_at AS made,
+  const [row] = await database.querySystem<{ readonly since: Date | null; readonly made: Date }>(
+    `SELECT b.created_at AS made,
             (SELECT max(o.earned_before) FROM payout_batch o
              WHERE o.currency = b.currency AND o.approved_at IS NOT NULL AND o.earned_before < b.earned_before) AS since
      FROM payout_batch b WHERE b.id = $1 AND b.state = 'DRAFT'`,
@@ -55,8 +41,4 @@ export async function requireEarningsAgree(
     tenantId: null,
   };
   requireReconciled(await reconcile(database, scope, RULES), 'batch');
-  if (row.rail !== 'CHAIN') return;
-  // Of the chain everything counts, however long ago.
-  const ever = { ...scope, from: new Date(0) };
-  requireReconciled(await reconcile(database, ever, CHAIN_RULES), 'batch');
 }

@@ -1,6 +1,7 @@
 import type { PoolClient } from 'pg';
 import { readOwnArtifact } from '../../chain/artifact.ts';
 import { verifyDeployedCode } from '../../chain/deploy.ts';
+import { chainFailure } from '../../chain/failure.ts';
 import { RoyaltyDistributor } from '../../chain/royalty-distributor.ts';
 import { Token } from '../../chain/token.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
@@ -88,6 +89,15 @@ export class Distributors {
       artifact: await readOwnArtifact('RoyaltyDistributor'),
       immutables: { token: ['address', tokenAddress] },
     });
+    const code = await provider.getCode(address, block.number).catch((error: unknown) => {
+      throw chainFailure(error);
+    });
+    if (code === '0x') {
+      throw new PatchbayError(
+        'PAYOUT_RAIL',
+        'The distributor was deployed a moment ago, and is not final yet.',
+      );
+    }
     const published = await new RoyaltyDistributor(provider, address).sequence(block.number);
     if (published !== 0n) {
       throw new PatchbayError(

@@ -10,6 +10,7 @@ import {
   type RailTerms,
   requirePayable,
 } from '../rail.ts';
+import { requireChainAgrees } from './agreed.ts';
 import { type Distributors, lockDistributor } from './distributors.ts';
 import { entitlementsOf, leastNano } from './entitlements.ts';
 import { foreignTree } from './followed.ts';
@@ -55,6 +56,10 @@ export class ChainPayoutRail implements PayoutRail {
     const query: Query = (text, values) => this.#deps.database.querySystem(text, values);
     requireCurrency(await lastTree(query, distributor.id), currency);
     return { leastNano: leastNano(distributor.decimals) };
+  }
+
+  async requireAgreed(): Promise<void> {
+    await requireChainAgrees(this.#deps, (await this.#distributors.require()).id);
   }
 
   async submit(order: PaymentOrder): Promise<RailReceipt> {

@@ -32,6 +32,10 @@ class CrashingRail implements PayoutRail {
     return this.rail.unitNano(currency);
   }
 
+  requireAgreed() {
+    return this.rail.requireAgreed();
+  }
+
   terms(currency: string) {
     return this.rail.terms(currency);
   }
