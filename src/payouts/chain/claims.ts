@@ -80,6 +80,7 @@ export class PayoutClaimService {
     readonly distributors: Distributors;
     readonly signer: ClaimSigner | null;
   };
+  #built: { readonly id: Uuid; readonly made: Promise<PayoutTree> } | null = null;
 
   constructor(
     deps: Pick<ChainDeps, 'database' | 'outbox'> & {
@@ -142,8 +143,7 @@ export class PayoutClaimService {
     otherAccounts: readonly string[],
   ): Promise<PayoutClaim | null> {
     const { distributor, tree, tenantId, rows } = of;
-    const built = await PayoutTree.build(distributor, await leavesOf(query, tree.id));
-    invariant(built.root === tree.root, 'a tree is what it was when it was published');
+    const built = await this.#build(query, distributor, tree);
     const claim = built.claimOf(of.account);
     // Less than the token's unit so far.
     if (claim === null) return null;
@@ -158,6 +158,23 @@ export class PayoutClaimService {
     const told = { ...distributor, ...claim, tenantId, currency, sequence, root, payouts, restNano };
     const document = this.#deps.signer === null ? null : await this.#deps.signer.sign(told);
     return { ...told, otherAccounts, document };
+  }
+
+  /** Hashing a large tree takes a second, and everybody asks for the same one. */
+  #build(query: Query, distributor: Distributor, tree: StoredTree): Promise<PayoutTree> {
+    if (this.#built?.id !== tree.id) {
+      const build = async (): Promise<PayoutTree> => {
+        const built = await PayoutTree.build(distributor, await leavesOf(query, tree.id));
+        invariant(built.root === tree.root, 'a tree is what it was when it was published');
+        return built;
+      };
+      const made = build();
+      this.#built = { id: tree.id, made };
+      made.catch(() => {
+        this.#built = null;
+      });
+    }
+    return this.#built.made;
   }
 
   /**

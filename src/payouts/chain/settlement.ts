@@ -56,14 +56,14 @@ export class ChainSettlement {
     const query: Query = (text, values) => database.querySystem(text, values);
     const foreign = await foreignTree(query, distributor.id);
     if (foreign !== null) return { ...nothing, foreign: foreign.sequence };
-    // Read first: what is published later is settled by what is known then.
+    const due = await query<WaitingRow>(WAITING, [distributor.id]);
+    if (due.length === 0) return nothing;
+    // What is read afterwards is the newer, and in one snapshot: the tree in force is one of these, or a later one.
     const { balance, block, claimed, published } = await readFollowed(query, distributor.id);
     const inForce = await treeAt(query, distributor.id, published);
     if (inForce === null || balance === null) return nothing;
-    const waiting = await database.querySystem<WaitingRow>(WAITING, [distributor.id]);
-    const due = waiting.filter(({ sequence }) => BigInt(sequence) <= published);
     const owed = inForce.total - claimed;
-    if (balance < owed) return { ...nothing, missing: due.length === 0 ? 0n : owed - balance };
+    if (balance < owed) return { ...nothing, missing: owed - balance };
     const trees: { readonly sequence: bigint; readonly payouts: number }[] = [];
     for (const tree of due) {
       const paid = await database.withSystem((tx) => this.#settle(tx, tree, { block, owed, balance }));

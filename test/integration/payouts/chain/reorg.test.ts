@@ -3,12 +3,13 @@ import { z } from 'zod';
 import { codeOf, UNIT } from '../kit.ts';
 import { type ChainBase, openChainBase, openWorld } from './kit.ts';
 
-const DEPTH = 4;
+const DEPTH = 8;
 const snapshot = z.string();
 
 let base: ChainBase;
 beforeAll(async () => {
   base = await openChainBase(DEPTH);
+  await mine(DEPTH);
 });
 afterAll(() => base.db.dispose());
 
