@@ -15,6 +15,7 @@ const require = createRequire(import.meta.url);
 const CONTRACTS = [
   { source: 'contracts/AttributionAnchor.sol', output: 'contracts/artifacts/AttributionAnchor.json' },
   { source: 'contracts/RoyaltyDistributor.sol', output: 'contracts/artifacts/RoyaltyDistributor.json' },
+  { source: 'contracts/LocalToken.sol', output: 'contracts/artifacts/LocalToken.json' },
   { source: 'test/contracts/MockToken.sol', output: 'test/contracts/MockToken.json' },
 ];
 

@@ -5,21 +5,22 @@ import {
     AccessControlDefaultAdminRules
 } from "@openzeppelin/contracts/access/extensions/AccessControlDefaultAdminRules.sol";
 
-/// @title Heads of an attribution log, one for each closed epoch, that cannot be changed afterwards.
-/// @notice An epoch is a root, a size and the root of the epoch before it. What is stored of it is one hash; its values are in
-/// the event {EpochAnchored}.
+/// @title Closed epochs of an attribution log, which cannot be changed afterwards.
+/// @notice An epoch is a root, the size of the log, and the root of the epoch before it. The root is the digest of the epoch's
+/// document, which holds the root of the log at that size and all else that the epoch says. What is stored of an epoch is one
+/// hash; its values are in the event {EpochAnchored}.
 ///
 /// Enforced here: an epoch is anchored once and never changes; epochs follow each other without a gap, beginning with
 /// {firstEpoch}; each names the root that was anchored for the one before it; the size never falls; only publishers anchor.
 ///
-/// Not enforced here: what a root stands for. That the log under it is append-only is shown by the consistency proofs of the
-/// log, that it holds what really happened by nobody. The root that {firstEpoch} names as its previous one is the publisher's
-/// word, as this contract knows none before it.
+/// Not enforced here: what a root stands for. That the log in its document is append-only is shown by the consistency proofs of
+/// the log, that it holds what really happened by nobody. The root that {firstEpoch} names as its previous one is the
+/// publisher's word, as this contract knows none before it.
 contract AttributionAnchor is AccessControlDefaultAdminRules {
     /// @param number Number of the epoch.
-    /// @param size Number of leaves under the root.
-    /// @param root Root at the end of the epoch.
-    /// @param previousRoot Root at the end of the epoch before.
+    /// @param size Number of leaves of the log at the end of the epoch.
+    /// @param root Digest of the epoch's document.
+    /// @param previousRoot Digest of the document of the epoch before.
     struct Epoch {
         uint64 number;
         uint64 size;
@@ -28,7 +29,7 @@ contract AttributionAnchor is AccessControlDefaultAdminRules {
     }
 
     /// @notice What, together with the root that an epoch names as its previous one, opens the commitment of the epoch before.
-    /// @param size Number of leaves of the epoch before.
+    /// @param size Number of leaves of the log at the end of the epoch before.
     /// @param previousRoot Root that the epoch before named as its own previous one.
     struct Opening {
         uint64 size;
@@ -53,7 +54,7 @@ contract AttributionAnchor is AccessControlDefaultAdminRules {
     error EpochOutOfOrder(uint64 number);
     /// @notice Previous root, size and the root before do not open the commitment of the epoch before.
     error PreviousEpochDiffers(uint64 number, bytes32 committed, bytes32 given);
-    /// @notice The epoch has fewer leaves than the one before it.
+    /// @notice The log has fewer leaves than at the end of the epoch before.
     error SizeFell(uint64 number, uint64 previousSize, uint64 size);
 
     /// @param firstEpoch_ Number of the first epoch to be anchored.

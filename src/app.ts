@@ -170,6 +170,7 @@ class PatchbayApp implements App {
             registerLogRoutes(app, {
               log: services.proofs?.log ?? null,
               keys: services.proofs?.keys ?? null,
+              epochs: services.proofs?.epochs ?? null,
             }),
           (app) =>
             registerChainRoute(app, {

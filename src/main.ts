@@ -1,7 +1,5 @@
-import { serve } from './cli/commands/serve.ts';
-import { processIo, runAction } from './cli/io.ts';
+import { processIo } from './cli/io.ts';
+import { runCli } from './cli/program.ts';
 
-// `npm start`: config → wire → run → print → drain. The same as `patchbay serve`, without flags.
-const io = processIo();
-const code = await runAction(io, false, () => serve(io, { json: false }));
-process.exit(code);
+// `npm start`: config → wire → run → print → drain. The same as `patchbay serve`; flags come after `--`.
+process.exit(await runCli(['serve', ...process.argv.slice(2)], processIo()));

@@ -12,6 +12,8 @@ import type { Lifecycle } from './lifecycle.ts';
 
 /** How often receipts that nobody waits for are signed, and the log grows. */
 const GROW_MS = 1_000;
+/** How often it is looked whether an epoch is over. */
+const CLOSE_MS = 1_000;
 
 /** What proofs are made of. */
 interface ProofParts {
@@ -37,13 +39,28 @@ export async function startProofs(
   const warn = (what: string) => (err: unknown) => logger.warn({ err }, what);
   const onError = warn('Receipts will be signed later');
   const signer = await proofSigner(config, secret);
-  const proofs = await openProofs({ database, clock, signer, randomBytes, pause, onError });
+  const { interval: intervalMs, leaves: leavesMax } = config.proofs.epoch;
+  const proofs = await openProofs(
+    { database, clock, signer, randomBytes, pause, onError },
+    { intervalMs, leavesMax },
+  );
   const append = (): Promise<void> => proofs.appender.run().then(() => {}, warn('The log will grow later'));
   const grow = every(GROW_MS, () => {
     proofs.desk.wake();
     return append();
   });
+  const stopping = new AbortController();
+  const later = warn('Epochs will be closed later');
+  const close = every(CLOSE_MS, () =>
+    proofs.closer.run(stopping.signal).then(
+      () => {},
+      (error) => (stopping.signal.aborted ? undefined : later(error)),
+    ),
+  );
   lifecycle.add('proofs', async () => {
+    // An epoch that is being closed is left to the next process, and none is closed before its time.
+    stopping.abort();
+    await close.stop();
     await grow.stop();
     await proofs.desk.close();
     await append();

@@ -25,7 +25,9 @@ export interface Artifact extends z.infer<typeof artifactSchema> {
 const FOLDER = new URL('../../contracts/artifacts/', import.meta.url);
 
 /** The artifact of one of our contracts, as `node bin/contracts.mjs` wrote it. */
-export function readOwnArtifact(name: 'AttributionAnchor' | 'RoyaltyDistributor'): Promise<Artifact> {
+export function readOwnArtifact(
+  name: 'AttributionAnchor' | 'RoyaltyDistributor' | 'LocalToken',
+): Promise<Artifact> {
   return readArtifact(new URL(`${name}.json`, FOLDER));
 }
 

@@ -9,6 +9,16 @@ interface BannerContext {
   readonly readyMs: number;
   /** Where keys are kept. */
   readonly keyFile: string;
+  /** The local chain that was started as well, if one was. */
+  readonly chain: ChainContext | null;
+}
+
+interface ChainContext {
+  readonly rpcUrl: string;
+  readonly chainId: number;
+  readonly anchor: string;
+  readonly distributor: string;
+  readonly token: string;
 }
 
 /** What is printed when the server is ready: where it is, the keys, and three examples that work as printed. */
@@ -22,6 +32,7 @@ export function banner(report: StartReport, context: BannerContext): string {
     `  Backbone      ${backbone.name} (${millions(backbone.parameters)} parameters, ${backbone.digest.slice(0, 12)})`,
     `  Memory        ${showBytes(report.memory.totalBytes)} at most: ${memoryText(report.memory)}`,
     `  Database      ${database.kind === 'embedded' ? `embedded Postgres in ${database.location}` : database.location}`,
+    ...chainLines(context.chain),
     `  Operator key  ${describeKey(report.operatorKey)}`,
     `  Demo key      ${describeKey(report.demoKey)}`,
     `                ${keyNote(report, context.keyFile)}`,
@@ -31,6 +42,16 @@ export function banner(report: StartReport, context: BannerContext): string {
     '',
   ];
   return `${lines.join('\n')}\n`;
+}
+
+function chainLines(chain: ChainContext | null): string[] {
+  if (chain === null) return [];
+  return [
+    `  Chain         ${chain.rpcUrl}, id ${chain.chainId}, on this machine alone`,
+    `                anchor       ${chain.anchor}`,
+    `                distributor  ${chain.distributor}`,
+    `                token        ${chain.token}`,
+  ];
 }
 
 function describeKey(report: KeyReport): string {

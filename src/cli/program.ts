@@ -86,6 +86,14 @@ function addServer(program: Command, io: CliIo, run: Run): void {
     .option('--port <number>', 'port to listen on, 0 for a free one (PATCHBAY_PORT)')
     .option('--data-dir <folder>', 'data folder (PATCHBAY_DATA_DIR)')
     .option('--backbone <folder>', 'checkpoint folder or `starter` (PATCHBAY_BACKBONE)')
+    .addOption(
+      new Option(
+        '--chain [port]',
+        'start a local chain as well, with contracts on it, and use it; 0 for a free port',
+      )
+        .argParser(wholeNumber(0, 65_535))
+        .preset('8545'),
+    )
     .addOption(json('print the start report as one line of JSON'))
     .action((flags) => run(flags.json, async () => (await import('./commands/serve.ts')).serve(io, flags)));
   program

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Read } from './read.ts';
-import { flag, optionalText } from './setting.ts';
+import { durationMs, flag, integer, optionalText } from './setting.ts';
 
 /** Receipts, the log, and the key that signs them. */
 export function proofsTable(read: Read) {
@@ -49,6 +49,28 @@ export function proofsTable(read: Read) {
           { schema: z.string().min(8).max(1024), expected: 'at least 8 characters' },
         ),
       ),
+      epoch: {
+        interval: read(
+          'Proofs',
+          durationMs(
+            {
+              env: 'PATCHBAY_EPOCH_INTERVAL',
+              doc: 'An epoch is closed so long after its first leaf. One without leaves is not closed.',
+            },
+            { default: '1h', min: '1s', max: '24h' },
+          ),
+        ),
+        leaves: read(
+          'Proofs',
+          integer(
+            {
+              env: 'PATCHBAY_EPOCH_LEAVES',
+              doc: 'An epoch is closed early when it has so many leaves.',
+            },
+            { default: 100_000, min: 1, max: 1_000_000 },
+          ),
+        ),
+      },
     },
   };
 }

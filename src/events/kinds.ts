@@ -11,6 +11,7 @@ export const EVENT_KINDS: Readonly<Record<string, string>> = {
   'budget.threshold': 'What was spent of a budget reached one of its thresholds.',
   'credit_note.created': 'A credit note was written on an invoice.',
   'earnings.adjusted': 'An operator corrected what a beneficiary has earned.',
+  'epoch.quarantined': 'An epoch was closed over requests that do not match; the platform’s own.',
   'invoice.finalised': 'An invoice is final.',
   'invoice.paid': 'An invoice was paid.',
   'invoice.voided': 'An invoice was voided.',
@@ -25,7 +26,7 @@ export const EVENT_KINDS: Readonly<Record<string, string>> = {
 export function scopeOfKind(kind: string): Scope {
   const [domain] = kind.split('.');
   if (domain === 'adapter') return 'adapters:read';
-  return domain === 'request' ? 'usage:read' : 'billing:read';
+  return domain === 'request' || domain === 'epoch' ? 'usage:read' : 'billing:read';
 }
 
 /**

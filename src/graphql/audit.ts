@@ -60,6 +60,7 @@ const ACTIONS: Readonly<Record<keyof MutationResolvers, string>> = {
   importPayoutResults: 'payout.import',
   resolveUnknownPayout: 'payout.resolve',
   fundPayouts: 'payouts.fund',
+  eraseProofs: 'proofs.erase',
 };
 
 /** Reads that show nothing of a tenant's. */

@@ -1,6 +1,7 @@
 import DataLoader from 'dataloader';
 import type { AdapterModel, AdapterVersionModel, BackboneModel } from '../adapter/types.ts';
 import type { Principal } from '../auth/principal.ts';
+import type { EpochAnchor } from '../chain/anchoring/reader.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { ApiKey } from '../tenant/api-keys.ts';
 import type { Member } from '../tenant/members.ts';
@@ -17,6 +18,8 @@ export interface Loaders {
   readonly member: DataLoader<string, Member | null>;
   readonly apiKey: DataLoader<string, ApiKey | null>;
   readonly backbone: DataLoader<string, BackboneModel | null>;
+  /** By the epoch's number. */
+  readonly epochAnchor: DataLoader<string, EpochAnchor | null>;
 }
 
 /** Keys that one query may name. */
@@ -37,7 +40,7 @@ export function createLoaders(principal: Principal | undefined, services: Graphq
       },
       { maxBatchSize: BATCH_MAX },
     );
-  const { adapters, apiKeys, backbones, members, tenants } = services;
+  const { adapters, apiKeys, backbones, chain, members, tenants } = services;
   return {
     adapter: batched(
       (caller, ids) => adapters.getMany(caller, ids),
@@ -66,6 +69,10 @@ export function createLoaders(principal: Principal | undefined, services: Graphq
     backbone: batched(
       (caller, digests) => backbones.getMany(caller, digests),
       ({ digest }) => digest,
+    ),
+    epochAnchor: batched(
+      async (_caller, numbers) => (await chain?.anchors?.of(numbers.map(BigInt))) ?? [],
+      ({ epoch }) => String(epoch),
     ),
   };
 }

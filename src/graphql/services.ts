@@ -21,6 +21,8 @@ import type { PayoutServices } from '../payouts/open.ts';
 import type { PriceResolver } from '../pricing/resolver.ts';
 import type { PricingService } from '../pricing/service.ts';
 import type { SplitService } from '../pricing/splits.ts';
+import type { ProofErasure } from '../proofs/epochs/erasure.ts';
+import type { EpochService } from '../proofs/epochs/service.ts';
 import type { KeyRegistry } from '../proofs/keys/registry.ts';
 import type { LogService } from '../proofs/log/service.ts';
 import type { ReceiptService } from '../proofs/receipts/service.ts';
@@ -76,6 +78,8 @@ export interface ProofServices {
   readonly receipts: Pick<ReceiptService, 'find' | 'numbered'>;
   readonly log: LogService;
   readonly keys: Pick<KeyRegistry, 'list'>;
+  readonly epochs: Pick<EpochService, 'find' | 'list' | 'statement' | 'quarantine'>;
+  readonly erasure: Pick<ProofErasure, 'erase'>;
 }
 
 /** What is asked about the chain. */

@@ -1,8 +1,8 @@
 import type { Pinned, PriceTerms, RoyaltyTerms, SplitTerms } from '../pricing/terms.ts';
 
-/** A document of texts, lists and objects: all that is published. */
+/** A document of texts, nulls, lists and objects: all that is published. */
 export type ProofDocument = { readonly [name: string]: ProofValue };
-type ProofValue = string | readonly ProofValue[] | ProofDocument;
+type ProofValue = string | null | readonly ProofValue[] | ProofDocument;
 
 /** What an operator asked, as it is published. */
 export function priceDocument(price: Pinned<PriceTerms>): ProofDocument {
@@ -46,12 +46,12 @@ export function splitDocument(split: Pinned<SplitTerms>): ProofDocument {
 
 /** RFC 8785 for documents without numbers: members sorted by their UTF-16 units, as JavaScript sorts, and no spaces. */
 export function canonical(value: ProofValue): string {
-  if (typeof value === 'string') return JSON.stringify(value);
+  if (typeof value === 'string' || value === null) return JSON.stringify(value);
   if (isList(value)) return `[${value.map(canonical).join(',')}]`;
   const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
   return `{${members.map(([name, of]) => `${JSON.stringify(name)}:${canonical(of)}`).join(',')}}`;
 }
 
-function isList(value: Exclude<ProofValue, string>): value is readonly ProofValue[] {
+function isList(value: Exclude<ProofValue, string | null>): value is readonly ProofValue[] {
   return Array.isArray(value);
 }

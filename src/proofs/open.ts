@@ -1,6 +1,10 @@
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { ClaimDocuments } from './claims.ts';
+import { CLOSER_DEFAULTS, EpochCloser } from './epochs/closer.ts';
+import { ProofErasure } from './epochs/erasure.ts';
+import type { Pace } from './epochs/range.ts';
+import { EpochService } from './epochs/service.ts';
 import { KeyRegistry } from './keys/registry.ts';
 import type { LogAppender } from './log/appender.ts';
 import { openLog } from './log/open.ts';
@@ -17,6 +21,9 @@ const BATCH_MAX = 500;
 /** Longer than anybody waits for a receipt. */
 const LOST_AFTER_MS = 5_000;
 
+/** When epochs end unless it is said. */
+const PACE_DEFAULTS: Pace = { intervalMs: 3_600_000, leavesMax: 100_000 };
+
 /** Everything that proofs consist of. */
 export interface Proofs {
   /** Numbers settlements in their transaction. */
@@ -25,6 +32,9 @@ export interface Proofs {
   readonly receipts: ReceiptService;
   readonly log: LogService;
   readonly appender: LogAppender;
+  readonly closer: EpochCloser;
+  readonly epochs: EpochService;
+  readonly erasure: ProofErasure;
   readonly keys: KeyRegistry;
   readonly claims: ClaimDocuments;
 }
@@ -42,7 +52,7 @@ export interface ProofDeps extends Pick<DeskDeps, 'pause' | 'onError'> {
  *
  * @throws PatchbayError `PROOF_KEY_UNKNOWN` when another key is in use
  */
-export async function openProofs(deps: ProofDeps): Promise<Proofs> {
+export async function openProofs(deps: ProofDeps, pace: Pace = PACE_DEFAULTS): Promise<Proofs> {
   const { database } = deps;
   const keys = new KeyRegistry(deps);
   const logId = await keys.logId();
@@ -59,6 +69,9 @@ export async function openProofs(deps: ProofDeps): Promise<Proofs> {
     receipts: new ReceiptService({ database, documents, log, logId }),
     log,
     appender,
+    closer: new EpochCloser({ ...CLOSER_DEFAULTS, ...pace, logId }, { ...deps, documents }),
+    epochs: new EpochService({ database, logId }),
+    erasure: new ProofErasure(deps),
     keys,
     claims: new ClaimDocuments({ logId }, deps),
   };

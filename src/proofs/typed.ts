@@ -13,6 +13,11 @@ const CLAIM = typedMessage('PayoutClaim', [
   { name: 'digest', type: 'bytes32' },
   { name: 'signedAt', type: 'uint64' },
 ]);
+const EPOCH = typedMessage('Epoch', [
+  { name: 'number', type: 'uint64' },
+  { name: 'digest', type: 'bytes32' },
+  { name: 'signedAt', type: 'uint64' },
+]);
 
 /** What is signed of a batch of receipts. Times are milliseconds since 1970. */
 export function batchDigest(
@@ -36,4 +41,12 @@ export function claimDigest(
   claim: { readonly digest: Uint8Array; readonly signedAt: number },
 ): Uint8Array {
   return typedDigest(logId, CLAIM, claim);
+}
+
+/** What is signed of an epoch. */
+export function epochDigest(
+  logId: Uint8Array,
+  epoch: { readonly number: bigint; readonly digest: Uint8Array; readonly signedAt: number },
+): Uint8Array {
+  return typedDigest(logId, EPOCH, epoch);
 }

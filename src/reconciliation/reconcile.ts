@@ -6,6 +6,7 @@ import { ENGINE_RULES } from './rules/engine.ts';
 import { checkInvoices, INVOICE_RULES } from './rules/invoices.ts';
 import { LEDGER_RULES } from './rules/ledger.ts';
 import { PAYOUT_RULES } from './rules/payouts.ts';
+import { RECEIPT_RULES } from './rules/receipts.ts';
 import { inScope, runRule } from './rules/rule.ts';
 import {
   RECONCILIATION_RULES,
@@ -19,6 +20,7 @@ const SQL_RULES = [
   ...ENGINE_RULES,
   ...CHARGE_RULES,
   ...LEDGER_RULES,
+  ...RECEIPT_RULES,
   ...INVOICE_RULES,
   ...PAYOUT_RULES,
   ...CHAIN_RULES,

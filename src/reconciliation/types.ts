@@ -15,6 +15,7 @@ import type { Uuid } from '../kernel/ids.ts';
  * - `EARNINGS`: beneficiaries were credited the royalty of each adapter version without the fee.
  * - `PLATFORM`: the platform was credited the rest.
  * - `OPEN_HOLD`: money is held for requests that run, and for no others.
+ * - `RECORD_RECEIPT`: every usage record that was settled with proofs on has a receipt, and the log has it.
  * - `INVOICE_CHARGES`: an invoice charges what the usage records of its period cost.
  * - `INVOICE_DOCUMENT`: an invoice is what the charges and the terms of its period give, byte by byte.
  * - `INVOICE_POSTINGS`: what was posted for an invoice is what it, its state and its credit notes say.
@@ -42,6 +43,7 @@ export const RECONCILIATION_RULES = [
   'EARNINGS',
   'PLATFORM',
   'OPEN_HOLD',
+  'RECORD_RECEIPT',
   'INVOICE_CHARGES',
   'INVOICE_DOCUMENT',
   'INVOICE_POSTINGS',

@@ -7,6 +7,8 @@ import { PatchbayError } from '../../kernel/errors.ts';
 export interface LocalNode {
   /** Its JSON-RPC. */
   readonly url: string;
+  /** Of the process that ends when it has ended. */
+  readonly pid: number;
   /** Resolves when it has ended, whoever ended it. */
   readonly ended: Promise<void>;
   /** Ends it, and waits until it has written its state down. */
@@ -60,7 +62,7 @@ export async function startAnvil({ chainId, port, flags = [] }: AnvilOptions): P
     child.stdin.end();
     await ended;
   };
-  return { url, ended, stop };
+  return { url, pid: child.pid ?? 0, ended, stop };
 }
 
 /** The binary of this platform's package, without the script around it, which would be a process between us and it. */

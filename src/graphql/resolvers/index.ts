@@ -19,7 +19,7 @@ import {
   LedgerEntry,
   LedgerLine,
 } from './billing.ts';
-import { ChainProblem, ChainStatus, chainQueries } from './chain.ts';
+import { anchoredEpoch, ChainProblem, ChainStatus, chainQueries, EpochAnchor } from './chain.ts';
 import {
   ClaimedPayout,
   chainPayoutMutations,
@@ -37,6 +37,7 @@ import {
   TenantEconomics,
 } from './economics.ts';
 import { EngineStatus, engineQueries } from './engine.ts';
+import { Epoch, epochMutations, epochQueries } from './epochs.ts';
 import { Event, eventQueries, eventSubscriptions } from './event.ts';
 import { Export, exportMutations, exportQueries } from './export.ts';
 import { AuditRecord, governanceMutations, governanceQueries, Member, Quota } from './governance.ts';
@@ -100,6 +101,7 @@ export const resolvers = {
     ...economicsQueries,
     ...receiptQueries,
     ...logQueries,
+    ...epochQueries,
     ...chainQueries,
   },
   Mutation: {
@@ -113,6 +115,7 @@ export const resolvers = {
     ...payoutMutations,
     ...chainPayoutMutations,
     ...exportMutations,
+    ...epochMutations,
   },
   Subscription: { ...inferenceSubscriptions, ...adapterSubscriptions, ...eventSubscriptions },
   Tenant,
@@ -130,6 +133,8 @@ export const resolvers = {
   UsageSummary,
   LogHead,
   LogConsistency,
+  Epoch: { ...Epoch, ...anchoredEpoch },
+  EpochAnchor,
   ChainStatus,
   ChainProblem,
   UsageTotals,

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { PatchbayError } from '../../kernel/errors.ts';
+import type { EpochService } from '../epochs/service.ts';
 import { requireProofs } from '../require.ts';
 import { consistencyDocument, headDocument, hex, inclusionDocument } from './documents.ts';
 import type { LogService } from './service.ts';
@@ -18,6 +19,13 @@ const count = z
   .regex(/^(0|[1-9]\d{0,15})$/)
   .transform(Number);
 const headQuery = z.strictObject({ size: count.optional() });
+const epochQuery = z.strictObject({
+  number: z
+    .string()
+    .regex(/^[1-9]\d{0,17}$/)
+    .transform(BigInt)
+    .optional(),
+});
 const inclusionQuery = z.strictObject({
   leaf: z
     .string()
@@ -32,6 +40,7 @@ const consistencyQuery = z.strictObject({ first: count, second: count.optional()
 export interface PublicProofs {
   readonly log: PublicLog | null;
   readonly keys: { list(): Promise<readonly PublicKey[]> } | null;
+  readonly epochs: Pick<EpochService, 'get'> | null;
 }
 
 /** A key that has signed for the log. Times are milliseconds since 1970. */
@@ -42,8 +51,8 @@ interface PublicKey {
   readonly endorsement: string | null;
 }
 
-/** Serves keys, heads and proofs to everybody, without a key of theirs. */
-export function registerLogRoutes(fastify: FastifyInstance, { log, keys }: PublicProofs): void {
+/** Serves keys, heads, proofs and epochs to everybody, without a key of theirs. */
+export function registerLogRoutes(fastify: FastifyInstance, { log, keys, epochs }: PublicProofs): void {
   const serve = (
     path: string,
     answer: (service: PublicLog, query: unknown, reply: FastifyReply) => Promise<object>,
@@ -88,6 +97,16 @@ export function registerLogRoutes(fastify: FastifyInstance, { log, keys }: Publi
     keep(reply, second);
     return consistencyDocument(proof);
   });
+
+  // As it was signed, and not made anew.
+  fastify.get('/log/v1/epoch', async (request, reply) => {
+    reply.header('cache-control', 'no-store');
+    const service = requireProofs(epochs);
+    const { number } = parse(epochQuery, request.query);
+    const { document } = await service.get(number ?? null);
+    reply.header('cache-control', number === undefined ? FOR_NOW : FOR_EVER);
+    return reply.type('application/json; charset=utf-8').send(document);
+  });
 }
 
 function keep(reply: FastifyReply, size: number | undefined): void {
@@ -121,6 +140,6 @@ function parse<Schema extends z.ZodType>(schema: Schema, query: unknown): z.infe
   const field = issue?.code === 'unrecognized_keys' ? issue.keys[0] : issue?.path.join('.');
   throw new PatchbayError('BAD_INPUT', 'A parameter is missing, unknown or malformed.', {
     ...(field === undefined ? {} : { field }),
-    fix: 'Sizes and indices are decimal, hashes 64 lower-case hexadecimal digits, and each is given once.',
+    fix: 'Sizes, indices and numbers are decimal, hashes 64 lower-case hexadecimal digits, and each is given once.',
   });
 }

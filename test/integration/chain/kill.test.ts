@@ -29,10 +29,10 @@ afterAll(() => program.remove());
 
 /** Lets a process make one run and die; answers with the signal that ended it. */
 function die(kit: OutboxKit, wallet: Wallet, point: string): Promise<NodeJS.Signals | null> {
-  const { appUrl, systemUrl } = kit.db;
+  const { systemUrl } = kit.db;
   const { url, chainId } = kit.chain;
   const order = {
-    ...{ appUrl, systemUrl, url, chainId: String(chainId), key: wallet.privateKey, point },
+    ...{ systemUrl, url, chainId: String(chainId), key: wallet.privateKey, point },
     ...{ nowMs: kit.clock.nowMs(), options: SENDING, feeCeiling: String(FEE_CEILING) },
   };
   const child = spawn(process.execPath, [program.path, JSON.stringify(order)], {

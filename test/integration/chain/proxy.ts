@@ -5,9 +5,9 @@ import { atFileEnd } from '../../kit/file-end.ts';
 
 /**
  * What becomes of a call: answered; done by the node, and the connection broken before the answer; broken before the node knows
- * of it; answered as a gateway does whose node is gone.
+ * of it; answered as a gateway does whose node is gone; never answered.
  */
-type Fate = 'ANSWERED' | 'DONE_AND_BROKEN' | 'BROKEN' | 'GATEWAY_ERROR';
+type Fate = 'ANSWERED' | 'DONE_AND_BROKEN' | 'BROKEN' | 'GATEWAY_ERROR' | 'SILENCE';
 
 const call = z.object({ method: z.string() });
 
@@ -30,6 +30,7 @@ export class FaultyRpc {
       holder.rpc?.methods.push(method);
       const fate = holder.rpc?.fate(method) ?? 'ANSWERED';
       if (fate === 'BROKEN') return response.destroy();
+      if (fate === 'SILENCE') return response;
       if (fate === 'GATEWAY_ERROR') return response.writeHead(502).end('<html>Bad gateway</html>');
       const headers = { 'content-type': 'application/json' };
       const answer = await (await fetch(nodeUrl, { method: 'POST', body, headers })).text();

@@ -19,7 +19,7 @@ afterAll(() => db.dispose());
 async function serve(log: ReturnType<typeof testLog>['service'] | null) {
   const server = await startServer({
     services: { proofs: log === null ? null : { log, ...NO_RECEIPTS } },
-    deps: { routes: [(app) => registerLogRoutes(app, { log, keys: null })] },
+    deps: { routes: [(app) => registerLogRoutes(app, { log, keys: null, epochs: null })] },
   });
   return {
     ...server,
@@ -34,7 +34,12 @@ async function serve(log: ReturnType<typeof testLog>['service'] | null) {
 
 /** Of which nothing is asked here. */
 const missing = () => Promise.reject(new Error('not asked'));
-const NO_RECEIPTS = { receipts: { find: missing, numbered: missing }, keys: { list: missing } };
+const NO_RECEIPTS = {
+  receipts: { find: missing, numbered: missing },
+  keys: { list: missing },
+  epochs: { find: missing, list: missing, statement: missing, quarantine: missing },
+  erasure: { erase: missing },
+};
 const bytes = (text: string) => Buffer.from(text, 'hex');
 const FOR_EVER = 'public, max-age=31536000, immutable';
 

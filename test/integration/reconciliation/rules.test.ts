@@ -215,6 +215,13 @@ describe('a difference of a request is found, and its period is not closed', () 
       ...byOne('ledger_posting', 'amount', postingOf(request.capture, 'PLATFORM_BASE')),
       ...{ expected: expect.stringMatching(/^\d+$/), actual: expect.stringMatching(/^\d+$/) },
     }),
+    'it has a number and no receipt': () => ({
+      rule: 'RECORD_RECEIPT',
+      plant: `INSERT INTO receipt_pending (request_id, lane, tenant_number, version_ids, version_numbers)
+        VALUES ('${request.id}', 0, 1, '{}', '{}')`,
+      undo: `DELETE FROM receipt_pending WHERE request_id = '${request.id}'`,
+      ...{ expected: 'in the log', actual: 'numbered' },
+    }),
     'money is held for nothing that runs': () => ({
       rule: 'OPEN_HOLD',
       plant: `INSERT INTO ledger_open_hold (transfer_id, tenant_id) VALUES ('${request.hold}', '${world.customers.open}')`,

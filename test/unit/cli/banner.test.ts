@@ -12,7 +12,7 @@ const REPORT: StartReport = {
   demoKey: { kind: 'new', key: 'pb_demo_1' },
   example: { adapter: 'sentiment', prompt: 'it\'s a "lovely" day', folder: 'starter/adapters/my mood' },
 };
-const CONTEXT = { readyMs: 1_234, keyFile: '/data/keys.json' };
+const CONTEXT = { readyMs: 1_234, keyFile: '/data/keys.json', chain: null };
 
 /** What a shell makes of an example: its words, one a line. */
 function words(command: string): string[] {
@@ -81,4 +81,15 @@ test('later starts show no key, and say where it is kept', () => {
 
 test('without a starter adapter there is no example that could not work', () => {
   expect(banner({ ...REPORT, example: null }, CONTEXT)).not.toContain('adapter push');
+});
+
+test('a local chain that was started as well is named with what is on it', () => {
+  const chain = {
+    rpcUrl: 'http://127.0.0.1:8545',
+    chainId: 1_234_567_890,
+    ...{ anchor: `0x${'a1'.repeat(20)}`, distributor: `0x${'b2'.repeat(20)}`, token: `0x${'c3'.repeat(20)}` },
+  };
+  const text = banner(REPORT, { ...CONTEXT, chain });
+  for (const value of Object.values(chain)) expect(text).toContain(String(value));
+  expect(banner(REPORT, CONTEXT)).not.toContain('Chain');
 });

@@ -26,7 +26,7 @@ function printedDocuments(): string[] {
       demoKey: { kind: 'stored', prefix: 'b' },
       example: { adapter: 'a', prompt: 'p', folder: 'f' },
     },
-    { readyMs: 1, keyFile: 'k' },
+    { readyMs: 1, keyFile: 'k', chain: null },
   );
   return [/"query":"([^"]*)"/.exec(text)?.[1] ?? '', /query: "([^"]*)"/.exec(text)?.[1] ?? ''];
 }
