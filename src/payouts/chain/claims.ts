@@ -5,6 +5,7 @@ import { toTokenUnits } from '../../chain/token-units.ts';
 import { invariant, PatchbayError } from '../../kernel/errors.ts';
 import type { Uuid } from '../../kernel/ids.ts';
 import { requireReferenceOf } from '../account.ts';
+import { claimMembers } from './claim-members.ts';
 import type { Distributors } from './distributors.ts';
 import { readFollowed } from './followed.ts';
 import { leavesOf, type Query, type StoredTree } from './tree-store.ts';
@@ -33,9 +34,14 @@ export interface PayoutClaim extends Claim, Distributor {
   readonly document: string | null;
 }
 
-/** Signs what a claim consists of. */
+/** What a claim consists of, every value a text. */
+export type ClaimMembers = {
+  readonly [name: string]: string | readonly string[] | readonly { readonly [name: string]: string }[];
+};
+
+/** Signs what a claim consists of, and answers the document as text. */
 export interface ClaimSigner {
-  sign(claim: Omit<PayoutClaim, 'document' | 'otherAccounts'>): Promise<string>;
+  sign(claim: ClaimMembers): Promise<string>;
 }
 
 interface OwnRow {
@@ -156,7 +162,7 @@ export class PayoutClaimService {
     const { restNano } = toTokenUnits(sum, distributor.decimals);
     const { currency, sequence, root } = tree;
     const told = { ...distributor, ...claim, tenantId, currency, sequence, root, payouts, restNano };
-    const document = this.#deps.signer === null ? null : await this.#deps.signer.sign(told);
+    const document = this.#deps.signer === null ? null : await this.#deps.signer.sign(claimMembers(told));
     return { ...told, otherAccounts, document };
   }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { verifyTypedData } from 'ethers';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
+import { claimMembers } from '../../../src/payouts/chain/claim-members.ts';
 import { ClaimDocuments } from '../../../src/proofs/claims.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
 import { testSigner } from '../../kit/log.ts';
@@ -22,12 +23,14 @@ test('the document of a claim has every member as text, and is signed as the spe
   const clock = new ManualClock();
   clock.advance(1_764_403_700_000);
   const signer = testSigner();
-  const text = await new ClaimDocuments({ logId: LOG }, { signer, clock }).sign({
-    ...{ id: 'unused', tenantId: '0192f000-0000-7000-8000-0000000000aa', chainId: 1n, decimals: 6 },
-    ...{ distributor: ADDRESS, token: ADDRESS, currency: 'USD', sequence: 3n, root: HASH },
-    ...{ account: ADDRESS, cumulative: 1_234_567n, proof: [HASH], restNano: 891n },
-    payouts: [{ payoutId: 'p', amountNano: 1_234_567_891n, earnedBefore: new Date(1_764_403_600_000) }],
-  });
+  const text = await new ClaimDocuments({ logId: LOG }, { signer, clock }).sign(
+    claimMembers({
+      ...{ id: 'unused', tenantId: '0192f000-0000-7000-8000-0000000000aa', chainId: 1n, decimals: 6 },
+      ...{ distributor: ADDRESS, token: ADDRESS, currency: 'USD', sequence: 3n, root: HASH },
+      ...{ account: ADDRESS, cumulative: 1_234_567n, proof: [HASH], restNano: 891n },
+      payouts: [{ payoutId: 'p', amountNano: 1_234_567_891n, earnedBefore: new Date(1_764_403_600_000) }],
+    }),
+  );
   const document = parsed.parse(JSON.parse(text));
   expect(document).toMatchObject({
     format: 'patchbay-claim/1',
