@@ -34,7 +34,8 @@ export interface SealedAccounts {
 const LANES = `
 SELECT c.kind, c.subject_id AS subject, c.lane, c.last::text
 FROM unnest($1::text[], $2::uuid[]) AS s(kind, subject)
-JOIN receipt_counter c ON c.kind = s.kind AND c.subject_id = s.subject`;
+CROSS JOIN LATERAL (
+  SELECT * FROM receipt_counter c WHERE c.kind = s.kind AND c.subject_id = s.subject OFFSET 0) c`;
 
 /** Commits to accounts, with the last numbers of their lanes as they are by now. */
 export async function sealAccounts(

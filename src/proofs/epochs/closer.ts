@@ -31,7 +31,7 @@ export interface CloserOptions extends Pace, ExamineOptions {
 
 /** Values that suit a server. */
 export const CLOSER_DEFAULTS = {
-  pageLeaves: 2_000,
+  pageLeaves: 1_000,
   missingAfterMs: 600_000,
   quarantinedMax: 16_000,
   shortLeaves: 8_192,
@@ -90,6 +90,9 @@ export class EpochCloser {
     };
     const [lock] = await query<{ readonly locked: boolean }>(LOCK, []);
     if (lock?.locked !== true) return null;
+    // Pages are joined with one another, which loops over both would make a square of. Rows of large tables are named by ids, or
+    // looked up one by one where it says so.
+    await query('SET LOCAL enable_nestloop = off', []);
     // A statement of its own: what the one before committed is seen only by what begins after its lock was gone.
     const before = await epochBefore(query);
     const nowMs = this.#deps.clock.nowMs();

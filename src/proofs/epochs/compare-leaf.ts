@@ -33,8 +33,10 @@ WITH record AS (
   FROM record r
   LEFT JOIN share s ON s.request_id = r.id
   LEFT JOIN charge c ON c.request_id = r.id AND c.adapter_version_id IS NOT DISTINCT FROM s.adapter_version_id
-  LEFT JOIN receipt_number n ON n.tenant_id = s.owner_tenant_id AND n.kind = 'version' AND n.request_id = r.id
-    AND n.subject_id = s.adapter_version_id
+  LEFT JOIN LATERAL (
+    SELECT n.lane, n.number FROM receipt_number n
+    WHERE n.tenant_id = s.owner_tenant_id AND n.kind = 'version' AND n.request_id = r.id
+      AND n.subject_id = s.adapter_version_id OFFSET 0) n ON true
 ), parts AS (
   SELECT p.id, array_agg(p.texts ORDER BY p.version_id) AS texts, count(*) AS many FROM part p GROUP BY p.id
 ), expected AS MATERIALIZED (
@@ -46,7 +48,9 @@ WITH record AS (
     ] AS texts
   FROM record r
   JOIN parts p ON p.id = r.id
-  LEFT JOIN receipt_number n ON n.tenant_id = r.tenant_id AND n.kind = 'tenant' AND n.request_id = r.id
+  LEFT JOIN LATERAL (
+    SELECT n.lane, n.number FROM receipt_number n
+    WHERE n.tenant_id = r.tenant_id AND n.kind = 'tenant' AND n.request_id = r.id OFFSET 0) n ON true
 ), opened AS (
   SELECT v.request_id, v.commitments, v.salts, f.index, f.place,
          coalesce(f.text, '') AS text,
@@ -57,7 +61,7 @@ WITH record AS (
     -- Kept beside their rows, bytes would be fetched again for every field.
     SELECT v.request_id, v.fields, v.texts, v.salts || ''::bytea AS salts, c.commitments || ''::bytea AS commitments
     FROM receipt_view v JOIN receipt c ON c.request_id = v.request_id
-    WHERE v.request_id = ANY ($1::uuid[]) OFFSET 0
+    WHERE v.request_id = ANY ($1::uuid[]) AND c.request_id = ANY ($1::uuid[]) OFFSET 0
   ) v
   JOIN expected e ON e.id = v.request_id
   CROSS JOIN LATERAL unnest(v.fields, v.texts) WITH ORDINALITY AS f(index, text, place)
@@ -69,8 +73,8 @@ WHERE o.text IS DISTINCT FROM o.expected
           || substr(o.salts, 32 * o.place::integer - 31, 32) || convert_to(o.text, 'UTF8'))
 UNION
 SELECT e.id FROM expected e
-LEFT JOIN receipt c ON c.request_id = e.id
-LEFT JOIN log_leaf l ON l.entry_id = e.id
+LEFT JOIN receipt c ON c.request_id = e.id AND c.request_id = ANY ($1::uuid[])
+LEFT JOIN log_leaf l ON l.entry_id = e.id AND l.entry_id = ANY ($1::uuid[])
 WHERE (c.leaf = l.leaf_hash
    AND octet_length(c.commitments) = 32 * (${REQUEST_FIELDS} + ${PART_FIELDS} * e.many)
    AND c.leaf = sha256(

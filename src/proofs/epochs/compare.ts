@@ -6,7 +6,8 @@ import { EARNED } from './earned.ts';
 import type { QuarantineReason } from './types.ts';
 
 const MISSING_RECORDS = `
-SELECT i.id FROM unnest($1::uuid[]) AS i(id) WHERE NOT EXISTS (SELECT FROM usage_record r WHERE r.id = i.id)`;
+SELECT i.id FROM unnest($1::uuid[]) AS i(id)
+WHERE i.id NOT IN (SELECT r.id FROM usage_record r WHERE r.id = ANY ($1::uuid[]))`;
 
 const DIFFERING_COUNTS = `
 SELECT r.id FROM usage_record r
@@ -19,13 +20,14 @@ WITH record AS (
   SELECT id, tenant_id, currency, amount_nano, hold_id FROM usage_record WHERE id = ANY ($1::uuid[])
 ), ${EARNED}, capture AS (
   SELECT r.id AS request_id, t.id, t.asset, t.amount, t.tenant_id, t.reference_type, t.reference_id
-  FROM record r JOIN ledger_transfer t ON t.pending_id = r.hold_id WHERE t.kind = 'POST'
+  FROM record r
+  CROSS JOIN LATERAL (SELECT * FROM ledger_transfer t WHERE t.pending_id = r.hold_id AND t.kind = 'POST' OFFSET 0) t
 ), line AS (
   SELECT c.request_id, c.asset, a.kind, CASE WHEN a.kind IN ('CUSTOMER', 'EARNINGS') THEN a.tenant_id END AS tenant_id,
          CASE WHEN a.kind = 'EARNINGS' THEN p.subject_id END AS subject_id, p.amount::numeric AS amount
   FROM capture c
-  JOIN ledger_posting p ON p.transfer_id = c.id
-  JOIN ledger_account a ON a.id = p.account_id
+  CROSS JOIN LATERAL (SELECT * FROM ledger_posting p WHERE p.transfer_id = c.id OFFSET 0) p
+  CROSS JOIN LATERAL (SELECT * FROM ledger_account a WHERE a.id = p.account_id OFFSET 0) a
   UNION ALL
   SELECT id, currency, 'CUSTOMER', tenant_id, NULL, amount_nano FROM record WHERE amount_nano IS NOT NULL
   UNION ALL

@@ -11,7 +11,7 @@ export const EARNED = `charge AS (
   FROM (
     SELECT *, (royalty_nano - fee_nano)::numeric AS earned FROM charge WHERE adapter_version_id IS NOT NULL
   ) c
-  LEFT JOIN split_version s ON s.id = c.split_version
+  LEFT JOIN LATERAL (SELECT * FROM split_version s WHERE s.id = c.split_version OFFSET 0) s ON true
   CROSS JOIN LATERAL unnest(coalesce(s.beneficiaries, ARRAY[c.owner_tenant_id]), coalesce(s.parts, ARRAY[1::bigint]))
     WITH ORDINALITY AS b(tenant_id, parts, place)
   WHERE c.earned > 0

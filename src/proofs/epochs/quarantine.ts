@@ -22,7 +22,8 @@ type OpenRow = {
 
 const OPEN = `
 SELECT q.request_id, q.epoch::text, q.reason, q.leaf, l.position::text
-FROM epoch_quarantined q LEFT JOIN log_leaf l ON l.entry_id = q.request_id
+FROM epoch_quarantined q
+LEFT JOIN LATERAL (SELECT l.position FROM log_leaf l WHERE l.entry_id = q.request_id OFFSET 0) l ON true
 WHERE q.request_id > $1::uuid
   AND NOT EXISTS (SELECT FROM epoch_released r WHERE r.quarantined_in = q.epoch AND r.request_id = q.request_id)
 ORDER BY q.request_id LIMIT $2`;

@@ -17,8 +17,11 @@ WITH party AS (
   SELECT n.kind, n.subject_id, n.tenant_id, n.lane, n.number, v.request_id IS NOT NULL AS openable,
          n.number - row_number() OVER (PARTITION BY n.kind, n.subject_id, n.lane ORDER BY n.number) AS island
   FROM party p
-  JOIN receipt_number n ON n.tenant_id = p.tenant_id AND n.kind IN ('tenant', 'version') AND n.request_id = p.request_id
+  CROSS JOIN LATERAL (
+    SELECT * FROM receipt_number n
+    WHERE n.tenant_id = p.tenant_id AND n.kind IN ('tenant', 'version') AND n.request_id = p.request_id OFFSET 0) n
   LEFT JOIN receipt_view v ON v.request_id = n.request_id AND v.tenant_id = n.tenant_id
+    AND v.request_id = ANY ($1::uuid[])
 )
 SELECT kind, subject_id AS subject, tenant_id AS party, lane, min(number)::text AS first, max(number)::text AS last,
        bool_and(openable) AS openable
@@ -31,7 +34,7 @@ WITH record AS (
   SELECT 'tenant' AS kind, r.tenant_id AS subject, r.tenant_id AS party, r.* FROM record r
   UNION ALL
   SELECT 'version', s.adapter_version_id, s.owner_tenant_id, r.*
-  FROM record r JOIN usage_share s ON s.request_id = r.id
+  FROM record r JOIN usage_share s ON s.request_id = r.id AND s.request_id = ANY ($1::uuid[])
 )
 SELECT kind, subject, party, count(*)::text AS receipts, sum(prompt_tokens)::text AS prompt,
        sum(cached_prompt_tokens)::text AS cached, sum(completion_tokens)::text AS completion

@@ -36,6 +36,7 @@ import { ensureDefaultPrice } from '../../../src/pricing/default-price.ts';
 import { PriceResolver } from '../../../src/pricing/resolver.ts';
 import { PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
+import { registerLogRoutes } from '../../../src/proofs/log/routes.ts';
 import { openProofs } from '../../../src/proofs/open.ts';
 import { ReconciliationService } from '../../../src/reconciliation/service.ts';
 import { UsageService } from '../../../src/usage/service.ts';
@@ -95,7 +96,11 @@ export async function openStack({
   const onError = (error: unknown) => {
     throw error;
   };
-  const proofs = await openProofs({ database, clock, signer: testSigner(), randomBytes, pause, onError });
+  // Epochs are closed when a test closes them.
+  const proofs = await openProofs(
+    { database, clock, signer: testSigner(), randomBytes, pause, onError },
+    { intervalMs: 0, leavesMax: 100_000 },
+  );
   const metering = new Metering(
     // So long that no sweep of its own gets among the statements that tests count.
     { ...METERING_DEFAULTS, leaseMs: 600_000 },
@@ -187,6 +192,7 @@ export async function openStack({
             secret: EXPORT_SECRET,
             path: '/exports',
           }),
+        (app) => registerLogRoutes(app, proofs),
       ],
       services: createGraphqlServices({
         database,
@@ -226,6 +232,7 @@ export async function openStack({
   exportUrl = `${url}/exports`;
 
   return {
+    url,
     registry,
     tenancy,
     engine,

@@ -39,10 +39,12 @@ describe('the kinds that a key gets', () => {
     const all = Object.keys(EVENT_KINDS);
     expect(filterFor(actor('adapters:read', 'billing:read', 'usage:read'), null)).toEqual({ kinds: all });
     expect(filterFor(actor('adapters:read'), [])).toEqual({ kinds: ['adapter.state'] });
-    expect(filterFor(actor('usage:read'), null)).toEqual({ kinds: ['request.settled'] });
+    expect(filterFor(actor('usage:read'), null)).toEqual({
+      kinds: ['epoch.quarantined', 'request.settled'],
+    });
     // Whoever reads bills alone is told nothing of single requests.
     expect(filterFor(actor('billing:read'), null)).toEqual({
-      kinds: all.filter((kind) => !['adapter.state', 'request.settled'].includes(kind)),
+      kinds: all.filter((kind) => !['adapter.state', 'epoch.quarantined', 'request.settled'].includes(kind)),
     });
     expect(code(() => filterFor(actor('infer'), null))).toBe('FORBIDDEN');
   });
@@ -64,7 +66,11 @@ describe('the kinds that a key gets', () => {
     for (const kind of Object.keys(EVENT_KINDS)) {
       expect(kind).toMatch(/^[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*$/);
       expect(scopeOfKind(kind)).toBe(
-        { 'adapter.state': 'adapters:read', 'request.settled': 'usage:read' }[kind] ?? 'billing:read',
+        {
+          'adapter.state': 'adapters:read',
+          'epoch.quarantined': 'usage:read',
+          'request.settled': 'usage:read',
+        }[kind] ?? 'billing:read',
       );
     }
   });

@@ -89,6 +89,7 @@ describe('the schema', () => {
       'FundPayoutsInput',
       'CreatePayoutBatchInput',
       'AdjustEarningsInput',
+      'EraseProofsInput',
     ];
     for (const name of creating) {
       const type = schema.getType(name);

@@ -152,6 +152,15 @@ const OTHERS: Readonly<Record<string, Done>> = {
       state: 'CLOSED',
     }),
   },
+  'Mutation.eraseProofs': {
+    by: 'operator',
+    action: 'proofs.erase',
+    what: 'creation',
+    input: async () => ({
+      idempotencyKey: randomUUID(),
+      tenant: toGlobalId('Tenant', (await tenancy().createTenant()).id),
+    }),
+  },
   'Mutation.setTenantQuotas': {
     by: 'operator',
     action: 'quota.set',

@@ -113,6 +113,11 @@ export const CASES: Readonly<Record<string, Case>> = {
     { after: cursor('0:0') },
     { adapterVersion: globalIds(ids).version, after: cursor('0:0') },
   ],
+  // Epochs are for everybody, likewise; what they say of somebody is not.
+  'Query.epoch': () => [{}, { number: '1' }],
+  'Query.epochs': () => [{}, { after: cursor('1') }],
+  'Query.epochStatement': (ids) => [{ number: '1', adapterVersion: globalIds(ids).version }, { number: '1' }],
+  'Query.quarantine': (ids) => [{ after: cursor(`1:${ids.request}`) }, {}],
   'Query.request': (ids) => [{ id: ids.request }, { id: ids.runningRequest }],
   'Query.invoices': (ids) => [{ tenant: globalIds(ids).tenant }, { after: cursor(ids.invoice) }, {}],
   'Query.invoice': (ids) => [{ id: ids.invoice }, { id: ids.creditNote }],
@@ -149,6 +154,7 @@ export const CASES: Readonly<Record<string, Case>> = {
 
   'Mutation.createTenant': (ids) => input({ idempotencyKey: once(), name: 'x', slug: ids.slug }),
   'Mutation.setTenantState': (ids) => input({ tenant: globalIds(ids).tenant, state: 'SUSPENDED' }),
+  'Mutation.eraseProofs': (ids) => input({ idempotencyKey: once(), tenant: globalIds(ids).tenant }),
   'Mutation.setTenantQuotas': (ids) =>
     input({ tenant: globalIds(ids).tenant, limits: [{ kind: 'ADAPTERS', limit: '1' }] }),
   'Mutation.createApiKey': (ids) =>

@@ -133,6 +133,7 @@ export async function openScene(): Promise<Scene> {
   };
   const { requestId } = await stack.inference.generate(principal, input);
   await stack.proofs.appender.run();
+  await stack.proofs.closer.run();
   stack.engine.script = null;
   const running = await stack.inference.infer(principal, { ...input, idempotencyKey: randomUUID() });
   const started = await running.next();
