@@ -1,3 +1,4 @@
+import { openProvider } from '../chain/connect.ts';
 import type { Chain } from '../chain/open.ts';
 import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
@@ -6,6 +7,7 @@ import { every } from '../metering/periodic.ts';
 import { type ChainPayouts, openChainPayouts, type Worked } from '../payouts/chain/open.ts';
 import { RpcChainReader } from '../payouts/chain/reader.ts';
 import type { Proofs } from '../proofs/open.ts';
+import { CALL_TIMEOUT_MS } from './chain.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
 interface ChainPayoutParts {
@@ -27,8 +29,13 @@ export function startChainPayouts(
     logger.warn('PATCHBAY_CHAIN_TOKEN is not set, so nothing is paid on the chain');
     return null;
   }
-  const { finality, pollMs } = config.chain;
-  const { provider, outbox, sender } = chain;
+  const { finality, pollMs, rpcUrl } = config.chain;
+  if (rpcUrl === null) return null;
+  const { outbox, sender } = chain;
+  // One of its own, so that its calls can be ended while those of the sender go on.
+  const ending = new AbortController();
+  const connection = { rpcUrl, chainId, timeoutMs: CALL_TIMEOUT_MS, pollingMs: pollMs };
+  const provider = openProvider(connection, ending.signal);
   const reader = new RpcChainReader({ chainId, finality, account: sender?.account ?? null }, { provider });
   const payouts = openChainPayouts(
     { chainId, distributor, token },
@@ -45,6 +52,8 @@ export function startChainPayouts(
   });
   lifecycle.add('payouts on the chain', async () => {
     stopping = true;
+    ending.abort();
+    provider.destroy();
     await working.stop();
   });
   return payouts;

@@ -1,4 +1,4 @@
-import { getAddress, type JsonRpcProvider } from 'ethers';
+import { getAddress } from 'ethers';
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { type KeySource, openWallet } from './account.ts';
@@ -40,8 +40,6 @@ export interface Chain {
   readonly status: ChainStatusService;
   /** Where things are, with the checksum in their letters. */
   readonly contracts: ChainSite;
-  /** A node of the chain, which need not answer. */
-  readonly provider: JsonRpcProvider;
   /** Where things are, for everybody. */
   readonly site: () => Promise<SiteDocument>;
   /** Ends every call to the node, those that are under way too. */
@@ -68,7 +66,6 @@ export async function openChain(
   return {
     outbox,
     contracts: site,
-    provider,
     sender: signer === null ? null : new OutboxSender(sending, { ...deps, node, signer }),
     anchorer:
       place === null || signer === null

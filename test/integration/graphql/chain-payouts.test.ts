@@ -37,7 +37,7 @@ test('an owner is paid on a chain by the API: destination, batch, tree, money, c
   expect(await set(ADDRESS.replace('aA', 'Aa'))).toEqual({
     setPayoutDestination: {
       destination: null,
-      userErrors: [{ code: 'BAD_INPUT', field: 'accountReference' }],
+      userErrors: [{ code: 'BAD_INPUT', field: 'input.accountReference' }],
     },
   });
   expect(await set(ADDRESS.toLowerCase())).toEqual({
