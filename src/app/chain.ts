@@ -8,7 +8,7 @@ import { every } from '../metering/periodic.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
 /** Longest that one call to the node may take. */
-const CALL_TIMEOUT_MS = 15_000;
+export const CALL_TIMEOUT_MS = 15_000;
 const WEI_PER_GWEI = 1_000_000_000n;
 
 interface ChainParts {

@@ -39,6 +39,7 @@ import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
 import { METERING_DEFAULTS, Metering } from '../metering/metering.ts';
 import { every } from '../metering/periodic.ts';
+import type { ChainPayouts } from '../payouts/chain/open.ts';
 import { FilePayoutRail } from '../payouts/file-rail.ts';
 import { openPayouts, type PayoutServices } from '../payouts/open.ts';
 import { PAYOUT_DEFAULTS } from '../payouts/types.ts';
@@ -57,6 +58,7 @@ import { TenantService } from '../tenant/service.ts';
 import { DAY_ROLLUP_DEFAULTS, DayRollup } from '../usage/days.ts';
 import { UsageService } from '../usage/service.ts';
 import { startChain } from './chain.ts';
+import { startChainPayouts } from './chain-payouts.ts';
 import { adapterLimits, folders } from './engine.ts';
 import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -226,6 +228,7 @@ export async function startServices(
   const days = new DayRollup(DAY_ROLLUP_DEFAULTS, { database });
   const summing = every(DAYS_MS, () => days.run().then(() => {}, warn('Days will be summed up again')));
   lifecycle.add('usage by day', () => summing.stop());
+  const chain = await startChain(parts, deps, lifecycle);
   return {
     authenticator,
     tenants,
@@ -246,13 +249,18 @@ export async function startServices(
     budgets: new BudgetService(registry),
     events: new EventService({ database, feed: events }),
     invoicing,
-    payouts: startPayouts(parts, deps, lifecycle),
+    payouts: startPayouts(
+      parts,
+      deps,
+      lifecycle,
+      startChainPayouts({ config, database, chain, proofs }, deps, lifecycle),
+    ),
     reconciliation: new ReconciliationService({ database }),
     encoder,
     exports: startExports(parts, deps, lifecycle),
     economics: startEconomics(parts, deps, lifecycle),
     proofs,
-    chain: await startChain(parts, deps, lifecycle),
+    chain,
   };
 }
 
@@ -293,10 +301,11 @@ function startPayouts(
   { config, database }: ServiceParts,
   { clock, logger }: AppDeps,
   lifecycle: Lifecycle,
+  chain: ChainPayouts | null,
 ): PayoutServices {
   const payouts = openPayouts(
     { ...PAYOUT_DEFAULTS, ...config.payouts },
-    { database, clock, rail: new FilePayoutRail({ folder: folders(config).payouts }) },
+    { database, clock, file: new FilePayoutRail({ folder: folders(config).payouts }), chain },
   );
   const sweep = async (): Promise<void> => {
     try {

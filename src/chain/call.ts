@@ -80,14 +80,25 @@ export function readEvents<T>(
   });
 }
 
-/** Asks a node for the events of one kind in a range of blocks. */
+/** Blocks from one to another, both included. */
+export interface BlockRange {
+  readonly fromBlock: BlockTag;
+  readonly toBlock: BlockTag;
+}
+
+/** Asks a node for the events of one kind in a range of blocks, and if wanted for those with certain indexed arguments. */
 export async function fetchEvents<T>(
   contract: ContractAt,
   abi: Interface,
-  event: { readonly name: string; readonly args: z.ZodType<T> },
-  range: { readonly fromBlock: BlockTag; readonly toBlock: BlockTag },
+  event: {
+    readonly name: string;
+    readonly args: z.ZodType<T>;
+    /** In their order; null for any. */
+    readonly match?: readonly (string | null)[];
+  },
+  range: BlockRange,
 ): Promise<readonly (T & EventPlace)[]> {
-  const topics = abi.encodeFilterTopics(event.name, []);
+  const topics = abi.encodeFilterTopics(event.name, event.match ?? []);
   const logs = await contract.provider
     .getLogs({ address: contract.address, topics, ...range })
     .catch((error: unknown) => {

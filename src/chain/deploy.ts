@@ -1,23 +1,19 @@
 import {
   AbiCoder,
   ContractFactory,
-  formatEther,
   getBytes,
   getCreateAddress,
   hexlify,
   Interface,
-  isError,
   keccak256,
   type Provider,
-  Transaction,
-  type TransactionReceipt,
-  type TransactionRequest,
 } from 'ethers';
 import { PatchbayError } from '../kernel/errors.ts';
 import type { Account } from './account.ts';
 import type { Artifact } from './artifact.ts';
 import { chainFailure } from './failure.ts';
-import { type Patience, waitForReceipt } from './receipt.ts';
+import type { Patience } from './receipt.ts';
+import { sendSigned, signTransaction } from './send.ts';
 
 /** What a deployment needs. */
 export interface DeployOptions extends Patience {
@@ -49,14 +45,14 @@ export interface Deployment {
 export async function deployContract(account: Account, options: DeployOptions): Promise<Deployment> {
   const abi = new Interface(options.artifact.abi);
   const factory = new ContractFactory(abi, options.artifact.bytecode);
-  const request = await populate(account, await factory.getDeployTransaction(...options.args), abi);
-  await requireGas(account, request);
-  const signed = await account.wallet.signTransaction(request);
-  const { hash, from, nonce } = Transaction.from(signed);
-  if (hash === null || from === null) throw new Error('A signed transaction has a hash and a sender.');
-  const address = getCreateAddress({ from, nonce });
+  const request = await factory.getDeployTransaction(...options.args);
+  const signed = await signTransaction(account, request, abi);
+  const { hash } = signed;
+  const address = getCreateAddress(signed);
   options.onSigned({ hash, address });
-  const receipt = await send(account, signed, { hash, address, ...options });
+  const receipt = await sendSigned(account, signed, options).catch((error: unknown) => {
+    throw unknownOutcome(hash, address, error);
+  });
   if (receipt.status !== 1) {
     throw new PatchbayError('CHAIN_REVERTED', `The deployment ${hash} was included and failed.`, {
       meta: { transaction: hash },
@@ -122,69 +118,7 @@ function word(immutables: Immutables, name: string): string {
   return AbiCoder.defaultAbiCoder().encode([type], [value]);
 }
 
-/** Adds nonce, gas and fees. The estimate runs the constructor, so what would be refused is refused here. */
-async function populate(
-  account: Account,
-  wanted: TransactionRequest,
-  abi: Interface,
-): Promise<TransactionRequest> {
-  try {
-    return await account.wallet.populateTransaction({ ...wanted, from: account.wallet.address });
-  } catch (error) {
-    throw await failureOf(account, error, abi);
-  }
-}
-
-/** As {@link chainFailure}, but an account that cannot pay is told how much it has. */
-async function failureOf(account: Account, thrown: unknown, abi?: Interface): Promise<unknown> {
-  if (!isError(thrown, 'INSUFFICIENT_FUNDS')) return chainFailure(thrown, abi);
-  return gasEmpty(account, await balanceOf(account), null);
-}
-
-async function requireGas(account: Account, request: TransactionRequest): Promise<void> {
-  const balance = await balanceOf(account);
-  const price = request.maxFeePerGas ?? request.gasPrice ?? 0n;
-  const needed = BigInt(request.gasLimit ?? 0n) * BigInt(price);
-  if (balance < needed || balance === 0n) throw gasEmpty(account, balance, needed);
-}
-
-async function balanceOf({ wallet, provider }: Account): Promise<bigint> {
-  return provider.getBalance(wallet.address).catch((error: unknown) => {
-    throw chainFailure(error);
-  });
-}
-
-function gasEmpty({ wallet }: Account, balance: bigint, needed: bigint | null): PatchbayError {
-  const upTo = needed === null ? '' : `, and up to ${formatEther(needed)} are needed`;
-  return new PatchbayError(
-    'CHAIN_GAS_EMPTY',
-    `${wallet.address} has ${formatEther(balance)} of the chain's own coin${upTo}.`,
-    {
-      meta: {
-        account: wallet.address,
-        balance: String(balance),
-        needed: needed === null ? null : String(needed),
-      },
-    },
-  );
-}
-
-interface Sent extends Patience {
-  readonly hash: string;
-  readonly address: string;
-}
-
-/** Sends the signed bytes and waits. From here on a failure says nothing of whether the transaction is on its way. */
-async function send({ provider }: Account, signed: string, sent: Sent): Promise<TransactionReceipt> {
-  try {
-    await provider.broadcastTransaction(signed);
-    return await waitForReceipt(provider, sent.hash, sent);
-  } catch (error) {
-    throw unknownOutcome(sent, error);
-  }
-}
-
-function unknownOutcome({ hash, address }: Sent, cause: unknown): PatchbayError {
+function unknownOutcome(hash: string, address: string, cause: unknown): PatchbayError {
   return new PatchbayError(
     'CHAIN_OUTCOME_UNKNOWN',
     `The transaction ${hash} was signed and given to the node, and is not known to be in a block. If it succeeds, the contract is at ${address}.`,

@@ -38,6 +38,8 @@ export interface Chain {
   readonly anchorer: Anchorer | null;
   readonly anchors: AnchorReader | null;
   readonly status: ChainStatusService;
+  /** Where things are, with the checksum in their letters. */
+  readonly contracts: ChainSite;
   /** Where things are, for everybody. */
   readonly site: () => Promise<SiteDocument>;
   /** Ends every call to the node, those that are under way too. */
@@ -63,6 +65,7 @@ export async function openChain(
   const place = site.anchor === null || !options.anchors ? null : { chainId, contract: site.anchor };
   return {
     outbox,
+    contracts: site,
     sender: signer === null ? null : new OutboxSender(sending, { ...deps, node, signer }),
     anchorer:
       place === null || signer === null

@@ -96,6 +96,11 @@ export class PayoutTree {
     return new PayoutTree(nodes, new Map(places));
   }
 
+  /** Its leaves, in no order. */
+  entitlements(): readonly Entitlement[] {
+    return [...this.#places].map(([account, { cumulative }]) => ({ account, cumulative }));
+  }
+
   /** What an account claims with; null when it has no leaf. */
   claimOf(account: string): Claim | null {
     const address = getAddress(account);

@@ -1,6 +1,17 @@
 import { type BlockTag, type Interface, type Provider, toNumber } from 'ethers';
-import type { z } from 'zod';
-import { abiOf, type ContractAt, readView, TOKEN_ERRORS, type UnsignedCall, uint } from './call.ts';
+import { z } from 'zod';
+import {
+  abiOf,
+  address20,
+  type BlockRange,
+  type ContractAt,
+  type EventPlace,
+  fetchEvents,
+  readView,
+  TOKEN_ERRORS,
+  type UnsignedCall,
+  uint,
+} from './call.ts';
 
 /** The part of ERC-20 that paying needs. */
 export const TOKEN_ABI: Interface = abiOf(TOKEN_ERRORS, [
@@ -8,7 +19,16 @@ export const TOKEN_ABI: Interface = abiOf(TOKEN_ERRORS, [
   'function balanceOf(address account) view returns (uint256)',
   'function allowance(address owner, address spender) view returns (uint256)',
   'function approve(address spender, uint256 value) returns (bool)',
+  'event Transfer(address indexed from, address indexed to, uint256 value)',
 ]);
+
+/** Tokens that came to an account. */
+export interface TokenTransfer extends EventPlace {
+  readonly from: string;
+  readonly value: bigint;
+}
+
+const TRANSFER = { name: 'Transfer', args: z.object({ from: address20, value: uint }) };
 
 /** An ERC-20 token at an address. */
 export class Token {
@@ -36,6 +56,11 @@ export class Token {
   /** The call that lets the spender take up to this much. */
   approve(spender: string, amount: bigint): UnsignedCall {
     return { to: this.address, data: TOKEN_ABI.encodeFunctionData('approve', [spender, amount]) };
+  }
+
+  /** What came to an account in a range of blocks. */
+  receivedBy(account: string, range: BlockRange): Promise<readonly TokenTransfer[]> {
+    return fetchEvents(this.#at, TOKEN_ABI, { ...TRANSFER, match: [null, account] }, range);
   }
 
   #read<T>(name: string, args: readonly unknown[], answer: z.ZodType<T>, blockTag?: BlockTag): Promise<T> {

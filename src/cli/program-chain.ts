@@ -1,9 +1,43 @@
 import { type Command, Option } from 'commander';
 import type { CliIo } from './io.ts';
-import { duration, json, wholeNumber } from './options.ts';
+import { connected, duration, json, wholeNumber } from './options.ts';
 import type { Run } from './program.ts';
 
 const YEAR_MS = 31_536_000_000;
+
+/** `patchbay claim`. */
+export function addClaim(program: Command, io: CliIo, run: Run): void {
+  connected(program.command('claim'))
+    .description('claim on the chain what was paid out to an account, with a wallet of your own')
+    .argument('[claim]', 'the claim as it was handed out, JSON; without it, it is fetched from the server')
+    .option(
+      '--account <address>',
+      'for which of your accounts it is fetched; without it, the one paid to last',
+    )
+    .option('--rpc <url>', 'JSON-RPC of a node (PATCHBAY_CHAIN_RPC_URL)')
+    .option(
+      '--keystore <file>',
+      'encrypted key of the wallet that sends; without it, PATCHBAY_CHAIN_CLAIM_KEY',
+    )
+    .option('--confirmations <number>', 'blocks to wait for', wholeNumber(1, 1_000), 1)
+    .addOption(
+      new Option('--wait <duration>', 'how long to wait for them')
+        .argParser(duration(1_000, YEAR_MS))
+        .default(300_000, '5m'),
+    )
+    .addHelpText(
+      'after',
+      `
+Any wallet may send it and pays for the transaction; only the account of the claim is paid. Sent twice, it pays once.
+The password of a keystore is PATCHBAY_CHAIN_KEYSTORE_PASSWORD.
+
+Example:
+  npx patchbay claim claim.json --rpc https://… --keystore wallet.json`,
+    )
+    .action((claim: string | undefined, flags) =>
+      run(flags.json, async () => (await import('./commands/claim.ts')).claimCommand(io, claim, flags)),
+    );
+}
 
 /** `patchbay chain`. */
 export function addChain(program: Command, io: CliIo, run: Run): void {

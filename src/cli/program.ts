@@ -3,7 +3,7 @@ import { EXIT, EXIT_TABLE } from './exit-codes.ts';
 import { type CliIo, runAction } from './io.ts';
 import { bits, collect, connected, decimal, json, oneOf, wholeNumber, wholeNumbers } from './options.ts';
 import { WORKLOADS } from './ports.ts';
-import { addChain } from './program-chain.ts';
+import { addChain, addClaim } from './program-chain.ts';
 import { addEconomics, addExport, addInvoices, addLedger, addReconcile } from './program-money.ts';
 import { addAudit, addBundle, addProofKey, addVerify } from './program-proofs.ts';
 
@@ -57,6 +57,7 @@ function buildProgram(io: CliIo, finish: (code: number) => void): Command {
   addAudit(program, io, run);
   addBundle(program, io, run);
   addChain(program, io, run);
+  addClaim(program, io, run);
   return program;
 }
 

@@ -59,6 +59,20 @@ export function chainTable(read: Read) {
           },
         ),
       ),
+      claimKey: read(
+        'Chain',
+        optionalText(
+          {
+            env: 'PATCHBAY_CHAIN_CLAIM_KEY',
+            doc: 'Private key of the wallet that `claim` sends with, where no keystore file is given. Nothing else uses it.',
+            secrecy: 'hidden',
+          },
+          {
+            schema: z.string().regex(/^(0x)?[0-9a-fA-F]{64}$/),
+            expected: '64 hexadecimal digits',
+          },
+        ),
+      ),
       key: read(
         'Chain',
         optionalText(
@@ -88,7 +102,7 @@ export function chainTable(read: Read) {
         optionalText(
           {
             env: 'PATCHBAY_CHAIN_KEYSTORE_PASSWORD',
-            doc: 'Password of `PATCHBAY_CHAIN_KEYSTORE`, and of the keystore file that `chain deploy` is given.',
+            doc: 'Password of `PATCHBAY_CHAIN_KEYSTORE`, and of the keystore file that `chain deploy` or `claim` is given.',
             secrecy: 'hidden',
           },
           { expected: 'the password' },

@@ -17,6 +17,8 @@ export const EVENT_KINDS: Readonly<Record<string, string>> = {
   'invoice.voided': 'An invoice was voided.',
   'payout.state': 'A payout was made, or its state changed.',
   'payout_batch.state': 'A batch of payouts was made, or its state changed; the platform’s own.',
+  'payout_tree.foreign':
+    'On the chain a tree was published that is none of this installation’s; the platform’s own.',
   'request.settled': 'A request has ended, with what it used and cost.',
 };
 

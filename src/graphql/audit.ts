@@ -59,6 +59,7 @@ const ACTIONS: Readonly<Record<keyof MutationResolvers, string>> = {
   submitPayoutBatch: 'payoutBatch.submit',
   importPayoutResults: 'payout.import',
   resolveUnknownPayout: 'payout.resolve',
+  fundPayouts: 'payouts.fund',
   eraseProofs: 'proofs.erase',
 };
 

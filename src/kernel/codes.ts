@@ -383,7 +383,58 @@ export const ERROR_CODES = {
     meaning: 'The rail did not say that it has taken the batch; it may have.',
     fix: 'Submit the batch again: a batch that was taken before is recognised and not paid twice.',
   },
+  PAYOUT_FUNDED: {
+    status: 409,
+    meaning: 'The distributor on the chain holds everything that its last tree owes; nothing is missing.',
+    fix: 'Nothing needs to be done. Name an amount to pay in more.',
+  },
+  PAYOUT_FUNDING_OPEN: {
+    status: 409,
+    meaning: 'An amount is being paid in on the chain, and is not final.',
+    fix: 'Wait for it: the same call with its key says how far it has come.',
+  },
+  PAYOUT_TOKENS_MISSING: {
+    status: 402,
+    meaning: 'The publishing account holds fewer tokens than are to be paid in.',
+    fix: 'Send tokens to the account that is named, or pay in from another wallet, by `fund` or by a plain transfer.',
+  },
+  CLAIM_NOTHING: {
+    status: 409,
+    meaning: 'The account was paid everything that the claim says.',
+    fix: 'Wait for the next payout, and fetch a new claim then.',
+  },
+  CLAIM_OUT_OF_DATE: {
+    status: 409,
+    meaning: 'The claim belongs to a tree that another has replaced, or that is not published yet.',
+    fix: 'Fetch the claim again. Nothing is lost: what was not claimed is in every later tree.',
+  },
+  CLAIM_PAUSED: {
+    status: 409,
+    meaning: 'Claims on the distributor are paused.',
+    fix: 'Try again when they go on; ask the operator why they are paused.',
+  },
+  CLAIM_UNDERFUNDED: {
+    status: 409,
+    meaning: 'The distributor holds less than the claim pays. A claim is paid whole or not at all.',
+    fix: 'Try again later; ask the operator to pay in.',
+  },
   // Chain
+  CHAIN_PAYOUTS_OFF: {
+    status: 409,
+    meaning: 'This installation has no distributor to pay on a chain.',
+    fix: 'Use a bank account, or set the chain, its distributor and its token, and restart the server.',
+  },
+  CHAIN_DISTRIBUTOR_USED: {
+    status: 409,
+    meaning:
+      'The distributor has trees that this installation does not know, so that it cannot continue them.',
+    fix: 'Deploy a distributor of its own for every installation; restore the database when it was lost.',
+  },
+  CHAIN_FINALITY_BROKEN: {
+    status: 502,
+    meaning: 'A block that counted as final was replaced, or the node is on another chain than before.',
+    fix: 'Check the node. If the chain itself went back, raise the depth that counts as final, and reconcile by hand.',
+  },
   CHAIN_UNREACHABLE: {
     status: 503,
     meaning: 'The RPC of the chain does not answer, or not as one.',

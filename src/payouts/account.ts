@@ -1,9 +1,13 @@
+import { getAddress } from 'ethers/address';
 import { PatchbayError } from '../kernel/errors.ts';
+import type { RailKind } from './rail.ts';
 
 const NAME_CHARS_MAX = 70;
 /** Begins with a letter or digit, so that no program that opens a file of payments takes a name for a formula. */
 const NAME = /^[\p{L}\p{N}][\p{L}\p{M}\p{N} .,'’()/&+-]*$/u;
 const REFERENCE = /^[A-Z0-9]{5,34}$/;
+const ADDRESS = /^0x[0-9a-fA-F]{40}$/;
+const ADDRESS_ZERO = `0x${'0'.repeat(40)}`;
 const IBAN = /^[A-Z]{2}\d{2}[A-Z0-9]{11,30}$/;
 
 /** The name of an account, trimmed and in one spelling, or BAD_INPUT. */
@@ -15,6 +19,35 @@ export function requireAccountName(text: string): string {
     `An account name has 1 to ${NAME_CHARS_MAX} letters, digits, spaces and . , ' ( ) / & + -, and begins with a letter or digit.`,
     { field: 'accountName' },
   );
+}
+
+/** What an account of the kind is called, in its one spelling, or BAD_INPUT. */
+export function requireReferenceOf(kind: RailKind, text: string): string {
+  return kind === 'CHAIN' ? requireAddress(text) : requireAccountReference(text);
+}
+
+/**
+ * An address with the checksum of EIP-55 in its letters, or BAD_INPUT. Where the letters are of both cases they are a checksum
+ * already, and must be the right one: tokens that are claimed for a mistyped address are gone.
+ */
+function requireAddress(text: string): string {
+  const trimmed = text.trim();
+  const bad = (message: string, fix: string): PatchbayError =>
+    new PatchbayError('BAD_INPUT', message, { field: 'accountReference', fix });
+  if (!ADDRESS.test(trimmed)) {
+    throw bad('An account on a chain is 0x and 40 hexadecimal digits.', 'Give the address of your wallet.');
+  }
+  if (trimmed.toLowerCase() === ADDRESS_ZERO) {
+    throw bad('Nobody has the zero address.', 'Give the address of your wallet.');
+  }
+  try {
+    return getAddress(trimmed);
+  } catch {
+    throw bad(
+      'The checksum in the letters of the address is wrong.',
+      'Copy the address from your wallet again, as a whole.',
+    );
+  }
 }
 
 /**

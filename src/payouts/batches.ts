@@ -11,6 +11,7 @@ import { cutOff, requireSecondPerson } from './batch-rules.ts';
 import { draftPayouts, leastPayable, readCandidates } from './draft.ts';
 import { holdPayouts, resolvePayouts } from './money.ts';
 import { operatorKey, wrongState } from './operator.ts';
+import { type PayoutRail, type RailKind, requireRail } from './rail.ts';
 import { requireEarningsAgree } from './reconciled.ts';
 import { bytes, toBatch } from './rows.ts';
 import { lockBatches, settleBatches } from './settle.ts';
@@ -31,6 +32,8 @@ export interface CreateBatchInput {
   readonly currency: string;
   /** What was posted before this time is paid; null for all that is past the holdback window. */
   readonly earnedBefore: Date | null;
+  /** Those are paid whose destination is of this kind; left out: by a bank. */
+  readonly rail?: RailKind;
 }
 
 /** What a step of a batch takes down. */
@@ -60,7 +63,13 @@ export class PayoutBatchService {
     const { currency } = input;
     const action = this.#action(actor, 'create', null, context);
     await auditDenied(this.#deps, action, () => void operatorKey(actor));
-    const args = { currency, earnedBefore: input.earnedBefore?.toISOString() ?? null };
+    const kind = input.rail ?? 'FILE';
+    const rail = requireRail(this.#deps.rails, kind);
+    const args = {
+      ...{ currency, earnedBefore: input.earnedBefore?.toISOString() ?? null },
+      // A request that is repeated from before there were several stays the same.
+      ...(kind === 'FILE' ? {} : { rail: kind }),
+    };
     const request = {
       scope: { tenantId: PLATFORM_TENANT_ID, actor: actor.kind },
       operation: 'createPayoutBatch',
@@ -69,10 +78,10 @@ export class PayoutBatchService {
     };
     return database.withSystem(async (tx) => {
       const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
-        const batch = await this.#draft(tx, actor, input);
+        const batch = await this.#draft(tx, actor, input, rail);
         const { id, payoutCount, totalNano, earnedBefore, needsSecondPerson } = batch;
         const after = {
-          ...{ currency, payoutCount, needsSecondPerson },
+          ...{ currency, rail: rail.kind, payoutCount, needsSecondPerson },
           ...{ totalNano: String(totalNano), earnedBefore: earnedBefore.toISOString() },
         };
         await recordAudit(tx, clock, { ...action, targetId: id, tenantId: PLATFORM_TENANT_ID, after });
@@ -91,6 +100,7 @@ export class PayoutBatchService {
     const isDrafter = await database.withSystem((tx) => this.#isDrafterOfLarge(tx, batchId, key));
     await auditDenied(this.#deps, action, () => requireSecondPerson(isDrafter));
     await requireEarningsAgree(database, batchId);
+    await this.#requireRailAgrees(batchId);
     return database.withSystem(async (tx) => {
       const batch = await this.#lock(tx, batchId);
       if (batch.state === 'DRAFT') {
@@ -204,9 +214,9 @@ export class PayoutBatchService {
   }
 
   async #handOver(batchId: Uuid): Promise<PayoutBatch> {
-    const { clock, database, rail } = this.#deps;
-    const order = await database.withSystem((tx) => readOrder(tx, batchId));
-    const receipt = await rail.submit(order);
+    const { clock, database, rails } = this.#deps;
+    const { rail, order } = await database.withSystem((tx) => readOrder(tx, batchId));
+    const receipt = await requireRail(rails, rail).submit(order);
     return database.withSystem(async (tx) => {
       const batch = await this.#lock(tx, batchId);
       if (batch.state === 'SUBMITTING') await finishSubmission(tx, clock, batch.id, receipt);
@@ -216,8 +226,8 @@ export class PayoutBatchService {
     });
   }
 
-  async #draft(tx: Tx, actor: Actor, input: CreateBatchInput): Promise<PayoutBatch> {
-    const { clock, rail } = this.#deps;
+  async #draft(tx: Tx, actor: Actor, input: CreateBatchInput, rail: PayoutRail): Promise<PayoutBatch> {
+    const { clock } = this.#deps;
     const { holdbackMs, batchMax, secondPersonAboveNano } = this.#options;
     const { currency } = input;
     // One draft after the other: what is payable and what is held of it are decided together.
@@ -225,7 +235,8 @@ export class PayoutBatchService {
     const now = new Date(clock.nowMs());
     const earnedBefore = cutOff(input.earnedBefore, new Date(now.getTime() - holdbackMs));
     const unit = rail.unitNano(currency);
-    const least = leastPayable(this.#options, unit);
+    const { leastNano } = await rail.terms(currency);
+    const least = leastPayable(this.#options, unit, leastNano);
     const terms = { currency, earnedBefore, now, least, unit, batchMax };
     const wanted = draftPayouts(await readCandidates(tx, rail, terms), terms, clock);
     const held = wanted.length === 0 ? new Set<Uuid>() : await holdPayouts(tx, wanted, now);
@@ -274,6 +285,13 @@ export class PayoutBatchService {
       before: { state },
       after: { state: data.state },
     });
+  }
+
+  /** Of a batch that is no draft nothing is asked. */
+  async #requireRailAgrees(id: Uuid): Promise<void> {
+    const where = { id, state: 'DRAFT' };
+    const row = await this.#deps.database.withSystem((tx) => tx.payoutBatch.findFirst({ where }));
+    if (row !== null) await requireRail(this.#deps.rails, toBatch(row).rail).requireAgreed();
   }
 
   async #isDrafterOfLarge(tx: Tx, batchId: Uuid, key: Uuid): Promise<boolean> {

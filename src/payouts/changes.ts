@@ -28,6 +28,9 @@ const RESULTS_OF: Readonly<Record<PayoutState, readonly ResultState[]>> = {
   CANCELLED: [],
 };
 
+/** What payouts on a chain have for a reference: the number of a tree, and the transaction that published it. */
+const TREE_REFERENCE = /^[0-9]+:0x[0-9a-f]{64}$/;
+
 /** What frees the money of a payout, so that it is paid again. */
 const RELEASES: ReadonlySet<ResultState> = new Set(['FAILED', 'RETURNED']);
 
@@ -45,6 +48,13 @@ export function changeOf(result: BankResult, payout: PayoutRow | undefined): rea
   if (payout === undefined) throw fileError(`No payout has the key ${key}.`, line);
   if (payout.amountNano !== amount) {
     throw fileError('The amount is not the one of the payout.', line);
+  }
+  if (payout.batch.rail === 'CHAIN') {
+    throw fileError(
+      'The payout is claimed on a chain, which says itself what became of it.',
+      line,
+      'PAYOUT_STATE',
+    );
   }
   const known = toPayout(payout);
   if (isKnown(known, state, reference)) return [];
@@ -69,6 +79,7 @@ export async function requireUnusedReferences(tx: Tx, changes: readonly Change[]
   for (const change of changes) {
     const { state, reference, line } = change;
     if (state !== 'PAID' || reference === null) continue;
+    if (TREE_REFERENCE.test(reference)) throw noPayment(line);
     if (first.has(reference)) throw usedTwice(reference, line);
     first.set(reference, change);
   }
@@ -79,6 +90,12 @@ export async function requireUnusedReferences(tx: Tx, changes: readonly Change[]
   if (used === null) return;
   const reference = used.bankReference ?? '';
   throw usedTwice(reference, first.get(reference)?.line ?? null);
+}
+
+function noPayment(line: number | null): PatchbayError {
+  const message = 'The reference is that of a tree on a chain, and no payment of a bank.';
+  if (line !== null) return fileError(message, line);
+  return new PatchbayError('BAD_INPUT', message, { field: 'bankReference' });
 }
 
 function usedTwice(reference: string, line: number | null): PatchbayError {

@@ -6,13 +6,16 @@ import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
 import { auditDenied, type RequestContext, recordAudit } from '../tenant/audit.ts';
-import { maskReference, requireAccountName, requireAccountReference } from './account.ts';
+import { maskReference, requireAccountName, requireReferenceOf } from './account.ts';
+import { type RailKind, requireRail } from './rail.ts';
 import { toDestination } from './rows.ts';
 import type { PayoutDeps, PayoutDestination, PayoutOptions } from './types.ts';
 
 /** Where a beneficiary wants its money. */
 export interface SetDestinationInput {
   readonly idempotencyKey: string;
+  /** Left out: a bank. */
+  readonly kind?: RailKind;
   readonly accountName: string;
   readonly accountReference: string;
 }
@@ -22,12 +25,9 @@ const answer = z.object({ destinationId: z.string() });
 /** Destinations: registered by beneficiaries, never changed, replaced by later ones. */
 export class PayoutDestinationService {
   readonly #options: Pick<PayoutOptions, 'destinationDelayMs'>;
-  readonly #deps: Pick<PayoutDeps, 'database' | 'clock'>;
+  readonly #deps: PayoutDeps;
 
-  constructor(
-    options: Pick<PayoutOptions, 'destinationDelayMs'>,
-    dependencies: Pick<PayoutDeps, 'database' | 'clock'>,
-  ) {
+  constructor(options: Pick<PayoutOptions, 'destinationDelayMs'>, dependencies: PayoutDeps) {
     this.#options = options;
     this.#deps = dependencies;
   }
@@ -53,12 +53,15 @@ export class PayoutDestinationService {
       });
     }
     const accountName = requireAccountName(input.accountName);
-    const accountReference = requireAccountReference(input.accountReference);
+    const { kind = 'FILE' } = input;
+    const accountReference = requireReferenceOf(kind, input.accountReference);
+    this.#requireReachable(kind, accountReference);
     const request = {
       scope: { tenantId, actor: actor.kind },
       operation: 'setPayoutDestination',
       key: input.idempotencyKey,
-      requestHash: hashRequest({ accountName, accountReference }),
+      // Without its kind where it is the one that was the only one, so that a request that is repeated stays the same.
+      requestHash: hashRequest({ accountName, accountReference, ...(kind === 'FILE' ? {} : { kind }) }),
     };
     return database.withTenant(tenantId, async (tx) => {
       const { value } = await runIdempotent(request, tx, { codec: answer, clock }, async () => {
@@ -77,13 +80,13 @@ export class PayoutDestinationService {
             : new Date(Math.max(nowMs + this.#options.destinationDelayMs, newest.effectiveFrom.getTime()));
         const id = newId(clock);
         await tx.payoutDestination.createMany({
-          data: { id, tenantId, kind: 'FILE', accountName, accountReference, effectiveFrom, createdAt },
+          data: { id, tenantId, kind, accountName, accountReference, effectiveFrom, createdAt },
         });
         await recordAudit(tx, clock, {
           ...{ ...action, tenantId, targetId: id },
           ...(newest === null ? {} : { before: described(newest) }),
           after: {
-            ...described({ accountName, accountReference }),
+            ...described({ kind, accountName, accountReference }),
             effectiveFrom: effectiveFrom.toISOString(),
           },
         });
@@ -91,6 +94,16 @@ export class PayoutDestinationService {
       });
       const where = { id: value.destinationId };
       return toDestination(await tx.payoutDestination.findUniqueOrThrow({ where }));
+    });
+  }
+
+  /** What is paid to one of these accounts is lost. */
+  #requireReachable(kind: RailKind, accountReference: string): void {
+    const { refuses } = requireRail(this.#deps.rails, kind);
+    if (!refuses.has(accountReference)) return;
+    throw new PatchbayError('BAD_INPUT', 'This is a contract that is paid from, and nobody’s account.', {
+      field: 'accountReference',
+      fix: 'Give the address of your wallet.',
     });
   }
 
@@ -109,8 +122,13 @@ export class PayoutDestinationService {
 }
 
 /** A destination as the audit log keeps it. */
-function described(destination: { readonly accountName: string; readonly accountReference: string }) {
+function described(destination: {
+  readonly kind: string;
+  readonly accountName: string;
+  readonly accountReference: string;
+}) {
   return {
+    kind: destination.kind,
     accountName: destination.accountName,
     accountReference: maskReference(destination.accountReference),
   };

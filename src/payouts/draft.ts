@@ -28,9 +28,15 @@ export interface DraftPayout extends HeldPayout {
   readonly paymentKey: string;
 }
 
-/** The least that is paid: the minimum, in amounts that the rail can pay. */
-export function leastPayable(options: Pick<PayoutOptions, 'minimumNano'>, unit: bigint): bigint {
-  return ceilTo(unit, options.minimumNano);
+/** The least that is paid: the minimum, in amounts that the rail can pay, and not less than comes to anything there. */
+export function leastPayable(
+  options: Pick<PayoutOptions, 'minimumNano'>,
+  unit: bigint,
+  leastNano = unit,
+): bigint {
+  const least = ceilTo(unit, options.minimumNano);
+  if (least < leastNano) return leastNano;
+  return least;
 }
 
 /** What could be paid of an amount now; zero when it is carried over. */
@@ -98,7 +104,7 @@ const candidateRows = z.array(
  */
 export async function readCandidates(
   tx: Tx,
-  rail: Pick<PayoutRail, 'kind'>,
+  rail: Pick<PayoutRail, 'kind' | 'refuses'>,
   wanted: {
     readonly currency: string;
     readonly earnedBefore: Date;
@@ -123,7 +129,8 @@ export async function readCandidates(
           SELECT FROM payout o WHERE o.account_id = p.account_id AND o.earned_before = ${earnedBefore}::timestamptz)
       ORDER BY p.account_id LIMIT ${wanted.batchMax}::integer`,
   );
-  return rows.map((row) => ({
+  const reached = rows.filter((row) => !rail.refuses.has(row.account_reference));
+  return reached.map((row) => ({
     tenantId: row.tenant_id,
     accountId: row.account_id,
     destinationId: row.destination_id,

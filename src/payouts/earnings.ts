@@ -4,6 +4,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { parsePeriod } from '../kernel/period.ts';
 import { leastPayable, payableNow } from './draft.ts';
+import { RAIL_KINDS } from './rail.ts';
 import type {
   EarningsBalance,
   EarningsStatement,
@@ -14,7 +15,14 @@ import type {
 
 const amount = z.string().transform(BigInt);
 const balanceRows = z.array(
-  z.object({ asset: z.string(), posted: amount, held: amount, maturing: amount, payable: amount }),
+  z.object({
+    asset: z.string(),
+    posted: amount,
+    held: amount,
+    maturing: amount,
+    payable: amount,
+    kind: z.enum(RAIL_KINDS).nullable(),
+  }),
 );
 const statementRows = z.array(
   z.object({
@@ -39,18 +47,22 @@ export class EarningsService {
   /** A beneficiary's earnings by currency; of the actor's own tenant when none is named. */
   async balances(actor: Actor, tenantId: Uuid | null): Promise<readonly EarningsBalance[]> {
     const id = tenantOf(actor, tenantId);
-    const { clock, database, rail } = this.#deps;
-    const before = new Date(clock.nowMs() - this.#options.holdbackMs);
+    const { clock, database, rails } = this.#deps;
+    const now = new Date(clock.nowMs());
+    const before = new Date(now.getTime() - this.#options.holdbackMs);
     const rows = balanceRows.parse(
       await database.withTenant(
         id,
         (tx) => tx.$queryRaw`
-          SELECT asset, posted::text, held::text, maturing::text, payable::text
+          SELECT asset, posted::text, held::text, maturing::text, payable::text, (
+            SELECT d.kind FROM payout_destination d WHERE d.effective_from <= ${now}::timestamptz
+            ORDER BY d.effective_from DESC, d.id DESC LIMIT 1) AS kind
           FROM patchbay.own_earnings_payable(${before}::timestamptz) ORDER BY asset`,
       ),
     );
-    return rows.map(({ asset: currency, posted, held, maturing, payable: past }) => {
-      const unit = rail.unitNano(currency);
+    return rows.map(({ asset: currency, posted, held, maturing, payable: past, kind }) => {
+      // By the rail that would pay it; a bank, where nothing says more.
+      const unit = (rails[kind ?? 'FILE'] ?? rails.FILE).unitNano(currency);
       const payable = payableNow(past, leastPayable(this.#options, unit), unit);
       return { currency, posted, held, maturing, payable, carried: past - payable };
     });

@@ -3,7 +3,13 @@ import { join } from 'node:path';
 import { buildingFolder, removeAbandoned, writeDurably } from '../backbone/durable.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { renderPaymentFile, sha256 } from './payment-file.ts';
-import type { PaymentOrder, PayoutRail, RailReceipt } from './rail.ts';
+import {
+  type PaymentOrder,
+  type PayoutRail,
+  type RailReceipt,
+  type RailTerms,
+  requirePayable,
+} from './rail.ts';
 import { minorUnitNano } from './unit.ts';
 
 const PARTIAL_PREFIX = '.partial-';
@@ -46,6 +52,7 @@ export const railDisk: RailDisk = {
  */
 export class FilePayoutRail implements PayoutRail {
   readonly kind = 'FILE';
+  readonly refuses: ReadonlySet<string> = new Set();
   readonly #folder: string;
   readonly #disk: RailDisk;
 
@@ -60,6 +67,13 @@ export class FilePayoutRail implements PayoutRail {
   unitNano(currency: string): bigint {
     return minorUnitNano(currency);
   }
+
+  async terms(currency: string): Promise<RailTerms> {
+    return { leastNano: this.unitNano(currency) };
+  }
+
+  /** What a bank has done is known from its results alone, which were compared when they were taken in. */
+  async requireAgreed(): Promise<void> {}
 
   async submit(order: PaymentOrder): Promise<RailReceipt> {
     requirePayable(order, this.unitNano(order.currency));
@@ -91,15 +105,4 @@ export class FilePayoutRail implements PayoutRail {
     }
     await removeAbandoned(this.#folder, PARTIAL_PREFIX);
   }
-}
-
-/** An order that cannot be paid as it is: a bug of the caller, and better refused than rounded. */
-function requirePayable({ payments }: PaymentOrder, unit: bigint): void {
-  const keys = new Set(payments.map(({ key }) => key));
-  const isWhole = payments.every(({ amount }) => amount > 0n && amount % unit === 0n);
-  if (payments.length > 0 && keys.size === payments.length && isWhole) return;
-  throw new PatchbayError(
-    'PAYOUT_RAIL',
-    'The order is empty, pays a key twice, or has an amount that cannot be paid.',
-  );
 }

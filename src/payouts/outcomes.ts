@@ -5,8 +5,8 @@ import { keyset, type Page, type PageRequest, toPage } from '../db/page.ts';
 import { PLATFORM_TENANT_ID } from '../db/platform.ts';
 import { PatchbayError } from '../kernel/errors.ts';
 import { newId, type Uuid } from '../kernel/ids.ts';
-import { lockAccounts, runInTx } from '../ledger/statements.ts';
 import { auditDenied, type DeniedEntry, type RequestContext, recordAudit } from '../tenant/audit.ts';
+import { applyChanges, lockOutcomes } from './apply.ts';
 import {
   batchesOf,
   type Change,
@@ -17,14 +17,13 @@ import {
   readPayouts,
   requireUnusedReferences,
 } from './changes.ts';
-import { resolvePayouts, returnPayouts } from './money.ts';
 import { operatorKey, wrongState } from './operator.ts';
 import { sha256 as hashOf } from './payment-file.ts';
 import { BANK_REFERENCE, type BankResult, parseResults } from './results.ts';
 import { bytes, toImport, toPayout } from './rows.ts';
 import { firstToSay, waitsForSecondPerson } from './second-person.ts';
 import { lockBatches, settleBatches } from './settle.ts';
-import type { Payout, PayoutDeps, PayoutImport, ResultState } from './types.ts';
+import type { Payout, PayoutDeps, PayoutImport } from './types.ts';
 
 /** What an operator found out of a payout that was unknown. */
 export interface ResolveUnknownInput {
@@ -184,35 +183,9 @@ export class PayoutOutcomeService {
       await recordAudit(tx, clock, request);
       return false;
     }
-    // One order of locks for all that is moved below.
-    await lockAccounts(runInTx(tx), [...new Set(changes.map(({ payout }) => payout.accountId))]);
-    const those = (state: ResultState) =>
-      changes.filter((change) => change.state === state).map(({ payout }) => payout);
-    const returned = those('RETURNED').map((payout) => ({ ...payout, returnTransferId: newId(clock) }));
-    await returnPayouts(tx, clock, returned, at);
-    await resolvePayouts(tx, clock, those('PAID'), those('FAILED'), at);
-    const transfers = new Map(returned.map(({ id, returnTransferId }) => [id, returnTransferId]));
-    const ids = changes.map(({ payout }) => payout.id);
-    const states = changes.map(({ state }) => state);
-    const references = changes.map(({ reference }) => reference ?? '');
-    const returns = ids.map((id) => transfers.get(id) ?? '');
-    await tx.$executeRaw`
-      UPDATE payout p SET state = c.state, state_changed_at = ${at}::timestamptz,
-        bank_reference = CASE c.state WHEN 'RETURNED' THEN p.bank_reference ELSE nullif(c.reference, '') END,
-        return_reference = CASE c.state WHEN 'RETURNED' THEN c.reference END,
-        return_transfer_id = nullif(c.transfer, '')::uuid,
-        release_requested_by = CASE WHEN c.state IN ('FAILED', 'RETURNED') THEN ${first}::uuid END,
-        released_by = CASE WHEN c.state IN ('FAILED', 'RETURNED') THEN ${by}::uuid END
-      FROM unnest(${ids}::uuid[], ${states}::text[], ${references}::text[], ${returns}::text[])
-        AS c(id, state, reference, transfer)
-      WHERE p.id = c.id`;
+    await applyChanges(tx, clock, changes, { first, by, at });
     return true;
   }
-}
-
-/** What is said of payouts is taken in one after the other, so that nothing that is said twice is done twice. */
-async function lockOutcomes(tx: Tx): Promise<void> {
-  await tx.$queryRaw`SELECT pg_advisory_xact_lock(hashtextextended('patchbay.payouts.import', 0))::text`;
 }
 
 const reference = z.string().regex(BANK_REFERENCE).nullable();

@@ -1,7 +1,8 @@
+import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 
-/** Kinds of rails, and of the destinations that they reach. Claims on a chain will be another. */
-export const RAIL_KINDS = ['FILE'] as const;
+/** Kinds of rails, and of the destinations that they reach: a bank that takes a file, and claims on a chain. */
+export const RAIL_KINDS = ['FILE', 'CHAIN'] as const;
 export type RailKind = (typeof RAIL_KINDS)[number];
 
 /** One payment of an order. */
@@ -31,6 +32,12 @@ export interface RailReceipt {
   readonly sha256: string;
 }
 
+/** What a rail can pay now. */
+export interface RailTerms {
+  /** The least that comes to anything, in nano-units. */
+  readonly leastNano: bigint;
+}
+
 /**
  * Moves money outside. Orders are given again after a crash, perhaps by two processes at once, so a rail answers an order
  * that it has with the same receipt and pays nothing twice. It refuses another order of the same batch. What it has not
@@ -38,8 +45,40 @@ export interface RailReceipt {
  */
 export interface PayoutRail {
   readonly kind: RailKind;
-  /** The smallest amount of the currency that it can pay, in nano-units. */
+  /** Accounts that it never pays to. */
+  readonly refuses: ReadonlySet<string>;
+  /** What amounts are multiples of, in nano-units: what is smaller than this is not drafted. */
   unitNano(currency: string): bigint;
+  /** Asked before a draft. Throws `PAYOUT_RAIL` when it cannot pay in the currency now. */
+  terms(currency: string): Promise<RailTerms>;
+  /** Asked before a batch is approved. Throws `RECONCILIATION_FAILED` when what it paid before does not agree with what it knows. */
+  requireAgreed(): Promise<void>;
   /** Takes the order, durably. Throws `PAYOUT_RAIL` when it does not. */
   submit(order: PaymentOrder): Promise<RailReceipt>;
+}
+
+/** The rails of an installation; it need not have a chain. */
+export interface PayoutRails {
+  readonly FILE: PayoutRail;
+  readonly CHAIN: PayoutRail | null;
+}
+
+/** The rail of a kind, or CHAIN_PAYOUTS_OFF. */
+export function requireRail(rails: PayoutRails, kind: RailKind): PayoutRail {
+  const rail = rails[kind];
+  if (rail !== null) return rail;
+  throw new PatchbayError('CHAIN_PAYOUTS_OFF', 'This installation pays nothing on a chain.', {
+    field: 'rail',
+  });
+}
+
+/** Throws for an order that cannot be paid as it is: a bug of the caller, and better refused than rounded. */
+export function requirePayable({ payments }: PaymentOrder, unit: bigint): void {
+  const keys = new Set(payments.map(({ key }) => key));
+  const isWhole = payments.every(({ amount }) => amount > 0n && amount % unit === 0n);
+  if (payments.length > 0 && keys.size === payments.length && isWhole) return;
+  throw new PatchbayError(
+    'PAYOUT_RAIL',
+    'The order is empty, pays a key twice, or has an amount that cannot be paid.',
+  );
 }

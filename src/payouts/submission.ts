@@ -1,12 +1,15 @@
 import type { Tx } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import type { PaymentOrder, RailReceipt } from './rail.ts';
-import { bytes, toPayout } from './rows.ts';
+import type { PaymentOrder, RailKind, RailReceipt } from './rail.ts';
+import { bytes, toBatch, toPayout } from './rows.ts';
 import { recordStep } from './steps.ts';
 
 /** A batch as the rail gets it: the same text however often it is read, whatever became of the payouts meanwhile. */
-export async function readOrder(tx: Tx, batchId: Uuid): Promise<PaymentOrder> {
+export async function readOrder(
+  tx: Tx,
+  batchId: Uuid,
+): Promise<{ readonly rail: RailKind; readonly order: PaymentOrder }> {
   const batch = await tx.payoutBatch.findUniqueOrThrow({ where: { id: batchId } });
   const rows = await tx.payout.findMany({
     where: { batchId },
@@ -20,7 +23,7 @@ export async function readOrder(tx: Tx, batchId: Uuid): Promise<PaymentOrder> {
     accountReference: destination.accountReference,
     amount: amountNano,
   }));
-  return { batchId, currency: batch.currency, payments };
+  return { rail: toBatch(batch).rail, order: { batchId, currency: batch.currency, payments } };
 }
 
 /** Takes down that the rail has the batch, whoever's call or resumption it was that handed it over. */

@@ -5,14 +5,14 @@
  * - destination: where a beneficiary wants its money.
  * - payout: one payment to one beneficiary. Its money is held until it is known what became of it.
  * - batch: payouts that are approved and handed over together.
- * - rail: what moves the money outside, such as a bank that takes a file.
+ * - rail: what moves the money outside: a bank that takes a file, or claims on a chain.
  *
  * Amounts are whole nano-units of the currency.
  */
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { Uuid } from '../kernel/ids.ts';
-import type { PayoutRail, RailKind } from './rail.ts';
+import type { PayoutRails, RailKind } from './rail.ts';
 
 /** How payouts are made. */
 export interface PayoutOptions {
@@ -44,7 +44,7 @@ export const PAYOUT_DEFAULTS: PayoutOptions = {
 export interface PayoutDeps {
   readonly database: Database;
   readonly clock: Clock;
-  readonly rail: PayoutRail;
+  readonly rails: PayoutRails;
 }
 
 /** Where a beneficiary wants its money, from a time on until the next one takes effect. */
@@ -132,7 +132,7 @@ export interface Payout {
   /** Lower-case hex SHA-256 of its content: what makes it unique. */
   readonly paymentKey: string;
   readonly destination: PayoutDestination;
-  /** What the bank calls the payment. */
+  /** What the bank calls the payment; on a chain, number and transaction of the tree that it is in. */
   readonly bankReference: string | null;
   /** What the bank calls the payment with which the money came back. */
   readonly returnReference: string | null;

@@ -1,5 +1,6 @@
 import type { Database } from '../db/client.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { ClaimDocuments } from './claims.ts';
 import { CLOSER_DEFAULTS, EpochCloser } from './epochs/closer.ts';
 import { ProofErasure } from './epochs/erasure.ts';
 import type { Pace } from './epochs/range.ts';
@@ -35,6 +36,7 @@ export interface Proofs {
   readonly epochs: EpochService;
   readonly erasure: ProofErasure;
   readonly keys: KeyRegistry;
+  readonly claims: ClaimDocuments;
 }
 
 /** What they work with. */
@@ -71,5 +73,6 @@ export async function openProofs(deps: ProofDeps, pace: Pace = PACE_DEFAULTS): P
     epochs: new EpochService({ database, logId }),
     erasure: new ProofErasure(deps),
     keys,
+    claims: new ClaimDocuments({ logId }, deps),
   };
 }

@@ -9,6 +9,10 @@ const SUCCESSION = typedMessage('KeySuccession', [
   { name: 'next', type: 'address' },
   { name: 'validFrom', type: 'uint64' },
 ]);
+const CLAIM = typedMessage('PayoutClaim', [
+  { name: 'digest', type: 'bytes32' },
+  { name: 'signedAt', type: 'uint64' },
+]);
 const EPOCH = typedMessage('Epoch', [
   { name: 'number', type: 'uint64' },
   { name: 'digest', type: 'bytes32' },
@@ -29,6 +33,14 @@ export function successionDigest(
   succession: { readonly next: string; readonly validFrom: number },
 ): Uint8Array {
   return typedDigest(logId, SUCCESSION, succession);
+}
+
+/** What is signed of a claim on a chain. */
+export function claimDigest(
+  logId: Uint8Array,
+  claim: { readonly digest: Uint8Array; readonly signedAt: number },
+): Uint8Array {
+  return typedDigest(logId, CLAIM, claim);
 }
 
 /** What is signed of an epoch. */

@@ -1,5 +1,6 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../db/client.ts';
+import { CHAIN_RULES } from './rules/chain.ts';
 import { CHARGE_RULES } from './rules/charges.ts';
 import { ENGINE_RULES } from './rules/engine.ts';
 import { checkInvoices, INVOICE_RULES } from './rules/invoices.ts';
@@ -22,6 +23,7 @@ const SQL_RULES = [
   ...RECEIPT_RULES,
   ...INVOICE_RULES,
   ...PAYOUT_RULES,
+  ...CHAIN_RULES,
 ];
 
 /**

@@ -24,6 +24,12 @@ import type { Uuid } from '../kernel/ids.ts';
  * - `PAYOUT_MONEY`: the money of a payout is where its state says.
  * - `PAYOUT_HOLD`: every hold for a payout belongs to a payout.
  * - `PAYOUT_BATCH`: a batch is the sum of its payouts.
+ * - `CHAIN_ORDER`: what was handed over to be paid on a chain is what its payouts say.
+ * - `CHAIN_TREE`: the leaves of a tree are the sums of the payments up to it.
+ * - `CHAIN_PUBLISHED`: no tree is published that is not one of ours.
+ * - `CHAIN_PAID`: a payout that was paid on a chain is in a tree that is published for good.
+ * - `CHAIN_CLAIMED`: what an account was paid in all is the sum of its claims, and not more than its tree says.
+ * - `CHAIN_BALANCE`: a distributor holds what came to it, less what was claimed.
  */
 export const RECONCILIATION_RULES = [
   'ENGINE_PROMPT',
@@ -46,6 +52,12 @@ export const RECONCILIATION_RULES = [
   'PAYOUT_MONEY',
   'PAYOUT_HOLD',
   'PAYOUT_BATCH',
+  'CHAIN_ORDER',
+  'CHAIN_TREE',
+  'CHAIN_PUBLISHED',
+  'CHAIN_PAID',
+  'CHAIN_CLAIMED',
+  'CHAIN_BALANCE',
 ] as const;
 export type ReconciliationRule = (typeof RECONCILIATION_RULES)[number];
 
@@ -56,6 +68,8 @@ export type ReconciliationSubject =
   | 'BENEFICIARY'
   | 'PAYOUT'
   | 'PAYOUT_BATCH'
+  | 'PAYOUT_TREE'
+  | 'DISTRIBUTOR'
   | 'TRANSFER';
 
 /** What is compared. */
@@ -67,7 +81,7 @@ export interface ReconciliationScope {
   readonly tenantId: Uuid | null;
 }
 
-/** One thing that does not agree. Amounts are nano-units. */
+/** One thing that does not agree. Amounts are nano-units, on a chain the token's smallest units. */
 export interface ReconciliationDifference {
   readonly rule: ReconciliationRule;
   readonly subject: ReconciliationSubject;

@@ -13,10 +13,14 @@ export function mortal(deadly: string): Pass {
   };
 }
 
-/** Passes a point right before and right after the commit of every transaction that changes something, in order. */
+/**
+ * Passes a point right before and right after the commit of every transaction that changes something, in order; transactions on a
+ * plain connection are counted by themselves.
+ */
 export class MortalDatabase extends Database {
   readonly #pass: Pass;
   #transactions = 0;
+  #plain = 0;
 
   constructor(options: ConstructorParameters<typeof Database>[0], pass: Pass) {
     super(options);
@@ -38,9 +42,21 @@ export class MortalDatabase extends Database {
     );
   }
 
-  async #around<T>(run: (wrap: (work: () => Promise<T>) => Promise<T>) => Promise<T>): Promise<T> {
+  override withSystemPg<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    this.#plain += 1;
+    const name = `plain transaction ${this.#plain}`;
+    return this.#named(name, (wrap) => super.withSystemPg((client) => wrap(() => work(client))));
+  }
+
+  #around<T>(run: (wrap: (work: () => Promise<T>) => Promise<T>) => Promise<T>): Promise<T> {
     this.#transactions += 1;
-    const name = `transaction ${this.#transactions}`;
+    return this.#named(`transaction ${this.#transactions}`, run);
+  }
+
+  async #named<T>(
+    name: string,
+    run: (wrap: (work: () => Promise<T>) => Promise<T>) => Promise<T>,
+  ): Promise<T> {
     const result = await run(async (work) => {
       const done = await work();
       await this.#pass(`${name} before commit`);

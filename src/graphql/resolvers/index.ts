@@ -21,6 +21,14 @@ import {
 } from './billing.ts';
 import { anchoredEpoch, ChainProblem, ChainStatus, chainQueries, EpochAnchor } from './chain.ts';
 import {
+  ClaimedPayout,
+  chainPayoutMutations,
+  chainPayoutQueries,
+  PayoutClaim,
+  PayoutFunding,
+  PayoutTree,
+} from './chain-payout.ts';
+import {
   AdapterEconomics,
   Economics,
   EconomicsFigures,
@@ -93,6 +101,7 @@ export const resolvers = {
     ...eventQueries,
     ...invoiceQueries,
     ...payoutQueries,
+    ...chainPayoutQueries,
     ...reconciliationQueries,
     ...exportQueries,
     ...economicsQueries,
@@ -110,6 +119,7 @@ export const resolvers = {
     ...billingMutations,
     ...invoiceMutations,
     ...payoutMutations,
+    ...chainPayoutMutations,
     ...exportMutations,
     ...epochMutations,
   },
@@ -165,6 +175,10 @@ export const resolvers = {
   Payout,
   PayoutBatch,
   PayoutImport,
+  PayoutTree,
+  PayoutClaim,
+  ClaimedPayout,
+  PayoutFunding,
   Reconciliation,
   ReconciliationDifference,
   Export,

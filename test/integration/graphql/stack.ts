@@ -47,6 +47,7 @@ import { CONTEXT } from '../../unit/adapter/sample.ts';
 import type { Answer } from '../../unit/graphql/server.ts';
 import { openRegistry } from '../adapter/kit.ts';
 import { FakeEngine, plays } from '../inference/fake-engine.ts';
+import { openStackChain } from './stack-chain.ts';
 
 /** The fake engine on the backbone that the sample adapters are for. */
 class StackEngine extends FakeEngine {
@@ -74,7 +75,13 @@ class StackEngine extends FakeEngine {
 export const EXPORT_SECRET = 'test-export-secret';
 
 /** Everything real but the engine, with a price of zero unless it is to have none: database, tenancy, registry, metering, inference, usage, GraphQL. */
-export async function openStack({ priced = true }: { readonly priced?: boolean } = {}) {
+export async function openStack({
+  priced = true,
+  destinationDelayMs = PAYOUT_DEFAULTS.destinationDelayMs,
+}: {
+  readonly priced?: boolean;
+  readonly destinationDelayMs?: number;
+} = {}) {
   const registry = await openRegistry();
   const { database } = registry.db;
   const clock = systemClock;
@@ -135,9 +142,10 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
   const events = new EventFeed({ ...EVENT_FEED_DEFAULTS, pollMs: 20 }, { database });
   const payoutFolder = await mkdtemp(join(tmpdir(), 'patchbay-stack-'));
   // Without a holdback window, so that what a test earns it can pay at once.
+  const { place, payouts: chainPayouts } = openStackChain({ database, clock, signer: proofs.claims });
   const payouts = openPayouts(
-    { ...PAYOUT_DEFAULTS, holdbackMs: 0 },
-    { database, clock, rail: new FilePayoutRail({ folder: payoutFolder }) },
+    { ...PAYOUT_DEFAULTS, holdbackMs: 0, destinationDelayMs },
+    { database, clock, file: new FilePayoutRail({ folder: payoutFolder }), chain: chainPayouts },
   );
   const exportFolder = mkdtempSync(join(tmpdir(), 'patchbay-stack-'));
   let exportUrl = '';
@@ -237,6 +245,7 @@ export async function openStack({ priced = true }: { readonly priced?: boolean }
     server,
     graphqlUrl,
     payouts,
+    place,
 
     /** A tenant with a key of the usual scopes. */
     async tenant(slug: string) {

@@ -20,7 +20,12 @@ afterAll(() => kit.db.dispose());
 
 const payouts = () => {
   const rail = new FilePayoutRail({ folder: tmpdir() });
-  return openPayouts(PAYOUT_DEFAULTS, { database: kit.db.database, clock: kit.clock, rail });
+  return openPayouts(PAYOUT_DEFAULTS, {
+    database: kit.db.database,
+    clock: kit.clock,
+    file: rail,
+    chain: null,
+  });
 };
 const adjust = (tenantId: Uuid, more: Partial<AdjustEarningsInput>, actor = OPERATOR) =>
   payouts().corrections.adjust(actor, {

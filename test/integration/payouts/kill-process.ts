@@ -54,7 +54,7 @@ clock.advance(work.nowMs);
 const { appUrl, systemUrl } = work;
 const database = new MortalDatabase({ appUrl, systemUrl, applicationName: 'mortal' }, pass);
 const rail = new FilePayoutRail({ folder: work.folder }, { disk: mortalDisk });
-const { batches, outcomes } = openPayouts(PAYOUT_DEFAULTS, { database, clock, rail });
+const { batches, outcomes } = openPayouts(PAYOUT_DEFAULTS, { database, clock, file: rail, chain: null });
 await carryOut(work.step, work.actor);
 await database.close();
 

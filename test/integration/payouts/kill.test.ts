@@ -14,8 +14,8 @@ import { type Beneficiary, codeOf, newCurrency, openPayoutsKit, type PayoutsKit,
 const COMMIT = (n: number) => [`transaction ${n} before commit`, `transaction ${n} after commit`];
 const POINTS = {
   create: COMMIT(1),
-  // The first one only looks who drafted it.
-  approve: COMMIT(2),
+  // Those before it only read: who drafted it, and whether everything agrees.
+  approve: COMMIT(4),
   submit: [
     ...COMMIT(1),
     ...['file before writing', 'file half written', 'file written', 'file published'],

@@ -5,15 +5,18 @@ import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { type Principal, SCOPES } from '../../../src/auth/principal.ts';
+import type { Database } from '../../../src/db/client.ts';
 import { PLATFORM_TENANT_ID } from '../../../src/db/platform.ts';
+import type { Clock } from '../../../src/kernel/clock.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { newId, type Uuid } from '../../../src/kernel/ids.ts';
 import { NANO, parseMoney } from '../../../src/kernel/money.ts';
 import { LedgerSealer, SEALER_DEFAULTS } from '../../../src/ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../../../src/ledger/service.ts';
+import type { ChainPayouts } from '../../../src/payouts/chain/open.ts';
 import { FilePayoutRail } from '../../../src/payouts/file-rail.ts';
 import { openPayouts } from '../../../src/payouts/open.ts';
-import type { PayoutRail } from '../../../src/payouts/rail.ts';
+import type { PayoutRail, RailKind } from '../../../src/payouts/rail.ts';
 import { PAYOUT_DEFAULTS, type PayoutBatch, type PayoutOptions } from '../../../src/payouts/types.ts';
 import { ManualClock } from '../../kit/fake-runner.ts';
 import { createTestDatabase, type TestDatabase } from '../../kit/postgres.ts';
@@ -51,6 +54,8 @@ export interface PayoutsKitOptions {
   readonly db?: TestDatabase;
   /** Stands before the payment files. */
   readonly wrapRail?: (rail: PayoutRail) => PayoutRail;
+  /** Payouts on a chain; left out: none. */
+  readonly chain?: (deps: { readonly database: Database; readonly clock: Clock }) => ChainPayouts;
 }
 
 /** Payouts on a real database and real files, with a clock that a test moves. */
@@ -69,7 +74,12 @@ export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
   const files = new FilePayoutRail({ folder });
   const rail = more.wrapRail?.(files) ?? files;
   const options: PayoutOptions = { ...PAYOUT_DEFAULTS, ...more.options };
-  const payouts = openPayouts(options, { database, clock, rail });
+  const payouts = openPayouts(options, {
+    database,
+    clock,
+    file: rail,
+    chain: more.chain?.({ database, clock }) ?? null,
+  });
   const payer = await tenancy.createTenant();
   const payers = new Map<string, Uuid>();
 
@@ -88,7 +98,7 @@ export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
     /** Whoever earns in the currency. */
     async beneficiary(
       currency: string,
-      destination: { readonly reference?: string } | null = {},
+      destination: { readonly reference?: string; readonly kind?: RailKind } | null = {},
     ): Promise<Beneficiary> {
       const { id: tenantId } = await tenancy.createTenant();
       const { principal } = await tenancy.createKey(tenantId, [...SCOPES]);
@@ -96,6 +106,7 @@ export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
       if (destination !== null) {
         await payouts.destinations.set(principal, {
           idempotencyKey: randomUUID(),
+          kind: destination.kind ?? 'FILE',
           accountName: 'Ada Lovelace',
           accountReference: destination.reference ?? IBAN,
         });
@@ -152,12 +163,16 @@ export async function openPayoutsKit(more: PayoutsKitOptions = {}) {
       });
     },
 
-    create: (currency: string, earnedBefore: Date | null = null): Promise<PayoutBatch> =>
-      payouts.batches.create(drafter, { idempotencyKey: randomUUID(), currency, earnedBefore }),
+    create: (
+      currency: string,
+      earnedBefore: Date | null = null,
+      rail: RailKind = 'FILE',
+    ): Promise<PayoutBatch> =>
+      payouts.batches.create(drafter, { idempotencyKey: randomUUID(), currency, earnedBefore, rail }),
 
     /** A batch that the rail has. */
-    async submitted(currency: string): Promise<PayoutBatch> {
-      const { id } = await kit.create(currency);
+    async submitted(currency: string, kind: RailKind = 'FILE'): Promise<PayoutBatch> {
+      const { id } = await kit.create(currency, null, kind);
       await payouts.batches.approve(approver, id);
       return payouts.batches.submit(drafter, id);
     },

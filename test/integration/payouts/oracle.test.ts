@@ -24,8 +24,20 @@ class CrashingRail implements PayoutRail {
     this.rail = rail;
   }
 
+  get refuses() {
+    return this.rail.refuses;
+  }
+
   unitNano(currency: string): bigint {
     return this.rail.unitNano(currency);
+  }
+
+  requireAgreed() {
+    return this.rail.requireAgreed();
+  }
+
+  terms(currency: string) {
+    return this.rail.terms(currency);
   }
 
   async submit(order: PaymentOrder) {

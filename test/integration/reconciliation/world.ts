@@ -123,7 +123,7 @@ export async function openWorld() {
   const operator = (await tenancy.createOperatorKey()).principal;
   const payouts = openPayouts(
     { ...PAYOUT_DEFAULTS, holdbackMs: 0 },
-    { database, clock, rail: new FilePayoutRail({ folder }) },
+    { database, clock, file: new FilePayoutRail({ folder }), chain: null },
   );
   const adjustment = await ledger.openAccount(PLATFORM_TENANT_ID, 'ADJUSTMENT', 'USD');
   /** Gives the owners more than requests of some tokens earn. */

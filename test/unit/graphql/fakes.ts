@@ -329,6 +329,7 @@ export function fakeServices(inference: FakeInference = new FakeInference()) {
         get: async () => null,
       },
       outcomes: { importResults: missing, resolveUnknown: missing, list: empty },
+      chain: null,
     },
     reconciliation: { report: missing },
     economics: { report: missing },

@@ -86,6 +86,7 @@ describe('the schema', () => {
       'CreateCreditNoteInput',
       'CreateExportInput',
       'SetPayoutDestinationInput',
+      'FundPayoutsInput',
       'CreatePayoutBatchInput',
       'AdjustEarningsInput',
       'EraseProofsInput',

@@ -1,5 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { maskReference, requireAccountName, requireAccountReference } from '../../../src/payouts/account.ts';
+import {
+  maskReference,
+  requireAccountName,
+  requireAccountReference,
+  requireReferenceOf,
+} from '../../../src/payouts/account.ts';
 
 const refused = (field: string) => expect.objectContaining({ code: 'BAD_INPUT', field });
 
@@ -53,5 +58,34 @@ describe('an account reference', () => {
 
   test('is masked in logs', () => {
     expect(maskReference('DE89370400440532013000')).toBe('…3000');
+  });
+});
+
+describe('an address', () => {
+  // The examples of EIP-55.
+  const KNOWN = '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed';
+
+  test.each([KNOWN, KNOWN.toLowerCase(), `0x${KNOWN.slice(2).toUpperCase()}`, ` ${KNOWN}\n`])(
+    '%j is kept with its checksum',
+    (given) => {
+      expect(requireReferenceOf('CHAIN', given)).toBe(KNOWN);
+    },
+  );
+
+  test.each([
+    KNOWN.replace('aA', 'Aa'),
+    KNOWN.slice(2),
+    KNOWN.slice(0, -1),
+    `${KNOWN}0`,
+    `0x${'0'.repeat(40)}`,
+    // Another form of an address, and an account of a bank.
+    'XE7338O073KYGTWWZN0F2WZ0R8PX5ZPPZS',
+    'DE89370400440532013000',
+  ])('%j is refused', (given) => {
+    expect(() => requireReferenceOf('CHAIN', given)).toThrow(refused('accountReference'));
+  });
+
+  test('is none of a bank’s', () => {
+    expect(() => requireReferenceOf('FILE', KNOWN)).toThrow(refused('accountReference'));
   });
 });

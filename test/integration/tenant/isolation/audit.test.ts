@@ -403,6 +403,12 @@ const PAYOUTS: Readonly<Record<string, Done>> = {
       return { idempotencyKey: randomUUID(), currency: 'USD' };
     },
   },
+  'Mutation.fundPayouts': {
+    by: 'operator',
+    action: 'payouts.fund',
+    what: 'creation',
+    input: () => ({ idempotencyKey: randomUUID(), units: '1' }),
+  },
   'Mutation.approvePayoutBatch': {
     by: 'operator',
     action: 'payoutBatch.approve',

@@ -10,7 +10,7 @@ import {
   isObjectType,
 } from '../../../../src/graphql/graphql-js.ts';
 import { createSchema } from '../../../../src/graphql/schema.ts';
-import { globalIds, type Ids } from './victim.ts';
+import { globalIds, type Ids, SECRET_ADDRESS } from './victim.ts';
 
 /** Arguments that name what belongs to the ids' tenant, in every way in which the field can name something. */
 type Case = (ids: Ids) => readonly Readonly<Record<string, unknown>>[];
@@ -141,6 +141,13 @@ export const CASES: Readonly<Record<string, Case>> = {
   ],
   'Query.payoutBatches': (ids) => [{ after: cursor(ids.payoutBatch) }],
   'Query.payoutBatch': (ids) => [{ id: ids.payoutBatch }],
+  'Query.payoutTrees': (ids) => [{ after: cursor(ids.payoutBatch) }, {}],
+  'Query.payoutClaim': (ids) => [
+    { tenant: globalIds(ids).tenant },
+    { tenant: globalIds(ids).tenant, account: SECRET_ADDRESS },
+    { account: SECRET_ADDRESS },
+    {},
+  ],
   'Query.reconciliation': (ids) => [{ ...PERIOD, tenant: globalIds(ids).tenant }, PERIOD],
   'Query.export': (ids) => [{ id: globalIds(ids).export }],
   'Query.exports': (ids) => [{ after: cursor(ids.export) }, {}],
@@ -252,7 +259,12 @@ export const CASES: Readonly<Record<string, Case>> = {
       ...{ idempotencyKey: once(), tenant: globalIds(ids).tenant, adapterVersion: globalIds(ids).version },
       ...{ amount: '-1', reason: 'x' },
     }),
-  'Mutation.createPayoutBatch': () => input({ idempotencyKey: once(), currency: 'USD' }),
+  'Mutation.createPayoutBatch': () =>
+    input(
+      { idempotencyKey: once(), currency: 'USD' },
+      { idempotencyKey: once(), currency: 'USD', rail: 'CHAIN' },
+    ),
+  'Mutation.fundPayouts': () => input({ idempotencyKey: once(), units: '1' }),
   'Mutation.approvePayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
   'Mutation.cancelPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),
   'Mutation.submitPayoutBatch': (ids) => input({ batch: ids.payoutBatch }),

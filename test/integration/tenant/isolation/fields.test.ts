@@ -139,6 +139,7 @@ test('the owner does find all of it: the questions are the right ones', async ()
       ...['Query.adapters', 'Query.adapter', 'Query.adapterVersion', 'Query.upload', 'Query.usageRecords'],
       ...['Query.ownedUsage', 'Query.request', 'Query.ledgerEntries', 'Query.budgets', 'Query.events'],
       ...['Query.ownedUsage', 'Query.request', 'Query.payouts', 'Query.payoutDestinations'],
+      'Query.payoutClaim',
       ...['Query.ownedUsage', 'Query.request', 'Query.export', 'Query.exports'],
       ...['Query.prices', 'Query.royalties', 'Query.splits', 'Query.splitProposals', 'Query.quote'],
     ]),

@@ -10,11 +10,14 @@ import type { Payout } from '../../../../src/payouts/types.ts';
 import { waitFor } from '../../../kit/wait.ts';
 import { sampleFiles } from '../../adapter/kit.ts';
 import { openStack, type Stack } from '../../graphql/stack.ts';
+import { findDistributor, publishTrees } from '../../graphql/stack-chain.ts';
 import { giveMoney, sealLedger, useYesterday } from './money.ts';
 import { billVictim } from './victim-bills.ts';
 
 /** The account that the victim is paid to. */
 const SECRET_ACCOUNT = 'GB29NWBK60161331926819';
+/** The same on a chain. */
+export const SECRET_ADDRESS = '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed';
 
 /** Raw ids of one object of every kind. */
 export interface Ids {
@@ -103,7 +106,8 @@ export interface Scene {
 }
 
 export async function openScene(): Promise<Scene> {
-  const stack = await openStack();
+  // Without a delay, so that the victim can be paid on a chain first, and by a bank from then on.
+  const stack = await openStack({ destinationDelayMs: 0 });
   const { tenancy, registry } = stack;
   const { id: tenant, slug } = await tenancy.createTenant('victim-co');
   await tenancy.quotas.set(SYSTEM_ACTOR, tenant, [{ kind: 'REQUESTS_PER_MINUTE', limit: 1_000 }]);
@@ -195,6 +199,7 @@ export async function openScene(): Promise<Scene> {
       ...Object.values(ids),
       ...Object.values(globalIds(ids)),
       ...[member.email, member.name, 'Vera paid', 'secret-pending', 'secret-reason', SECRET_ACCOUNT],
+      SECRET_ADDRESS,
       version.digest ?? '',
     ],
   };
@@ -249,10 +254,23 @@ async function payVictim(
   tenant: string,
   principal: Principal,
 ): Promise<Pick<Ids, 'payout' | 'payoutBatch' | 'payoutDestination'>> {
-  const destination = await stack.payouts.destinations.set(principal, {
-    ...{ idempotencyKey: randomUUID(), accountName: 'Vera Victim', accountReference: SECRET_ACCOUNT },
-  });
   const operator = await stack.tenancy.createOperatorKey();
+  const { db } = stack.registry;
+  await findDistributor(db, stack.place, systemClock);
+  const { destinations, batches } = stack.payouts;
+  const named = { accountName: 'Vera Victim' };
+  await destinations.set(principal, {
+    ...{ ...named, idempotencyKey: randomUUID(), kind: 'CHAIN', accountReference: SECRET_ADDRESS },
+  });
+  await earn(stack, tenant);
+  const input = { idempotencyKey: randomUUID(), currency: 'USD', earnedBefore: null, rail: 'CHAIN' } as const;
+  const { id: onChain } = await batches.create(operator.principal, input);
+  await batches.approve(operator.principal, onChain);
+  await batches.submit(operator.principal, onChain);
+  await publishTrees(db);
+  const destination = await destinations.set(principal, {
+    ...{ ...named, idempotencyKey: randomUUID(), accountReference: SECRET_ACCOUNT },
+  });
   const payout = await sendPayout(stack, tenant, operator.principal);
   return { payout: payout.id, payoutBatch: payout.batchId, payoutDestination: destination.id };
 }
