@@ -44,12 +44,15 @@ export async function startChain(
     return chain;
   }
   let stopping = false;
+  let isToldOfStop = false;
   const advance = every(pollMs, async () => {
     try {
-      if ((await anchorer?.run()) === 'STOPPED') {
+      const outcome = await anchorer?.run();
+      if (outcome === 'STOPPED' && !isToldOfStop) {
+        isToldOfStop = true;
         logger.error(
-          { contract: anchor },
-          'The chain has another epoch than the database: nothing is anchored',
+          { contract: anchor, code: 'CHAIN_ANCHOR_DIFFERS' },
+          'The chain has another epoch than the database: nothing more is anchored there',
         );
       }
       await sender.run();
