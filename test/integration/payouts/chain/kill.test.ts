@@ -4,11 +4,10 @@ import { type Bundle, bundle } from '../../../kit/bundle.ts';
 import { UNIT } from '../kit.ts';
 import { type ChainBase, type ChainWorld, openChainBase, openWorld } from './kit.ts';
 
-const around = (name: string) => [`${name} before commit`, `${name} after commit`];
 const POINTS = {
   // The only one on a plain connection: the tree, its publication, and what it holds. The steps before and after it are those of
-  // every rail, and killed in ../kill.test.ts.
-  submit: around('plain transaction 1'),
+  // every rail, and killed in ../kill.test.ts; before its commit it is as if they had not begun.
+  submit: ['plain transaction 1 after commit'],
   // What is read before it are five questions.
   settle: ['transaction 6 before commit'],
 } as const;
