@@ -7,6 +7,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const SLOW = [
   'test/e2e/starter.test.ts',
   'test/e2e/kill.test.ts',
+  'test/e2e/proof.test.ts',
   'test/integration/db/embedded.test.ts',
   'test/integration/payouts/oracle.test.ts',
   'test/integration/payouts/kill.test.ts',

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { expect, test } from 'vitest';
 import { banner } from '../../../src/cli/banner.ts';
-import { RECEIPTS } from '../../../src/cli/bundle/queries.ts';
+import { CLAIM, EPOCHS, RECEIPTS, STATEMENT } from '../../../src/cli/bundle/queries.ts';
 import { LIST } from '../../../src/cli/commands/adapter.ts';
 import { SUBSCRIPTION } from '../../../src/cli/commands/infer.ts';
 
@@ -32,7 +32,7 @@ function printedDocuments(): string[] {
   return [/"query":"([^"]*)"/.exec(text)?.[1] ?? '', /query: "([^"]*)"/.exec(text)?.[1] ?? ''];
 }
 
-test.each([LIST, SUBSCRIPTION, RECEIPTS, ...printedDocuments()])(
+test.each([LIST, SUBSCRIPTION, RECEIPTS, EPOCHS, STATEMENT, CLAIM, ...printedDocuments()])(
   'the document %j fits the schema',
   (document) => {
     expect(validate(schema, parse(document))).toEqual([]);
