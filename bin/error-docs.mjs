@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-// Writes docs/reference/errors.md out of the registry in src/kernel/codes.ts. `--check` only says whether it is current.
+// Writes docs/reference/errors.md out of the registry in src/kernel/codes. `--check` only says whether it is current.
 import fs from 'node:fs';
 import path from 'node:path';
 import { prepare, root } from './lib/steps.mjs';
 
 const OUTPUT = 'docs/reference/errors.md';
-const SOURCE = 'src/kernel/codes.ts';
+const SOURCE = 'src/kernel/codes';
+const PARTS = ['general', 'models', 'money', 'proofs'];
 
 const code = await prepare({ quiet: true });
 if (code !== 0) process.exit(code);
@@ -57,10 +58,13 @@ function cell(text) {
   return text.replaceAll('|', '\\|');
 }
 
-/** The codes under the headings that the comments of the source give them. */
+/** The codes under the headings that the comments of the sources give them. */
 function sections() {
   const found = [];
-  for (const line of fs.readFileSync(path.join(root, SOURCE), 'utf8').split('\n')) {
+  const lines = PARTS.flatMap((part) =>
+    fs.readFileSync(path.join(root, SOURCE, `${part}.ts`), 'utf8').split('\n'),
+  );
+  for (const line of lines) {
     const title = /^ {2}\/\/ (.+)$/.exec(line)?.[1];
     const name = /^ {2}([A-Z][A-Z0-9_]*): \{/.exec(line)?.[1];
     if (title !== undefined) found.push({ title, names: [] });

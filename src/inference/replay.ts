@@ -1,4 +1,4 @@
-import { ERROR_CODES, type ErrorCode } from '../kernel/codes.ts';
+import { ERROR_CODES, type ErrorCode, isErrorCode } from '../kernel/codes.ts';
 import { PatchbayError, type PublicError } from '../kernel/errors.ts';
 import type { SettledOutcome } from '../metering/types.ts';
 import type { Chunk } from './chunk-buffer.ts';
@@ -40,8 +40,4 @@ export async function* replay(
 function storedError(text: string): PublicError {
   const code: ErrorCode = isErrorCode(text) ? text : 'INTERNAL';
   return new PatchbayError(code, ERROR_CODES[code].meaning).toPublic();
-}
-
-function isErrorCode(text: string): text is ErrorCode {
-  return Object.hasOwn(ERROR_CODES, text);
 }
