@@ -42,7 +42,7 @@ export async function startProofs(
   const { interval: intervalMs, leaves: leavesMax } = config.proofs.epoch;
   const proofs = await openProofs(
     { database, clock, signer, randomBytes, pause, onError },
-    { intervalMs, leavesMax },
+    { epochs: { intervalMs, leavesMax } },
   );
   const append = (): Promise<void> => proofs.appender.run().then(() => {}, warn('The log will grow later'));
   const grow = every(GROW_MS, () => {

@@ -11,7 +11,7 @@ import { openLog } from './log/open.ts';
 import type { LogService } from './log/service.ts';
 import type { DigestSigner } from './log/types.ts';
 import { ReceiptCounters } from './receipts/counters.ts';
-import { DESK_DEFAULTS, type DeskDeps, ReceiptDesk } from './receipts/desk.ts';
+import { DESK_DEFAULTS, type DeskDeps, type DeskOptions, ReceiptDesk } from './receipts/desk.ts';
 import { DocumentStore } from './receipts/document-store.ts';
 import { ReceiptIssuer } from './receipts/issuer.ts';
 import { ReceiptService } from './receipts/service.ts';
@@ -21,8 +21,18 @@ const BATCH_MAX = 500;
 /** Longer than anybody waits for a receipt. */
 const LOST_AFTER_MS = 5_000;
 
-/** When epochs end unless it is said. */
-const PACE_DEFAULTS: Pace = { intervalMs: 3_600_000, leavesMax: 100_000 };
+/** How fast things go. */
+export interface ProofPace {
+  /** When epochs end. */
+  readonly epochs: Pace;
+  /** When receipts are signed. */
+  readonly desk: DeskOptions;
+}
+
+const PACE_DEFAULTS: ProofPace = {
+  epochs: { intervalMs: 3_600_000, leavesMax: 100_000 },
+  desk: DESK_DEFAULTS,
+};
 
 /** Everything that proofs consist of. */
 export interface Proofs {
@@ -52,7 +62,8 @@ export interface ProofDeps extends Pick<DeskDeps, 'pause' | 'onError'> {
  *
  * @throws PatchbayError `PROOF_KEY_UNKNOWN` when another key is in use
  */
-export async function openProofs(deps: ProofDeps, pace: Pace = PACE_DEFAULTS): Promise<Proofs> {
+export async function openProofs(deps: ProofDeps, pace: Partial<ProofPace> = {}): Promise<Proofs> {
+  const { epochs, desk } = { ...PACE_DEFAULTS, ...pace };
   const { database } = deps;
   const keys = new KeyRegistry(deps);
   const logId = await keys.logId();
@@ -65,11 +76,11 @@ export async function openProofs(deps: ProofDeps, pace: Pace = PACE_DEFAULTS): P
   const { service: log, appender } = openLog({ logId }, deps);
   return {
     counters: new ReceiptCounters(),
-    desk: new ReceiptDesk(DESK_DEFAULTS, { ...deps, issuer, documents }),
+    desk: new ReceiptDesk(desk, { ...deps, issuer, documents }),
     receipts: new ReceiptService({ database, documents, log, logId }),
     log,
     appender,
-    closer: new EpochCloser({ ...CLOSER_DEFAULTS, ...pace, logId }, { ...deps, documents }),
+    closer: new EpochCloser({ ...CLOSER_DEFAULTS, ...epochs, logId }, { ...deps, documents }),
     epochs: new EpochService({ database, logId }),
     erasure: new ProofErasure(deps),
     keys,

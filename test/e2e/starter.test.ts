@@ -13,7 +13,7 @@ import { type RunningServer, startServer } from './server.ts';
 const STARTER = fileURLToPath(new URL('../../starter', import.meta.url));
 /** Held-out cases per task through the right adapter, and through the wrong ones and the plain backbone. */
 const OWN_CASES = 200;
-const OTHER_CASES = 12;
+const OTHER_CASES = 8;
 /** More than a batch, so that none waits for a client; `fetch` keeps the connections. */
 const CONCURRENCY = 48;
 const MAX_TOKENS = 48;

@@ -38,6 +38,7 @@ import { PricingService } from '../../../src/pricing/service.ts';
 import { SplitService } from '../../../src/pricing/splits.ts';
 import { registerLogRoutes } from '../../../src/proofs/log/routes.ts';
 import { openProofs } from '../../../src/proofs/open.ts';
+import { DESK_DEFAULTS } from '../../../src/proofs/receipts/desk.ts';
 import { ReconciliationService } from '../../../src/reconciliation/service.ts';
 import { UsageService } from '../../../src/usage/service.ts';
 import { createInvoicing } from '../../kit/invoicing.ts';
@@ -99,7 +100,7 @@ export async function openStack({
   // Epochs are closed when a test closes them.
   const proofs = await openProofs(
     { database, clock, signer: testSigner(), randomBytes, pause, onError },
-    { intervalMs: 0, leavesMax: 100_000 },
+    { epochs: { intervalMs: 0, leavesMax: 100_000 }, desk: { ...DESK_DEFAULTS, betweenMs: 0 } },
   );
   const metering = new Metering(
     // So long that no sweep of its own gets among the statements that tests count.

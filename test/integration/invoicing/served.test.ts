@@ -20,17 +20,21 @@ test('requests that were served and charged are on the bill, to the nano-unit', 
   const { tenant, key } = await stack.tenant('served');
   const version = await stack.registry.ready(tenant.id, 'billed', sampleFiles(0.5));
   await giveMoney(stack, tenant.id, version.adapterId);
-  const ask = (more: object) =>
-    stack.inference.generate(key.principal, {
+  const ask = async (more: object) => {
+    const { receipt } = await stack.inference.generate(key.principal, {
       prompt: 'abcdef',
       maxTokens: 5,
       idempotencyKey: randomUUID(),
       ...more,
     });
+    await receipt?.();
+  };
   for (let i = 0; i < 3; i += 1) await ask({ adapters: [{ adapter: version.adapterId }] });
   await ask({ plainBackbone: true, priority: 'BATCH' });
   const unsettled = () => db.admin('SELECT id FROM inference_request WHERE tenant_id = $1', [tenant.id]);
   await waitFor(async () => (await unsettled()).length === 0);
+  // A bill waits for the receipts of what it charges to be in the log.
+  await stack.proofs.appender.run();
 
   // A month is closed when it is over: what was served just now is moved into one, past all guards.
   const endedAt = '2025-02-28T23:59:59.999999Z';

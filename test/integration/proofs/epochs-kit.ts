@@ -11,6 +11,7 @@ import { PRICE_LEAD_MS } from '../../../src/pricing/resolver.ts';
 import { CLOSER_DEFAULTS, type CloserOptions, EpochCloser } from '../../../src/proofs/epochs/closer.ts';
 import type { DigestSigner } from '../../../src/proofs/log/types.ts';
 import { openProofs, type Proofs } from '../../../src/proofs/open.ts';
+import { DESK_DEFAULTS } from '../../../src/proofs/receipts/desk.ts';
 import { DocumentStore } from '../../../src/proofs/receipts/document-store.ts';
 import { ReceiptIssuer } from '../../../src/proofs/receipts/issuer.ts';
 import { testSigner } from '../../kit/log.ts';
@@ -112,7 +113,10 @@ export async function openEpochs() {
     throw error;
   };
   const open = async (database: Database): Promise<Proofs> => {
-    const made = await openProofs({ database, clock, signer: testSigner(), randomBytes, pause, onError });
+    const made = await openProofs(
+      { database, clock, signer: testSigner(), randomBytes, pause, onError },
+      { desk: { ...DESK_DEFAULTS, betweenMs: 0 } },
+    );
     opened.push(made);
     return made;
   };
@@ -145,7 +149,8 @@ export async function openEpochs() {
       tenantId: Uuid,
       adapters: readonly { adapter: string; weight?: number }[] = [],
     ): Promise<Uuid> {
-      const { requestId } = await api.service.generate(testCaller(tenantId), world.ask(adapters));
+      const { requestId, receipt } = await api.service.generate(testCaller(tenantId), world.ask(adapters));
+      await receipt?.();
       return requestId;
     },
 
@@ -188,7 +193,7 @@ export async function openEpochs() {
 
     /** Signs everything that was settled, and puts it into the log. */
     async log(): Promise<void> {
-      while ((await issuer.issue([])).length > 0);
+      while ((await issuer.issueLost()) > 0);
       await proofs.appender.run();
     },
 
