@@ -23,7 +23,10 @@ beforeAll(async () => {
   const ask = async () => {
     const adapters = [{ adapter: version.adapterId }];
     const input = { prompt: 'abc', adapters, maxTokens: 2, idempotencyKey: randomUUID() };
-    return (await stack.inference.generate(key.principal, input)).requestId;
+    const { requestId, receipt } = await stack.inference.generate(key.principal, input);
+    // Signed, so that the log can have it.
+    expect(await receipt?.()).toBeTypeOf('string');
+    return requestId;
   };
   const first = await ask();
   await stack.proofs.appender.run();

@@ -188,7 +188,8 @@ export async function openEpochs() {
 
     /** Signs everything that was settled; the process does so too, and no faster than once in a second. */
     async sign(): Promise<void> {
-      const waiting = () => db.admin('SELECT request_id FROM receipt_pending WHERE created_at < now() LIMIT 1');
+      const waiting = () =>
+        db.admin('SELECT request_id FROM receipt_pending WHERE created_at < now() LIMIT 1');
       while ((await waiting()).length > 0) await issuer.issueLost();
     },
 
