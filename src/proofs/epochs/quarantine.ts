@@ -8,19 +8,21 @@ type OpenRow = {
   readonly leaf: Buffer | null;
 };
 
-const NOT_RELEASED = `
-  NOT EXISTS (SELECT FROM epoch_released r WHERE r.quarantined_in = q.epoch AND r.request_id = q.request_id)`;
-
 const OPEN = `
 SELECT q.request_id, q.epoch::text, q.leaf
 FROM epoch_quarantined q
-WHERE q.request_id > $1::uuid AND q.request_id <= $2::uuid AND q.leaf IS NOT NULL AND ${NOT_RELEASED}
+WHERE q.request_id > $1::uuid AND q.request_id <= $2::uuid AND q.leaf IS NOT NULL
+  AND NOT EXISTS (SELECT FROM epoch_released r WHERE r.quarantined_in = q.epoch AND r.request_id = q.request_id)
 ORDER BY q.request_id LIMIT $3`;
 
+// Of each page of leaves there are few or none, which are looked up one by one.
 const ARRIVED = `
 SELECT q.request_id, q.epoch::text, q.leaf
 FROM epoch_quarantined q
-WHERE q.request_id = ANY ($1::uuid[]) AND q.reason = 'LEAF_MISSING' AND ${NOT_RELEASED}`;
+LEFT JOIN LATERAL (
+  SELECT true AS is_gone FROM epoch_released r
+  WHERE r.quarantined_in = q.epoch AND r.request_id = q.request_id OFFSET 0) r ON true
+WHERE q.request_id = ANY ($1::uuid[]) AND q.reason = 'LEAF_MISSING' AND r.is_gone IS NULL`;
 
 /** Requests that are quarantined with their leaves now, in the order of their ids, behind one of them and up to another. */
 export async function openQuarantines(
