@@ -1,7 +1,8 @@
 // What proofs cost: processor time of requests that arrive at a pace, through the product's own inference, metering, pricing
 // and Postgres, with receipts and without, alternating. The engine is one that answers at once, so that nothing hides the
-// difference, which is then held against all processors.
-// Run: npm run build && npm run bench:proofs [-- --rate 8 --seconds 20 --rounds 3]
+// difference, which is then held against all processors. With --leaves, it also closes an epoch over so many receipts while
+// requests go on at the pace, and tells how long that takes and how long a request then takes.
+// Run: npm run build && npm run bench:proofs [-- --rate 8 --seconds 20 --rounds 3 --leaves 20000]
 import { randomBytes, randomUUID } from 'node:crypto';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { cpus, loadavg, tmpdir } from 'node:os';
@@ -25,8 +26,9 @@ import { openProofs } from '../dist/proofs/open.js';
 import { median, readFlags, spread } from './kit.mjs';
 import { processorSeconds } from './processors.mjs';
 
-const flags = readFlags({ rate: '8', seconds: '20', rounds: '3', new: '64' });
+const flags = readFlags({ rate: '8', seconds: '20', rounds: '3', new: '64', leaves: '0' });
 const [rate, seconds, rounds, newTokens] = [flags.rate, flags.seconds, flags.rounds, flags.new].map(Number);
+const leaves = Number(flags.leaves);
 const dataDir = await mkdtemp(join(tmpdir(), 'patchbay-proofs-'));
 await chmod(dataDir, 0o755);
 const server = await startEmbeddedPostgres({ dataDir });
@@ -101,7 +103,8 @@ const onError = (error) => {
   throw error;
 };
 const signer = walletSigner('11'.repeat(32));
-const proofs = await openProofs({ database, clock, signer, randomBytes, pause, onError });
+const pace = { intervalMs: 0, leavesMax: 1_000_000 };
+const proofs = await openProofs({ database, clock, signer, randomBytes, pause, onError }, pace);
 
 /** A server's inside, with proofs or without. */
 async function open(on) {
@@ -159,6 +162,62 @@ async function drive(on, lasting) {
   return { program: each('own'), postgres: each('under') };
 }
 
+/** Serves one request, and tells the milliseconds until its end. */
+async function serve() {
+  const input = { promptIds: [1, 2, 3], adapters: [{ adapter: 'bench', weight: 1 }], maxTokens: newTokens };
+  const started = performance.now();
+  const request = { ...input, plainBackbone: false, idempotencyKey: randomUUID() };
+  await sides.on.service.generate(caller, request);
+  return performance.now() - started;
+}
+
+/** Serves requests at the pace while something is done; how long each took, ascending. */
+async function serveDuring(work) {
+  let isDone = false;
+  const done = work().finally(() => {
+    isDone = true;
+  });
+  const started = performance.now();
+  const taken = [];
+  for (let i = 0; !isDone; i++) {
+    await delay(Math.max(0, started + (i * 1_000) / rate - performance.now()));
+    taken.push(serve());
+  }
+  await done;
+  return (await Promise.all(taken)).toSorted((a, b) => a - b);
+}
+
+/** Closes an epoch over so many receipts, with requests at the pace. */
+async function closeEpoch() {
+  let left = leaves;
+  const worker = async () => {
+    while (left-- > 0) await serve();
+  };
+  await Promise.all(Array.from({ length: 128 }, worker));
+  for (;;) {
+    const { rows } = await admin.query('SELECT count(*)::integer AS waiting FROM receipt_pending');
+    if (rows[0].waiting === 0) break;
+    proofs.desk.wake();
+    await delay(200);
+  }
+  await proofs.appender.run();
+  const told = (taken) =>
+    `p95 ${taken[Math.floor(taken.length * 0.95)].toFixed(0)} ms, longest ${taken.at(-1).toFixed(0)} ms of ${taken.length}`;
+  const alone = await serveDuring(() => delay(seconds * 1_000));
+  const started = performance.now();
+  let closed = [];
+  let took = 0;
+  const meanwhile = await serveDuring(async () => {
+    closed = await proofs.closer.run();
+    took = performance.now() - started;
+  });
+  const size = closed.reduce((sum, epoch) => sum + epoch.size - epoch.firstSize, 0);
+  console.log(
+    `Closing ${closed.length} epoch(s) of ${size} leaves took ${(took / 1_000).toFixed(1)} s, load average ` +
+      `${loadavg()[0].toFixed(1)}. Requests at ${rate}/s meanwhile: ${told(meanwhile)}; before: ${told(alone)}`,
+  );
+}
+
 for (const on of [false, true]) await drive(on, 3);
 const results = { off: [], on: [] };
 for (let round = 0; round < rounds; round++) {
@@ -181,6 +240,7 @@ console.log(
   `Processor time of a request: ${median(results.off).toFixed(2)} ms without proofs, ${median(results.on).toFixed(2)} ms with; ` +
     `the difference is ${spread(pairs)} ms, ${share.toFixed(2)} % of all processors (1 wanted)`,
 );
+if (leaves > 0) await closeEpoch();
 await proofs.desk.close();
 for (const { service, metering } of Object.values(sides)) {
   await service.drain({ graceMs: 0 });

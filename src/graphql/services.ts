@@ -78,7 +78,7 @@ export interface ProofServices {
   readonly receipts: Pick<ReceiptService, 'find' | 'numbered'>;
   readonly log: LogService;
   readonly keys: Pick<KeyRegistry, 'list'>;
-  readonly epochs: Pick<EpochService, 'find' | 'list' | 'statement' | 'quarantine'>;
+  readonly epochs: Pick<EpochService, 'find' | 'document' | 'list' | 'statement' | 'quarantine'>;
   readonly erasure: Pick<ProofErasure, 'erase'>;
 }
 

@@ -83,12 +83,15 @@ CREATE TABLE epoch_released (
 );
 CREATE INDEX epoch_released_epoch_idx ON epoch_released (epoch);
 
--- Up to when usage records were looked at for a leaf that they lack; one row.
+-- How far looking has come; one row.
 CREATE TABLE epoch_scan (
-  id            smallint    PRIMARY KEY DEFAULT 1 CHECK (id = 1),
-  records_until timestamptz NOT NULL
+  id             smallint    PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+  -- Up to when usage records were looked at for a leaf that they lack.
+  records_until  timestamptz NOT NULL,
+  -- Up to which request what is quarantined was compared again.
+  compared_until uuid        NOT NULL
 );
-INSERT INTO epoch_scan (records_until) VALUES ('-infinity');
+INSERT INTO epoch_scan (records_until, compared_until) VALUES ('-infinity', '00000000-0000-0000-0000-000000000000');
 
 DO $$
 DECLARE
@@ -100,7 +103,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', target);
     EXECUTE format('CREATE POLICY system_access ON %I TO patchbay_system USING (true) WITH CHECK (true)', target);
     IF target = 'epoch_scan' THEN
-      EXECUTE format('GRANT SELECT, UPDATE (records_until) ON %I TO patchbay_system', target);
+      EXECUTE format('GRANT SELECT, UPDATE (records_until, compared_until) ON %I TO patchbay_system', target);
     ELSE
       EXECUTE format('GRANT SELECT, INSERT ON %I TO patchbay_system', target);
       PERFORM patchbay.make_append_only(target);

@@ -10,6 +10,8 @@ export const Epoch = {
   firstSize: ({ firstSize }) => BigInt(firstSize),
   size: ({ size }) => BigInt(size),
   digest: ({ digest }) => hex(digest),
+  // Asked for by itself, because a page of them may have hundreds of megabytes.
+  document: ({ number }, _args, context) => epochsOf(context).document(number),
 } satisfies EpochResolvers;
 
 export const epochQueries = {

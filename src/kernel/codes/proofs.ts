@@ -108,6 +108,12 @@ export const PROOFS_CODES = {
     fix: 'Read what it says: its port may be in use, or the state in the data folder may be damaged.',
   },
   // Proofs
+  EPOCH_CLOSING: {
+    status: 503,
+    meaning:
+      'An epoch is being closed that may still have accounts of the tenant. Its receipts are erased, its accounts are not yet.',
+    fix: 'Send the same again in some minutes: it goes on where it was.',
+  },
   PROOFS_DISABLED: {
     status: 404,
     meaning: 'The deployment issues no receipts and keeps no log, because proofs are switched off.',

@@ -3,6 +3,7 @@ import type { Database } from '../../db/client.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { invariant, PatchbayError } from '../../kernel/errors.ts';
 import { canonical } from '../documents.ts';
+import { KEEP_KEY } from '../keys/registry.ts';
 import type { Query } from '../log/store.ts';
 import type { DigestSigner, TreeHead } from '../log/types.ts';
 import { epochDigest } from '../typed.ts';
@@ -21,9 +22,12 @@ export interface CloserOptions extends Pace, ExamineOptions {
   readonly logId: Uint8Array;
   /** A record without a leaf is missing so long after its end. */
   readonly missingAfterMs: number;
-  /** Most leaves that one epoch quarantines, unless it is as short as it can be: a document has to stay readable. */
-  readonly quarantinedMax: number;
-  /** Leaves of an epoch that would quarantine more. */
+  /**
+   * Most leaves that one epoch quarantines, with those that were missing and that it has, unless it is as short as it can be: a
+   * document has to stay readable.
+   */
+  readonly listedMax: number;
+  /** Leaves of an epoch that would list more. */
   readonly shortLeaves: number;
   /** Most epochs that one run closes, so that a run ends. */
   readonly epochsMax: number;
@@ -33,9 +37,10 @@ export interface CloserOptions extends Pace, ExamineOptions {
 export const CLOSER_DEFAULTS = {
   pageLeaves: 1_000,
   missingAfterMs: 600_000,
-  quarantinedMax: 16_000,
+  listedMax: 16_000,
   shortLeaves: 8_192,
   releasedMax: 8_000,
+  differingMax: 2_000,
   missing: MISSING_DEFAULTS,
   epochsMax: 100,
 } as const satisfies Omit<CloserOptions, keyof Pace | 'logId'>;
@@ -98,24 +103,25 @@ export class EpochCloser {
     const nowMs = this.#deps.clock.nowMs();
     const head = await headOfEpoch(query, before.size, nowMs, this.#options);
     if (head === null) return null;
-    await this.#requireKeyInUse(query);
+    // Before the work rather than after it, where it would be for nothing.
+    await this.#requireKeyInUse(query, nowMs);
     return this.#close(query, before, head, nowMs);
   }
 
   async #close(query: Query, before: EpochBefore, head: TreeHead, nowMs: number): Promise<Epoch> {
-    const { logId, quarantinedMax, shortLeaves } = this.#options;
+    const { logId, listedMax, shortLeaves } = this.#options;
     // Clocks of two servers need not agree, and no epoch looks older than what it is made of.
     const closedAt = new Date(Math.max(nowMs, before.closedAt.getTime(), head.signedAtMs));
-    const examined = await this.#examine(query, before, head, closedAt);
+    const examined = await this.#examine(query, before, head);
     const leaves = examined.quarantined.filter(({ leaf }) => leaf !== null).length;
-    if (leaves > quarantinedMax) {
+    const arrived = examined.released.filter(({ leaf }) => leaf === null).length;
+    if (leaves + arrived > listedMax) {
       const shorter = await headWithin(query, before.size, shortLeaves);
       if (shorter !== null && shorter.size < head.size) return this.#close(query, before, shorter, nowMs);
     }
     const number = before.number + 1n;
     const ends = { accounts: examined.accounts.all, number, logId, randomBytes: this.#deps.randomBytes };
     const sealed = await sealAccounts(query, ends);
-    const arrived = examined.released.filter(({ leaf }) => leaf === null).length;
     const facts = {
       ...{
         number,
@@ -132,17 +138,26 @@ export class EpochCloser {
     const member = epochMember(logId, facts);
     const digest = sha256(canonical(member));
     const signedAt = closedAt.getTime();
+    await query(KEEP_KEY, []);
+    await this.#requireKeyInUse(query, signedAt);
     const signature = await this.#deps.signer.sign(epochDigest(logId, { number, digest, signedAt }));
     const document = epochText(logId, member, head, { signedAt, signature });
-    await writeEpoch(query, { ...facts, digest, document, scannedUntil: examined.scannedUntil });
+    const { scannedUntil, comparedUntil } = examined;
+    await writeEpoch(query, { ...facts, digest, document, scannedUntil, comparedUntil });
     await writeAccounts(query, number, sealed);
     const { firstSize, size, root, previous } = facts;
     return { number, firstSize, size, root, digest, previous, closedAt };
   }
 
-  #examine(query: Query, before: EpochBefore, head: TreeHead, closedAt: Date): Promise<Examined> {
+  async #examine(query: Query, before: EpochBefore, head: TreeHead): Promise<Examined> {
     const { logId, missingAfterMs } = this.#options;
-    const missingBefore = new Date(closedAt.getTime() - missingAfterMs);
+    // Records are dated by the database, whose clock need not agree with the server's.
+    const [time] = await query<{ readonly before: Date }>(
+      `SELECT now() - $1 * interval '1 millisecond' AS before`,
+      [missingAfterMs],
+    );
+    invariant(time, 'the database tells the time');
+    const missingBefore = time.before;
     return examine(
       { query, documents: this.#deps.documents, logId },
       { start: before.size, end: head.size, missingBefore },
@@ -150,21 +165,20 @@ export class EpochCloser {
     );
   }
 
-  /** A server that goes on after its key was replaced closes nothing that nobody would accept. */
-  async #requireKeyInUse(query: Query): Promise<void> {
-    const [key] = await query<{ readonly address: string }>(
-      'SELECT address FROM proof_key ORDER BY position DESC LIMIT 1',
+  /** A server that goes on after its key was replaced, or whose clock is behind, closes nothing that nobody would accept. */
+  async #requireKeyInUse(query: Query, signedAt: number): Promise<void> {
+    const [key] = await query<{ readonly address: string; readonly valid_from: string }>(
+      'SELECT address, valid_from FROM proof_key ORDER BY position DESC LIMIT 1',
       [],
     );
     invariant(key, 'the deployment has a key');
     const { address } = this.#deps.signer;
-    if (key.address === address) return;
-    throw new PatchbayError(
-      'PROOF_KEY_UNKNOWN',
-      `The key ${address} is not the one in use, ${key.address}.`,
-      {
-        meta: { address, inUse: key.address },
-      },
-    );
+    const isValid = Number(key.valid_from) <= signedAt;
+    if (key.address === address && isValid) return;
+    const meta = { address, inUse: key.address, validFrom: key.valid_from };
+    const message = isValid
+      ? `The key ${address} is not the one in use, ${key.address}.`
+      : `The key ${key.address} is valid from ${new Date(Number(key.valid_from)).toISOString()}, and this server's clock is behind.`;
+    throw new PatchbayError('PROOF_KEY_UNKNOWN', message, { meta });
   }
 }

@@ -2,22 +2,13 @@ import { invariant } from '../../kernel/errors.ts';
 import type { Uuid } from '../../kernel/ids.ts';
 import { Accounts } from './accounts.ts';
 import { type CompareDeps, compare } from './compare.ts';
-import {
-  FIRST_ID,
-  findMissing,
-  type MissingOptions,
-  type OpenQuarantine,
-  openQuarantines,
-} from './quarantine.ts';
-import { addNumbers, addOpenable, addSums } from './sums.ts';
+import { arrivedOf, findMissing, type MissingOptions } from './quarantine.ts';
+import { type ReleaseOptions, release } from './release.ts';
+import { addNumbers, addSums } from './sums.ts';
 import type { Quarantined, Released } from './types.ts';
 
 /** How much is looked at by one statement, and goes into one epoch. */
-export interface ExamineOptions {
-  /** Leaves that one statement compares. */
-  readonly pageLeaves: number;
-  /** Most requests that one epoch releases; others wait for the next. */
-  readonly releasedMax: number;
+export interface ExamineOptions extends ReleaseOptions {
   readonly missing: MissingOptions;
 }
 
@@ -26,6 +17,8 @@ export interface Examined {
   readonly accounts: Accounts;
   readonly quarantined: readonly Quarantined[];
   readonly released: readonly Released[];
+  /** The last request of earlier epochs that was compared again. */
+  readonly comparedUntil: Uuid;
   /** Up to when records were looked at for missing leaves; null where there was nothing to look at. */
   readonly scannedUntil: Date | null;
 }
@@ -52,11 +45,14 @@ export async function examine(
   const { query } = deps;
   const accounts = new Accounts();
   const quarantined: Quarantined[] = [];
+  const arrived: Released[] = [];
   for (let from = start; from < end; from += options.pageLeaves) {
     const to = Math.min(end, from + options.pageLeaves);
     const leaves = await query<LeafRow>(LEAVES, [from, to]);
     invariant(leaves.length === to - from, `the log has the leaves ${from} to ${to}`);
     const ids = leaves.map(({ id }) => id);
+    // All of them, however many: no later epoch has these leaves in its range.
+    arrived.push(...(await arrivedOf(query, ids)));
     await addNumbers(query, accounts, ids);
     const { mismatches, digests } = await compare(deps, ids);
     for (const { id, leaf } of leaves) {
@@ -66,51 +62,11 @@ export async function examine(
     const matching = ids.filter((id) => !mismatches.has(id));
     await addSums(query, accounts, matching, digests);
   }
-  const released = await release(deps, accounts, { start, end }, options);
+  const { released, comparedUntil } = await release(deps, accounts, options);
   const { missing, until } = await findMissing(query, missingBefore, options.missing);
-  return { accounts, quarantined: [...quarantined, ...missing], released, scannedUntil: until };
-}
-
-/** Adds what matches by now of what earlier epochs quarantined. A missing leaf is missing no more once the range has it. */
-async function release(
-  deps: CompareDeps,
-  accounts: Accounts,
-  range: { readonly start: number; readonly end: number },
-  { pageLeaves, releasedMax }: ExamineOptions,
-): Promise<readonly Released[]> {
-  const released: Released[] = [];
-  let after = FIRST_ID;
-  while (released.length < releasedMax) {
-    const open = await openQuarantines(
-      deps.query,
-      after,
-      Math.min(pageLeaves, releasedMax - released.length),
-    );
-    const last = open.at(-1);
-    if (last === undefined) break;
-    after = last.requestId;
-    released.push(
-      ...open
-        .filter((one) => arrives(one, range))
-        .map(({ requestId, epoch }) => ({ requestId, epoch, leaf: null })),
-    );
-    const withLeaf = open.filter(({ leaf }) => leaf !== null);
-    const { mismatches, digests } = await compare(
-      deps,
-      withLeaf.map(({ requestId }) => requestId),
-    );
-    const matching = withLeaf.filter(({ requestId }) => !mismatches.has(requestId));
-    const ids = matching.map(({ requestId }) => requestId);
-    await addSums(deps.query, accounts, ids, digests);
-    await addOpenable(deps.query, accounts, ids);
-    released.push(...matching.map(({ requestId, epoch, leaf }) => ({ requestId, epoch, leaf })));
-  }
-  return released;
-}
-
-function arrives(
-  { reason, position }: OpenQuarantine,
-  { start, end }: { readonly start: number; readonly end: number },
-): boolean {
-  return reason === 'LEAF_MISSING' && position !== null && position >= start && position < end;
+  return {
+    ...{ accounts, comparedUntil, scannedUntil: until },
+    quarantined: [...quarantined, ...missing],
+    released: [...arrived, ...released],
+  };
 }

@@ -1,47 +1,45 @@
 import { isUuid, type Uuid } from '../../kernel/ids.ts';
 import type { Query } from '../log/store.ts';
-import type { Quarantined, QuarantineReason } from './types.ts';
-
-/** A request that is quarantined and not released. */
-export interface OpenQuarantine {
-  readonly requestId: Uuid;
-  readonly epoch: bigint;
-  readonly reason: QuarantineReason;
-  readonly leaf: Uint8Array | null;
-  /** Where its leaf is in the log; null where it is not there. */
-  readonly position: number | null;
-}
+import type { Quarantined, Released } from './types.ts';
 
 type OpenRow = {
   readonly request_id: Uuid;
   readonly epoch: string;
-  readonly reason: QuarantineReason;
   readonly leaf: Buffer | null;
-  readonly position: string | null;
 };
 
 const OPEN = `
-SELECT q.request_id, q.epoch::text, q.reason, q.leaf, l.position::text
+SELECT q.request_id, q.epoch::text, q.leaf
 FROM epoch_quarantined q
-LEFT JOIN LATERAL (SELECT l.position FROM log_leaf l WHERE l.entry_id = q.request_id OFFSET 0) l ON true
-WHERE q.request_id > $1::uuid
+WHERE q.request_id > $1::uuid AND q.request_id <= $2::uuid AND q.leaf IS NOT NULL
   AND NOT EXISTS (SELECT FROM epoch_released r WHERE r.quarantined_in = q.epoch AND r.request_id = q.request_id)
-ORDER BY q.request_id LIMIT $2`;
+ORDER BY q.request_id LIMIT $3`;
 
-/** Requests that are quarantined now, in the order of their ids, behind one of them. */
+// Of each page of leaves there are few or none, which are looked up one by one.
+const ARRIVED = `
+SELECT q.request_id, q.epoch::text, q.leaf
+FROM epoch_quarantined q
+LEFT JOIN LATERAL (
+  SELECT true AS is_gone FROM epoch_released r
+  WHERE r.quarantined_in = q.epoch AND r.request_id = q.request_id OFFSET 0) r ON true
+WHERE q.request_id = ANY ($1::uuid[]) AND q.reason = 'LEAF_MISSING' AND r.is_gone IS NULL`;
+
+/** Requests that are quarantined with their leaves now, in the order of their ids, behind one of them and up to another. */
 export async function openQuarantines(
   query: Query,
-  after: Uuid,
+  { after, until }: { readonly after: Uuid; readonly until: Uuid },
   most: number,
-): Promise<readonly OpenQuarantine[]> {
-  const rows = await query<OpenRow>(OPEN, [after, most]);
-  return rows.map(({ request_id, epoch, reason, leaf, position }) => ({
-    requestId: request_id,
-    epoch: BigInt(epoch),
-    reason,
-    leaf,
-    position: position === null ? null : Number(position),
-  }));
+): Promise<readonly Released[]> {
+  return (await query<OpenRow>(OPEN, [after, until, most])).map(toReleased);
+}
+
+/** Those of these requests, which have leaves, that are quarantined because they had none. */
+export async function arrivedOf(query: Query, ids: readonly Uuid[]): Promise<readonly Released[]> {
+  return (await query<OpenRow>(ARRIVED, [ids])).map(toReleased);
+}
+
+function toReleased({ request_id, epoch, leaf }: OpenRow): Released {
+  return { requestId: request_id, epoch: BigInt(epoch), leaf };
 }
 
 // A process numbers everything that it settles or nothing, so that one receipt of its run shows that proofs were on.
@@ -105,8 +103,9 @@ export async function findMissing(
   return { missing, until: from };
 }
 
-/** The id before every other. */
+/** The id before every other, and the one after them. */
 export const FIRST_ID: Uuid = '00000000-0000-0000-0000-000000000000';
+export const LAST_ID: Uuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 /** Whether a text is the place of a page of quarantined requests: an epoch and a request's id. */
 export function parsePlace(text: string): { readonly epoch: string; readonly requestId: Uuid } | null {

@@ -29,7 +29,6 @@ type EpochRow = {
   readonly digest: Buffer;
   readonly previous: Buffer;
   readonly closed_at: Date;
-  readonly document: string;
   readonly receipts: string;
   readonly quarantined: number;
   readonly released: number;
@@ -37,7 +36,7 @@ type EpochRow = {
 
 // A leaf that was missing and has come is one of the range already.
 const EPOCHS = `
-SELECT e.number, e.first_size, e.size, e.root, e.digest, e.previous, e.closed_at, e.document, q.many AS quarantined,
+SELECT e.number, e.first_size, e.size, e.root, e.digest, e.previous, e.closed_at, q.many AS quarantined,
        r.many AS released, (e.size - e.first_size - q.leaves + r.leaves)::text AS receipts
 FROM epoch e
 CROSS JOIN LATERAL (
@@ -47,6 +46,9 @@ CROSS JOIN LATERAL (
   FROM epoch_released r
   JOIN epoch_quarantined q ON q.epoch = r.quarantined_in AND q.request_id = r.request_id
   WHERE r.epoch = e.number) r`;
+
+const DOCUMENT = `
+SELECT document FROM epoch WHERE $1::bigint IS NULL OR number = $1 ORDER BY number DESC LIMIT 1`;
 
 const QUARANTINED = `
 SELECT q.request_id, q.reason, encode(q.leaf, 'hex') AS leaf, q.epoch::text, r.epoch::text AS released_in
@@ -98,9 +100,20 @@ export class EpochService {
   async get(number: bigint | null): Promise<PublishedEpoch> {
     const epoch = await this.find(number);
     if (epoch !== null) return epoch;
-    throw number === null
-      ? new PatchbayError('NOT_FOUND', 'No epoch was closed yet.', { fix: 'Ask again when one was.' })
-      : noEpoch(number);
+    throw number === null ? noEpochs() : noEpoch(number);
+  }
+
+  /**
+   * The document of an epoch, or of the latest: the text of `patchbay-epoch/1`. It may have megabytes.
+   *
+   * @throws PatchbayError `NOT_FOUND` where there is none
+   */
+  async document(number: bigint | null): Promise<string> {
+    const [row] = await this.#query<{ readonly document: string }>(DOCUMENT, [
+      number === null ? null : requireNumber(number),
+    ]);
+    if (row === undefined) throw number === null ? noEpochs() : noEpoch(number);
+    return row.document;
   }
 
   /** Epochs in the order of their numbers. */
@@ -206,6 +219,10 @@ function requireNumber(number: bigint): string {
   throw new PatchbayError('BAD_INPUT', 'Epochs are numbered from 1.', { field: 'number' });
 }
 
+function noEpochs(): PatchbayError {
+  return new PatchbayError('NOT_FOUND', 'No epoch was closed yet.', { fix: 'Ask again when one was.' });
+}
+
 function noEpoch(number: bigint): PatchbayError {
   return new PatchbayError('NOT_FOUND', `There is no epoch ${number}.`, {
     field: 'number',
@@ -221,7 +238,7 @@ function toEpoch(row: EpochRow): PublishedEpoch {
     size: Number(row.size),
     ...{ root: row.root, digest: row.digest, previous: row.previous, closedAt: row.closed_at },
     receipts: BigInt(row.receipts),
-    ...{ quarantined: row.quarantined, released: row.released, document: row.document },
+    ...{ quarantined: row.quarantined, released: row.released },
   };
 }
 

@@ -51,13 +51,11 @@ export interface Epoch {
   readonly closedAt: Date;
 }
 
-/** An epoch as it is published. */
+/** An epoch as it is published, without its document. */
 export interface PublishedEpoch extends Epoch {
   readonly receipts: bigint;
   readonly quarantined: number;
   readonly released: number;
-  /** The text of `patchbay-epoch/1`. */
-  readonly document: string;
 }
 
 /** The digest before the first. */

@@ -1,4 +1,5 @@
 import { PLATFORM_TENANT_ID } from '../../db/platform.ts';
+import type { Uuid } from '../../kernel/ids.ts';
 import type { Query } from '../log/store.ts';
 import type { Epoch, Quarantined, Released } from './types.ts';
 
@@ -8,6 +9,7 @@ export interface EpochRecord extends Epoch {
   readonly quarantined: readonly Quarantined[];
   readonly released: readonly Released[];
   readonly scannedUntil: Date | null;
+  readonly comparedUntil: Uuid;
 }
 
 const EPOCH = `
@@ -22,6 +24,9 @@ const RELEASED = `
 INSERT INTO epoch_released (epoch, request_id, quarantined_in)
 SELECT $1::bigint, r.* FROM unnest($2::uuid[], $3::bigint[]) AS r`;
 
+const SCAN = `
+UPDATE epoch_scan SET records_until = coalesce($1::timestamptz, records_until), compared_until = $2 WHERE id = 1`;
+
 const TELL = `SELECT patchbay.emit_event($1::uuid, 'epoch.quarantined', NULL, $2::jsonb)`;
 
 /** Writes an epoch, what it quarantines and what it releases, and tells operators when there is something to look at. */
@@ -31,7 +36,7 @@ export async function writeEpoch(query: Query, epoch: EpochRecord): Promise<void
     ...[number, epoch.firstSize, epoch.size, Buffer.from(epoch.root), Buffer.from(epoch.digest)],
     ...[Buffer.from(epoch.previous), epoch.closedAt.toISOString(), epoch.document],
   ]);
-  const { quarantined, released, scannedUntil } = epoch;
+  const { quarantined, released, scannedUntil, comparedUntil } = epoch;
   if (quarantined.length > 0) {
     await query(QUARANTINED, [
       number,
@@ -49,9 +54,5 @@ export async function writeEpoch(query: Query, epoch: EpochRecord): Promise<void
       released.map(({ epoch: of }) => of.toString()),
     ]);
   }
-  if (scannedUntil !== null) {
-    await query('UPDATE epoch_scan SET records_until = $1::timestamptz WHERE id = 1', [
-      scannedUntil.toISOString(),
-    ]);
-  }
+  await query(SCAN, [scannedUntil?.toISOString() ?? null, comparedUntil]);
 }

@@ -24,6 +24,8 @@ interface KeyRow {
 
 /** Serialises those who add a key. */
 const LOCK = `SELECT pg_advisory_xact_lock(hashtext('patchbay proof_key'))`;
+/** Keeps the key that is in use in use until the transaction ends. */
+export const KEEP_KEY = `SELECT pg_advisory_xact_lock_shared(hashtext('patchbay proof_key'))`;
 const READ = 'SELECT address, valid_from, endorsement FROM proof_key ORDER BY position';
 const ADD = `
 INSERT INTO proof_key (position, address, valid_from, endorsement)

@@ -40,7 +40,7 @@ const consistencyQuery = z.strictObject({ first: count, second: count.optional()
 export interface PublicProofs {
   readonly log: PublicLog | null;
   readonly keys: { list(): Promise<readonly PublicKey[]> } | null;
-  readonly epochs: Pick<EpochService, 'get'> | null;
+  readonly epochs: Pick<EpochService, 'document'> | null;
 }
 
 /** A key that has signed for the log. Times are milliseconds since 1970. */
@@ -103,7 +103,7 @@ export function registerLogRoutes(fastify: FastifyInstance, { log, keys, epochs 
     reply.header('cache-control', 'no-store');
     const service = requireProofs(epochs);
     const { number } = parse(epochQuery, request.query);
-    const { document } = await service.get(number ?? null);
+    const document = await service.document(number ?? null);
     reply.header('cache-control', number === undefined ? FOR_NOW : FOR_EVER);
     return reply.type('application/json; charset=utf-8').send(document);
   });

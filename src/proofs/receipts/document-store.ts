@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Database } from '../../db/client.ts';
+import { invariant } from '../../kernel/errors.ts';
 import type { Uuid } from '../../kernel/ids.ts';
 import { toSplitTerms } from '../../pricing/resolver.ts';
 import { toPriceVersion, toRoyaltyVersion } from '../../pricing/rows.ts';
@@ -36,41 +37,65 @@ export class DocumentStore {
   /** Canonical JSON by digest. */
   readonly #texts = new Map<string, string>();
 
-  constructor(dependencies: { readonly database: Pick<Database, 'withSystem' | 'querySystem'> }) {
+  readonly #keptMax: number;
+
+  /** @param keptMax most digests, and most documents, that are kept */
+  constructor(
+    dependencies: { readonly database: Pick<Database, 'withSystem' | 'querySystem'> },
+    keptMax: number = KEPT_MAX,
+  ) {
     this.#database = dependencies.database;
+    this.#keptMax = keptMax;
   }
 
-  /** The digests of all these documents by the versions' ids; those that are new are published. */
+  /** The digests of these documents by the versions' ids, without ids that no version has; those that are new are published. */
   async digests(wanted: readonly DocumentIds[]): Promise<ReadonlyMap<Uuid, string>> {
     const prices = this.#missing(wanted.map(({ price }) => price));
     const royalties = this.#missing(wanted.flatMap(({ royalty }) => royalty ?? []));
     const splits = this.#missing(wanted.flatMap(({ split }) => split ?? []));
+    // Before anything is waited for, as others put out of the store meanwhile what they do not need.
     const found = new Map<Uuid, string>();
+    for (const id of wanted.flatMap(({ price, royalty, split }) => [price, royalty, split])) {
+      const known = id === null ? undefined : this.#digests.get(id);
+      if (id !== null && known !== undefined) found.set(id, known);
+    }
     if (prices.length + royalties.length + splits.length > 0) {
       const made = await this.#make(prices, royalties, splits);
       const texts = made.map(({ document }) => canonical(document));
       await this.#database.querySystem(PUBLISH, [texts]);
       for (const [index, { id }] of made.entries()) found.set(id, digestOf(texts[index] ?? ''));
     }
-    for (const id of wanted.flatMap(({ price, royalty, split }) => [price, royalty, split])) {
-      const known = id === null ? undefined : this.#digests.get(id);
-      if (id !== null && known !== undefined) found.set(id, known);
-    }
-    for (const [id, digest] of found) keep(this.#digests, id, digest);
+    for (const [id, digest] of found) this.#keep(this.#digests, id, digest);
     return found;
   }
 
   /** The canonical JSON of the documents with these digests, which all are published, in the order of the digests. */
   async published(digests: readonly string[]): Promise<readonly string[]> {
-    const missing = digests.filter((digest) => !this.#texts.has(digest));
     const found = new Map<string, string>();
+    for (const digest of digests) {
+      const known = this.#texts.get(digest);
+      if (known !== undefined) found.set(digest, known);
+    }
+    const missing = digests.filter((digest) => !found.has(digest));
     if (missing.length > 0) {
       const rows = await this.#database.querySystem<{ readonly document: string }>(FIND, [missing]);
       for (const { document } of rows) found.set(digestOf(document), document);
     }
-    const texts = digests.flatMap((digest) => found.get(digest) ?? this.#texts.get(digest) ?? []);
-    for (const [digest, text] of found) keep(this.#texts, digest, text);
+    const texts = digests.map((digest) => {
+      const text = found.get(digest);
+      invariant(text !== undefined, `the document ${digest} is published`);
+      return text;
+    });
+    for (const [digest, text] of found) this.#keep(this.#texts, digest, text);
     return texts;
+  }
+
+  /** Remembers, and forgets what was wanted longest ago when there is too much. */
+  #keep(map: Map<string, string>, name: string, value: string): void {
+    map.delete(name);
+    const [oldest] = map.keys();
+    if (map.size >= this.#keptMax && oldest !== undefined) map.delete(oldest);
+    map.set(name, value);
   }
 
   #missing(ids: readonly Uuid[]): Uuid[] {
@@ -104,13 +129,6 @@ export class DocumentStore {
       ];
     });
   }
-}
-
-/** Remembers, and forgets what it has remembered longest when there is too much. */
-function keep(map: Map<string, string>, name: string, value: string): void {
-  const [oldest] = map.keys();
-  if (map.size >= KEPT_MAX && oldest !== undefined) map.delete(oldest);
-  map.set(name, value);
 }
 
 function digestOf(document: string): string {

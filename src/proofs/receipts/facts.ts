@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Database } from '../../db/client.ts';
+import { invariant } from '../../kernel/errors.ts';
 import type { Uuid } from '../../kernel/ids.ts';
 import type { PriorityClass } from '../../kernel/priority.ts';
 import type { DocumentIds, DocumentStore } from './document-store.ts';
@@ -188,13 +189,18 @@ function toPart(
 }
 
 function toCharge(row: ChargeRow, digests: ReadonlyMap<Uuid, string>): PartCharge {
-  const digestOf = (id: Uuid | null): string | null => (id === null ? null : (digests.get(id) ?? null));
+  const digestOf = (id: Uuid): string => {
+    const digest = digests.get(id);
+    // Rather none than a receipt that names nothing: it could never be signed anew.
+    invariant(digest !== undefined, `the version ${id} that a charge names has a document`);
+    return digest;
+  };
   const { version: _, ...charge } = row;
   return {
     ...charge,
-    price: digestOf(row.price) ?? '',
-    royaltyTerms: digestOf(row.royaltyTerms),
-    split: digestOf(row.split),
+    price: digestOf(row.price),
+    royaltyTerms: row.royaltyTerms === null ? null : digestOf(row.royaltyTerms),
+    split: row.split === null ? null : digestOf(row.split),
   };
 }
 

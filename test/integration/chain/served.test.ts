@@ -48,7 +48,7 @@ beforeAll(async () => {
   );
   epoch = {
     ...{ number: 1n, firstSize: 0, size: 9, root, digest, previous, closedAt: new Date(0) },
-    ...{ receipts: 9n, quarantined: 0, released: 0, document: '{}' },
+    ...{ receipts: 9n, quarantined: 0, released: 0 },
   };
 });
 beforeEach(() => {
@@ -72,7 +72,13 @@ async function open(): Promise<Chain> {
 }
 
 async function serve(chain: Chain | null) {
-  const epochs = { find: async () => epoch, list: missing, statement: missing, quarantine: missing };
+  const epochs = {
+    find: async () => epoch,
+    document: missing,
+    list: missing,
+    statement: missing,
+    quarantine: missing,
+  };
   const nothing = { receipts: { find: missing, numbered: missing }, keys: { list: missing } };
   const log = testLog(kit.db).service;
   return startServer({

@@ -24,7 +24,8 @@ beforeAll(async () => {
     const adapters = [{ adapter: version.adapterId }];
     const input = { prompt: 'abc', adapters, maxTokens: 2, idempotencyKey: randomUUID() };
     const { requestId, receipt } = await stack.inference.generate(key.principal, input);
-    await receipt?.();
+    // Signed, so that the log can have it.
+    expect(await receipt?.()).toBeTypeOf('string');
     return requestId;
   };
   const first = await ask();
@@ -179,19 +180,20 @@ test('what is quarantined is told to operators', async () => {
 
 test('an operator erases a tenant’s proofs', async () => {
   const ERASE =
-    'mutation ($input: EraseProofsInput!) { eraseProofs(input: $input) { receipts accounts userErrors { code field } } }';
+    'mutation ($input: EraseProofsInput!) { eraseProofs(input: $input) { receipts salts accounts userErrors { code field } } }';
   const input = { idempotencyKey: randomUUID(), tenant: toGlobalId('Tenant', tenant) };
   expect((await ask(ERASE, { input })).errors).toMatchObject([{ extensions: { code: 'FORBIDDEN' } }]);
   const missing = { ...input, tenant: toGlobalId('Tenant', randomUUID()) };
   expect((await ask(ERASE, { input: missing }, operator)).data).toEqual({
     eraseProofs: {
       receipts: null,
+      salts: null,
       accounts: null,
       userErrors: [{ code: 'NOT_FOUND', field: 'input.tenant' }],
     },
   });
   expect((await ask(ERASE, { input }, operator)).data).toEqual({
-    eraseProofs: { receipts: '2', accounts: '4', userErrors: [] },
+    eraseProofs: { receipts: '2', salts: '2', accounts: '4', userErrors: [] },
   });
   expect(
     (await ask('query ($id: UUID!) { receipt(requestId: $id) { leaf } }', { id: requests[0] })).data,

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { Uuid } from '../../../src/kernel/ids.ts';
 import { verifiesInclusion } from '../../../src/proofs/merkle/verify.ts';
+import { DocumentStore } from '../../../src/proofs/receipts/document-store.ts';
 import { epochDigest } from '../../../src/proofs/typed.ts';
 import { testSigner } from '../../kit/log.ts';
 import { type EpochWorld, epochSchema, openEpochs, reader, statementSchema } from './epochs-kit.ts';
@@ -32,7 +33,7 @@ const ASKED = [[{ adapter: 'royal' }], BLEND, []];
 const sha256 = (...parts: readonly (string | Buffer)[]): Buffer =>
   parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest();
 const epochOf = async (number: bigint | null) =>
-  epochSchema.parse(JSON.parse((await world.proofs.epochs.get(number)).document));
+  epochSchema.parse(JSON.parse(await world.proofs.epochs.document(number)));
 const statementOf = async (who: Uuid, number = 1n, version: Uuid | null = null) =>
   statementSchema.parse(JSON.parse(await world.proofs.epochs.statement(reader(who), number, version)));
 
@@ -227,5 +228,49 @@ describe('closing', () => {
     await expect(world.closer({}, undefined, signer).run()).rejects.toMatchObject({
       code: 'PROOF_KEY_UNKNOWN',
     });
+  });
+
+  it('waits until its key is valid by its clock', async () => {
+    const later = (by: number) =>
+      world.plant('UPDATE proof_key SET valid_from = valid_from + $1 WHERE position = 0', [by]);
+    await later(86_400_000);
+    await expect(world.closer().run()).rejects.toMatchObject({ code: 'PROOF_KEY_UNKNOWN' });
+    await later(-86_400_000);
+    expect(await world.closer().run()).toHaveLength(1);
+  });
+});
+
+describe('documents that are kept', () => {
+  it('are given to who began to wait before others put them out', async () => {
+    const [charge] = await world.db.admin<{ price: Uuid; royalty: Uuid; split: Uuid }>(
+      `SELECT price_version AS price, royalty_version AS royalty, split_version AS split FROM usage_charge
+       WHERE adapter_version_id = $1 LIMIT 1`,
+      [world.royal.versionId],
+    );
+    if (charge === undefined) throw new Error('Nothing was charged.');
+    const { price, royalty, split } = charge;
+    const { database } = world.db;
+    const other = () => kept.digests([{ price: split, royalty: null, split }]);
+    let meanwhile: (() => Promise<unknown>) | null = null;
+    const kept: DocumentStore = new DocumentStore(
+      {
+        database: {
+          querySystem: (...args) => database.querySystem(...args),
+          withSystem: async (work) => {
+            const once = meanwhile;
+            meanwhile = null;
+            await once?.();
+            return database.withSystem(work);
+          },
+        },
+      },
+      1,
+    );
+    const wanted = [{ price, royalty, split: null }];
+    const whole = await new DocumentStore({ database }).digests(wanted);
+    expect(new Set(whole.keys())).toEqual(new Set([price, royalty]));
+    await kept.digests([{ price, royalty: null, split: null }]);
+    meanwhile = other;
+    expect(await kept.digests(wanted)).toEqual(whole);
   });
 });

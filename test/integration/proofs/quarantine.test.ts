@@ -14,7 +14,8 @@ afterAll(() => world.close());
 
 const ROYAL = [{ adapter: 'royal' }];
 const latest = async () => {
-  const { receipts, quarantined, released, document } = await world.proofs.epochs.get(null);
+  const { receipts, quarantined, released } = await world.proofs.epochs.get(null);
+  const document = await world.proofs.epochs.document(null);
   return { receipts, quarantined, released, ...epochSchema.parse(JSON.parse(document)) };
 };
 const tenantAccount = async () => {
@@ -23,6 +24,8 @@ const tenantAccount = async () => {
   return statementSchema.parse(JSON.parse(statement)).present?.account;
 };
 const close = () => world.closer().run();
+/** Eight of what does not match for one epoch. */
+const IN_TURN = { pageLeaves: 8, differingMax: 8 };
 const requestHash = (id: Uuid): string =>
   createHash('sha256')
     .update('patchbay:request:v1\0', 'latin1')
@@ -161,18 +164,25 @@ describe('what does not match', () => {
     expect(told).toEqual([{ payload: { number: '1', quarantined: PLANTS.length, released: 0 } }]);
   });
 
-  it('blocks nothing, and is not quarantined again', async () => {
-    await world.serve(tenantId);
-    await world.log();
-    await close();
-    expect(await latest()).toMatchObject({ receipts: 1n, quarantined: 0, released: 0 });
+  it('blocks nothing, is not quarantined again, and is compared again in turn', async () => {
+    const ids = Object.values(requests).sort();
+    for (const end of [7, 15]) {
+      await world.serve(tenantId);
+      await world.log();
+      await world.closer(IN_TURN).run();
+      expect(await latest()).toMatchObject({ receipts: 1n, quarantined: 0, released: 0 });
+      expect(await world.db.admin('SELECT compared_until FROM epoch_scan')).toEqual([
+        { compared_until: ids[end] },
+      ]);
+    }
   });
 
   it('is released by the epoch that finds it matching, with its amounts', async () => {
     await world.restore(PLANTED);
     const last = await world.serve(tenantId);
     await world.log();
-    await close();
+    // What matches does not count as what does not, so that one epoch gets through all of it.
+    await world.closer(IN_TURN).run();
     const { epoch, receipts, released } = await latest();
     expect([receipts, released, epoch.receipts]).toEqual([
       BigInt(PLANTS.length) + 1n,
@@ -215,9 +225,11 @@ describe('a receipt that the log does not have', () => {
 
   it('is missing ten minutes after the end of its request', async () => {
     lost = await world.serve(tenantId);
+    await world.sign();
     await forget(lost);
     // Without a trace but that its process gave others their receipts.
     dropped = await world.serve(tenantId);
+    await world.sign();
     for (const table of ['receipt', 'receipt_number', 'receipt_view'])
       await world.plant(`DELETE FROM ${table} WHERE request_id = $1`, [dropped]);
     await forget(dropped);
@@ -228,12 +240,13 @@ describe('a receipt that the log does not have', () => {
     );
     await world.serve(tenantId);
     await world.log();
+    // A server whose clock is an hour ahead neither finds them too soon nor leaves them out later.
+    world.clock.advance(3_600_000);
     await close();
     expect(await world.quarantined()).toEqual({});
-    world.clock.advance(660_000);
     await world.serve(tenantId);
     await world.log();
-    await close();
+    await world.closer({ missingAfterMs: 0 }).run();
     expect(await world.quarantined()).toEqual({
       ...{ [lost]: 'LEAF_MISSING', [unsigned]: 'LEAF_MISSING', [dropped]: 'LEAF_MISSING' },
     });
@@ -256,7 +269,8 @@ describe('a receipt that the log does not have', () => {
     await world.log();
     await world.keep(['usage_record']);
     await world.plant(`UPDATE usage_record SET finish_reason = 'length' WHERE id = $1`, [unsigned]);
-    await close();
+    // However few an epoch may release of those that it compares again: no later one has their leaves.
+    await world.closer({ releasedMax: 1, pageLeaves: 1 }).run();
     const { epoch, receipts } = await latest();
     expect([Number(epoch.size) - Number(epoch.firstSize), receipts, epoch.receipts]).toEqual([2, 1n, '1']);
     expect(epoch.released.map(({ leaf }) => leaf)).toEqual([null, null]);

@@ -37,7 +37,7 @@ const missing = () => Promise.reject(new Error('not asked'));
 const NO_RECEIPTS = {
   receipts: { find: missing, numbered: missing },
   keys: { list: missing },
-  epochs: { find: missing, list: missing, statement: missing, quarantine: missing },
+  epochs: { find: missing, document: missing, list: missing, statement: missing, quarantine: missing },
   erasure: { erase: missing },
 };
 const bytes = (text: string) => Buffer.from(text, 'hex');
