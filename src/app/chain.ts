@@ -45,20 +45,26 @@ export async function startChain(
   }
   let stopping = false;
   let isToldOfStop = false;
+  const anchorNext = async (): Promise<void> => {
+    const outcome = await anchorer?.run();
+    if (outcome !== 'STOPPED' || isToldOfStop) return;
+    isToldOfStop = true;
+    logger.error(
+      { contract: anchor, code: 'CHAIN_ANCHOR_DIFFERS' },
+      'The chain has another epoch than the database: nothing more is anchored there',
+    );
+  };
+  const attempt = (work: () => Promise<unknown>): Promise<void> =>
+    work().then(
+      () => {},
+      (err: unknown) => {
+        if (!stopping) logger.warn({ err }, 'The chain will be looked at again');
+      },
+    );
   const advance = every(pollMs, async () => {
-    try {
-      const outcome = await anchorer?.run();
-      if (outcome === 'STOPPED' && !isToldOfStop) {
-        isToldOfStop = true;
-        logger.error(
-          { contract: anchor, code: 'CHAIN_ANCHOR_DIFFERS' },
-          'The chain has another epoch than the database: nothing more is anchored there',
-        );
-      }
-      await sender.run();
-    } catch (err) {
-      if (!stopping) logger.warn({ err }, 'The chain will be looked at again');
-    }
+    // Each for itself: payouts are sent, too, while nothing can be anchored.
+    await attempt(anchorNext);
+    await attempt(() => sender.run());
   });
   lifecycle.add('chain', async () => {
     stopping = true;

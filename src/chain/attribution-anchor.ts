@@ -13,6 +13,7 @@ import {
   type UnsignedCall,
   uint,
 } from './call.ts';
+import { chainFailure } from './failure.ts';
 
 /**
  * What a closed epoch is anchored as: `root` is the digest of the epoch's document, which has the root of the log and all else
@@ -110,6 +111,14 @@ export class AttributionAnchor {
     readonly toBlock: BlockTag;
   }): Promise<readonly (AnchoredEpoch & EventPlace)[]> {
     return fetchEvents(this.#at, ANCHOR_ABI, EPOCH_ANCHORED, range);
+  }
+
+  /** Whether a transaction anchored the epoch: it is there without that, too. Null when the node does not have the transaction. */
+  async isAnchoredBy(hash: string, epoch: AnchoredEpoch): Promise<boolean | null> {
+    const receipt = await this.#at.provider.getTransactionReceipt(hash).catch((error: unknown) => {
+      throw chainFailure(error, ANCHOR_ABI);
+    });
+    return receipt === null ? null : this.anchoredIn(receipt).some(({ number }) => number === epoch.number);
   }
 
   /** Epochs that a transaction anchored. */

@@ -74,6 +74,9 @@ function isConnectionFailure(thrown: unknown): boolean {
   // An answer that is no JSON-RPC, such as a page of a proxy.
   if (isError(thrown, 'SERVER_ERROR') || isError(thrown, 'UNSUPPORTED_OPERATION')) return true;
   if (thrown instanceof SyntaxError) return true;
+  // A number that is none, or that is larger than numbers of its kind are; and what does not have the form that it should.
+  if (isError(thrown, 'INVALID_ARGUMENT') || isError(thrown, 'NUMERIC_FAULT')) return true;
+  if (thrown instanceof z.ZodError) return true;
   return thrown instanceof Error && 'code' in thrown && CONNECTION_CODES.includes(String(thrown.code));
 }
 

@@ -48,7 +48,7 @@ LEFT JOIN chain_writer w ON w.chain_id = $1 AND w.account = $2
 LEFT JOIN anchor_contract c ON c.chain_id = $1 AND c.address = $3
 LEFT JOIN LATERAL (
   SELECT x.problem_code, x.problem, x.problem_at FROM (
-    SELECT CASE WHEN c.problem_code = 'CHAIN_ANCHOR_DIFFERS' THEN 0 ELSE 3 END AS place,
+    SELECT CASE WHEN c.problem_code IN ('CHAIN_ANCHOR_DIFFERS', 'CHAIN_FINALITY_BROKEN') THEN 0 ELSE 3 END AS place,
            c.problem_code, c.problem, c.problem_at
     UNION ALL SELECT 1, w.problem_code, w.problem, w.problem_at
     UNION ALL (SELECT 2, t.problem_code, t.problem, t.problem_at FROM chain_transaction t

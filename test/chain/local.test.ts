@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -85,6 +85,26 @@ test('a process that is killed leaves no chain behind, and the next one goes on 
   expect(next).toMatchObject({ isNew: false, chainId: told.chainId });
   await next.stop();
   await program.remove();
+});
+
+test('a chain that did not end in order is begun anew, as it may lack what was final', async () => {
+  const own = join(folder, 'broken');
+  const first = await openLocalChain(own, 0);
+  const pid = Number(await readFile(join(own, 'anvil.pid'), 'utf8'));
+  // The node itself and at once, as a machine that has no memory left would; its group has nothing else but who watches it.
+  process.kill(-pid, 'SIGKILL');
+  await waitFor(() => isGone(first.rpcUrl), { what: 'the chain to end' });
+  await first.stop();
+  const next = await openLocalChain(own, 0);
+  expect(next.isNew).toBe(true);
+  expect(next.chainId).not.toBe(first.chainId);
+  // Told to end with everything around it, it ends in order.
+  process.kill(-Number(await readFile(join(own, 'anvil.pid'), 'utf8')), 'SIGTERM');
+  await waitFor(() => isGone(next.rpcUrl), { what: 'the chain to end' });
+  await next.stop();
+  const last = await openLocalChain(own, 0);
+  expect(identity(last)).toEqual(identity(next));
+  await last.stop();
 });
 
 test('where anvil is not installed, it says what to do', async () => {

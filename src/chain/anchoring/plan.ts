@@ -29,7 +29,9 @@ export type AnchorStep =
       readonly kind: 'WAIT';
       /** Whether the next epoch can be looked at already. */
       readonly goOn: boolean;
-    };
+    }
+  /** Its transaction was final, and what it did is not there. Another one must not be ordered: the first may come back. */
+  | { readonly kind: 'LOST'; readonly included: TransactionStatus['included'] };
 
 /** Decides what to do about an epoch. */
 export function decideAnchor({ orders, transaction, newest, final }: AnchorSituation): AnchorStep {
@@ -40,6 +42,9 @@ export function decideAnchor({ orders, transaction, newest, final }: AnchorSitua
     if (final === 'SAME') return { kind: 'ANCHORED', included: null };
     // Somebody else's, which is not final yet: it may be taken back.
     return newest === 'NONE' ? { kind: 'ORDER' } : wait;
+  }
+  if (transaction?.state === 'FINAL' && newest !== 'SAME') {
+    return { kind: 'LOST', included: transaction.included };
   }
   if (final !== 'SAME') return wait;
   if (transaction?.state === 'FINAL') return { kind: 'ANCHORED', included: transaction.included };

@@ -94,6 +94,15 @@ export class AnchorStore {
     await this.#deps.database.querySystem(SEEN, [...this.#place, String(firstEpoch)]);
   }
 
+  /** Number of the newest epoch that is closed; null before the first. */
+  async newest(): Promise<bigint | null> {
+    const [row] = await this.#deps.database.querySystem<{ readonly number: string | null }>(
+      `SELECT max(e.number)::text AS number FROM epoch e`,
+      [],
+    );
+    return row === undefined || row.number === null ? null : BigInt(row.number);
+  }
+
   /** Epochs from one on that are not anchored for good, in their order. */
   async open(first: bigint, limit: number): Promise<readonly OpenEpoch[]> {
     const rows = await this.#deps.database.querySystem<OpenRow>(OPEN, [...this.#place, String(first), limit]);

@@ -22,25 +22,40 @@ export interface AnvilOptions {
   readonly port: number;
   /** Further flags. */
   readonly flags?: readonly string[];
+  /** A file that is removed when it has ended in order, and so has written its state. */
+  readonly runningFile?: string;
 }
 
-/** Ends anvil when the pipe from this process breaks, which also that of a killed one does. Ended so, it writes its state. */
+/**
+ * Ends anvil when the pipe from this process breaks, which also that of a killed one does. Ended so, it writes its state. It
+ * outlives anvil also where every process is told to end at once.
+ */
 const SUPERVISOR = `
+running=$1
+shift
+trap : TERM
 exec 3<&0
 "$@" </dev/null 3<&- &
 chain=$!
 ( read -r _ <&3; kill "$chain" ) >/dev/null 2>&1 &
 watcher=$!
 exec 3<&-
-wait "$chain"
+while wait "$chain"; status=$?; kill -0 "$chain" 2>/dev/null; do :; done
 kill "$watcher" 2>/dev/null
+if [ "$status" -eq 0 ] && [ -n "$running" ]; then rm -f "$running"; fi
+exit "$status"
 `;
 
 /**
  * Starts anvil on this machine's own address.
  * @throws PatchbayError CHAIN_LOCAL_MISSING where it is not installed, CHAIN_LOCAL_FAILED when it does not start.
  */
-export async function startAnvil({ chainId, port, flags = [] }: AnvilOptions): Promise<LocalNode> {
+export async function startAnvil({
+  chainId,
+  port,
+  flags = [],
+  runningFile = '',
+}: AnvilOptions): Promise<LocalNode> {
   const own = [
     '--host',
     '127.0.0.1',
@@ -51,7 +66,7 @@ export async function startAnvil({ chainId, port, flags = [] }: AnvilOptions): P
     '--color',
     'never',
   ];
-  const child = spawn('/bin/sh', ['-c', SUPERVISOR, 'sh', anvilBinary(), ...own, ...flags], {
+  const child = spawn('/bin/sh', ['-c', SUPERVISOR, 'sh', runningFile, anvilBinary(), ...own, ...flags], {
     stdio: ['pipe', 'pipe', 'pipe'],
     // Of a group of its own, so that Ctrl-C ends it through the pipe, when everything that uses it has ended.
     detached: true,

@@ -52,7 +52,8 @@ const contractsFile = z.object({
 
 /**
  * Starts the local chain of a folder, the same one each time. A new one has an id that none had before, as the database may know
- * of the one that was here, whose contracts would be at the same addresses.
+ * of the one that was here, whose contracts would be at the same addresses. One that did not end in order is begun anew: it may
+ * lack its last seconds, in which something may have become final that the database remembers.
  */
 export async function openLocalChain(folder: string, port: number): Promise<LocalChain> {
   await mkdir(folder, { recursive: true });
@@ -62,14 +63,16 @@ export async function openLocalChain(folder: string, port: number): Promise<Loca
     pid: join(folder, 'anvil.pid'),
   };
   await waitForEnd(files.pid);
-  const kept = await readContracts(files);
+  const kept = (await isThere(files.pid)) ? null : await readContracts(files);
   // What was left behind by a start that did not come to its end.
   if (kept === null) await rm(files.state, { force: true });
   const chainId = kept?.chainId ?? randomInt(1_000_000_000, 2_000_000_000);
   const flags = ['--state', files.state, '--state-interval', String(STATE_S)];
-  const node = await startAnvil({ chainId: BigInt(chainId), port, flags });
+  // Written before there is anything to lose.
+  await writeFile(files.pid, '', { flush: true });
+  const node = await startAnvil({ chainId: BigInt(chainId), port, flags, runningFile: files.pid });
   try {
-    await writeFile(files.pid, String(node.pid));
+    await writeFile(files.pid, String(node.pid), { flush: true });
     const contracts = await bringContracts({ rpcUrl: node.url, chainId, kept });
     if (kept === null) await writeContracts(files.contracts, contracts);
     return { rpcUrl: node.url, ...contracts, key: OWNER_KEY, isNew: kept === null, stop: node.stop };
@@ -155,11 +158,6 @@ async function readContracts(files: {
   readonly state: string;
   readonly contracts: string;
 }): Promise<Contracts | null> {
-  const isThere = (file: string) =>
-    access(file).then(
-      () => true,
-      () => false,
-    );
   if (!(await isThere(files.state)) || !(await isThere(files.contracts))) return null;
   const { success, data } = contractsFile.safeParse(parseJson(await readFile(files.contracts, 'utf8')));
   if (!success) {
@@ -169,6 +167,13 @@ async function readContracts(files: {
   }
   const { chainId, anchor, distributor, token } = data;
   return { chainId, anchor, distributor, token };
+}
+
+function isThere(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
 }
 
 function parseJson(text: string): unknown {

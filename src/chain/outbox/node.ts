@@ -1,4 +1,4 @@
-import { type Block, type BlockTag, type Interface, isError, type JsonRpcProvider } from 'ethers';
+import { type Block, type BlockTag, type Interface, isError, type JsonRpcProvider, MaxUint256 } from 'ethers';
 import { z } from 'zod';
 import { PatchbayError, toPatchbayError } from '../../kernel/errors.ts';
 import type { UnsignedCall } from '../call.ts';
@@ -84,8 +84,10 @@ export class RpcNode implements ChainNode {
     return failing(this.#provider.getTransactionCount(account, block ?? 'latest'));
   }
 
-  balance(account: string): Promise<bigint> {
-    return failing(this.#provider.getBalance(account));
+  async balance(account: string): Promise<bigint> {
+    const balance = await failing(this.#provider.getBalance(account));
+    if (balance >= 0n && balance <= MaxUint256) return balance;
+    throw new PatchbayError('CHAIN_UNREACHABLE', 'The RPC answers with a balance that no account can have.');
   }
 
   async market({ baseFee }: Head): Promise<Market> {
@@ -171,7 +173,16 @@ async function failing<T>(asked: Promise<T>): Promise<T> {
   try {
     return await asked;
   } catch (thrown) {
-    throw chainFailure(thrown);
+    const failure = chainFailure(thrown);
+    // No contract is asked here: what cannot be read is no answer of a node.
+    if (failure instanceof PatchbayError && failure.code !== 'CHAIN_CODE_DIFFERS') throw failure;
+    throw new PatchbayError(
+      'CHAIN_UNREACHABLE',
+      'The RPC answers with something else than what was asked for.',
+      {
+        cause: thrown,
+      },
+    );
   }
 }
 

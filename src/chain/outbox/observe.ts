@@ -22,14 +22,26 @@ export async function readStanding(node: ChainNode, account: string): Promise<St
   return { account, head, used, balance: await node.balance(account) };
 }
 
+/** What is looked at, and how. */
+export interface Looking {
+  readonly finality: Finality;
+  readonly open: readonly OpenTransaction[];
+  /** Empty transactions that may fill gaps. */
+  readonly fills: Iterable<QueuedTransaction>;
+  /** How many queued transactions can be signed at most: no more of them need an estimate. */
+  readonly room: number;
+  /** Called before each question: a node may take long to answer them all. */
+  readonly keep: () => Promise<void>;
+}
+
 /** Asks a node for all that a plan for these transactions needs. */
 export async function observe(
-  node: ChainNode,
+  asked: ChainNode,
   standing: Standing,
-  open: readonly OpenTransaction[],
-  finality: Finality,
+  { finality, open, fills, room, keep }: Looking,
 ): Promise<ChainView> {
   const { account, head, used, balance } = standing;
+  const node = keeping(asked, keep);
   const finalNumber = await finalBlock(node, head, finality);
   const receipts = await readReceipts(node, open);
   const blocks = await readBlocks(node, [
@@ -46,11 +58,41 @@ export async function observe(
   }
   const market = await node.market(head);
   const quotes = new Map<string, Quote>();
+  const quote = async (transaction: QueuedTransaction): Promise<Quote> => {
+    const found = await node.quote({ from: account, ...callOf(transaction) });
+    quotes.set(transaction.id, found);
+    return found;
+  };
+  for (const fill of fills) await quote(fill);
+  let left = room;
   for (const transaction of open) {
+    if (left <= 0) break;
     if (transaction.state !== 'QUEUED') continue;
-    quotes.set(transaction.id, await node.quote({ from: account, ...callOf(transaction) }));
+    if ((await quote(transaction)).kind === 'gas') left -= 1;
   }
   return { head, finalNumber, used, balance, market, receipts, blocks, takenBy, quotes };
+}
+
+type Questions = Pick<
+  ChainNode,
+  'finalized' | 'blockHash' | 'used' | 'market' | 'receipt' | 'quote' | 'sentIn'
+>;
+
+/** The same node, with something to be done before each question. */
+function keeping(node: Questions, keep: () => Promise<void>): Questions {
+  const after = async <T>(question: () => Promise<T>): Promise<T> => {
+    await keep();
+    return question();
+  };
+  return {
+    finalized: () => after(() => node.finalized()),
+    blockHash: (number) => after(() => node.blockHash(number)),
+    used: (account, block) => after(() => node.used(account, block)),
+    market: (head) => after(() => node.market(head)),
+    receipt: (hash) => after(() => node.receipt(hash)),
+    quote: (call) => after(() => node.quote(call)),
+    sentIn: (block, account) => after(() => node.sentIn(block, account)),
+  };
 }
 
 /** What is called, and with how much. */
@@ -70,7 +112,7 @@ export async function finalBlock(
 }
 
 async function readReceipts(
-  node: ChainNode,
+  node: Questions,
   open: readonly OpenTransaction[],
 ): Promise<ReadonlyMap<string, Receipt>> {
   const receipts = new Map<string, Receipt>();
@@ -84,7 +126,7 @@ async function readReceipts(
   return receipts;
 }
 
-async function readBlocks(node: ChainNode, numbers: readonly number[]): Promise<ReadonlyMap<number, string>> {
+async function readBlocks(node: Questions, numbers: readonly number[]): Promise<ReadonlyMap<number, string>> {
   const blocks = new Map<number, string>();
   for (const number of new Set(numbers)) {
     const hash = await node.blockHash(number);
@@ -98,7 +140,7 @@ async function readBlocks(node: ChainNode, numbers: readonly number[]): Promise<
  * no receipt for our own hashes would not be enough: a node may simply not have them.
  */
 async function findTaker(
-  node: ChainNode,
+  node: Questions,
   account: string,
   nonce: number,
   finalNumber: number,

@@ -3,14 +3,9 @@ import type { Database } from '../../db/client.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
 import { newId } from '../../kernel/ids.ts';
+import { insertOrder, orderFacts } from './insert.ts';
 import { readStatus } from './status.ts';
 import type { Order, TransactionState, TransactionStatus } from './types.ts';
-
-// What is there already is kept; what of it differs is found by the comparison that follows.
-const ENQUEUE = `
-INSERT INTO chain_transaction (id, chain_id, purpose, recipient, data, value_wei, state, created_at, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, 'QUEUED', $7, $7)
-ON CONFLICT (chain_id, purpose) DO NOTHING`;
 
 const IS_SAME = `
 SELECT lower(t.recipient) = lower($3) AND t.data = $4 AND t.value_wei = $5::numeric AS same
@@ -37,12 +32,11 @@ export class ChainOutbox {
    * @param client of the system role, in the caller's transaction.
    * @throws PatchbayError CHAIN_PURPOSE_TAKEN when the purpose stands for another call.
    */
-  async enqueue(client: PoolClient, { purpose, call, value = 0n }: Order): Promise<void> {
+  async enqueue(client: PoolClient, order: Order): Promise<void> {
     const { clock } = this.#deps;
-    const data = Buffer.from(call.data.slice(2), 'hex');
-    const facts = [String(this.chainId), purpose, call.to, data, String(value)];
-    const at = new Date(clock.nowMs()).toISOString();
-    await client.query(ENQUEUE, [newId(clock), ...facts, at]);
+    const { purpose } = order;
+    const facts = orderFacts(this.chainId, order);
+    await insertOrder(client, newId(clock), facts, clock.nowMs());
     const { rows } = await client.query<{ readonly same: boolean }>(IS_SAME, facts);
     if (rows[0]?.same === true) return;
     throw new PatchbayError('CHAIN_PURPOSE_TAKEN', `Another call was ordered for ${purpose}.`, {

@@ -28,6 +28,13 @@ export interface Situation {
   readonly open: readonly OpenTransaction[];
   /** Nonces that were ever given out, from {@link ChainView.used} on. */
   readonly given: ReadonlySet<number>;
+  /**
+   * Whether nonces may be given: not while the chain lacks a transaction that was final, as what is signed above its nonce could
+   * never be included.
+   */
+  readonly mayGive: boolean;
+  /** Empty transactions that nobody has ordered yet, by the nonces that nothing of ours has and that others of ours wait for. */
+  readonly fills: ReadonlyMap<number, QueuedTransaction>;
   readonly view: ChainView;
   /** Whether the account's key is there. Without it transactions are watched and sent again, as they are. */
   readonly canSign: boolean;
@@ -56,6 +63,8 @@ export type Send =
       /** Signed, stored, and then sent: the first time under this nonce, or with higher fees. */
       readonly kind: 'SIGN';
       readonly transaction: QueuedTransaction | SignedTransaction | IncludedTransaction;
+      /** It fills a gap: it is stored now, as nobody has ordered it. */
+      readonly isFill: boolean;
       readonly nonce: number;
       readonly number: number;
       readonly gas: bigint;
@@ -79,6 +88,7 @@ export function makePlan(situation: Situation, options: PlanOptions): Plan {
     if (transaction.state === 'INCLUDED') planning.included(transaction);
   }
   planning.queued(situation.open.filter((one) => one.state === 'QUEUED'));
+  planning.fill();
   planning.gaps();
   return planning.plan();
 }
@@ -152,10 +162,17 @@ class Planning {
     if (newest === undefined) return;
     this.#balance -= gas * newest.fees.maxFee + value;
     const isNext = nonce === this.#situation.view.used;
-    const isLate = this.#situation.nowMs - newest.signedAtMs >= this.#options.bumpMs;
-    const fees = isNext && isLate ? this.#raised(transaction, newest) : null;
-    if (fees === null) this.#sends.push({ kind: 'AGAIN', id, nonce, attempt: newest });
-    else this.#sends.push({ kind: 'SIGN', transaction, nonce, number: newest.number + 1, gas, fees });
+    const fees = isNext && this.#isLate(newest) ? this.#raised(transaction, newest) : null;
+    if (fees === null) {
+      this.#sends.push({ kind: 'AGAIN', id, nonce, attempt: newest });
+      return;
+    }
+    const number = newest.number + 1;
+    this.#sends.push({ kind: 'SIGN', transaction, isFill: false, nonce, number, gas, fees });
+  }
+
+  #isLate({ signedAtMs }: Attempt): boolean {
+    return this.#situation.nowMs - signedAtMs >= this.#options.bumpMs;
   }
 
   /** Higher fees, if they can be had. */
@@ -184,7 +201,8 @@ class Planning {
   }
 
   queued(waiting: readonly QueuedTransaction[]): void {
-    const { view } = this.#situation;
+    const { view, mayGive } = this.#situation;
+    if (!mayGive) return;
     const fees = firstFees(view.market, this.#options.feeCeiling);
     let room = this.#options.inFlightMax - this.#sends.length;
     for (const transaction of waiting) {
@@ -208,7 +226,36 @@ class Planning {
       if (room <= 0) continue;
       room -= 1;
       this.#balance -= cost;
-      this.#sends.push({ kind: 'SIGN', transaction, nonce: this.#nextNonce(), number: 1, gas, fees });
+      this.#sends.push({
+        ...{ kind: 'SIGN', transaction, isFill: false, nonce: this.#nextNonce(), number: 1, gas, fees },
+      });
+    }
+  }
+
+  /**
+   * Fills what is left of a gap when something above it has waited for as long as makes one raise fees: whoever had the nonce may
+   * send again until then. As many as may be on their way count here for nothing, because all of them may be waiting for this.
+   */
+  fill(): void {
+    const { fills, view, mayGive } = this.#situation;
+    const late = this.#sends.filter((send) => send.kind === 'AGAIN' && this.#isLate(send.attempt));
+    for (const [nonce, transaction] of fills) {
+      const waiting = late.find((send) => send.nonce > nonce);
+      if (!mayGive || waiting?.kind !== 'AGAIN' || this.#given.has(nonce)) continue;
+      const quote = view.quotes.get(transaction.id);
+      const fees = firstFees(view.market, this.#options.feeCeiling);
+      if (fees === null) this.#feesAreHigh(waiting.id);
+      if (quote?.kind === 'problem') this.#problems.set(waiting.id, quote.problem);
+      if (fees === null || quote?.kind !== 'gas') continue;
+      const { gas } = quote;
+      const cost = gas * fees.maxFee;
+      if (this.#balance < cost) {
+        this.#gasIsEmpty(waiting.id, cost);
+        continue;
+      }
+      this.#balance -= cost;
+      this.#given.add(nonce);
+      this.#sends.push({ kind: 'SIGN', transaction, isFill: true, nonce, number: 1, gas, fees });
     }
   }
 
@@ -225,6 +272,8 @@ class Planning {
     const own = new Set(this.#sends.map(({ nonce }) => nonce));
     let missing = this.#situation.view.used;
     while (own.has(missing)) missing += 1;
+    // One of ours that is not where it was is another trouble, and not of those that come after it.
+    if (this.#given.has(missing)) return;
     for (const send of this.#sends) {
       if (send.nonce < missing) continue;
       this.#trouble(

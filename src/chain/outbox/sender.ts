@@ -1,12 +1,13 @@
 import type { Database } from '../../db/client.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
+import { newId } from '../../kernel/ids.ts';
 import type { ChainNode } from './node.ts';
 import { callOf, type Finality, observe, readStanding } from './observe.ts';
 import { makePlan, type Plan, type PlanOptions, type Send } from './plan.ts';
 import type { TransactionSigner } from './signer.ts';
-import { type Lease, LeaseLost, SenderStore, type Sight } from './store.ts';
-import type { OpenTransaction, Problem } from './types.ts';
+import { type GivenNonce, type Lease, LeaseLost, SenderStore, type Sight } from './store.ts';
+import type { OpenTransaction, Problem, QueuedTransaction } from './types.ts';
 
 /** How a sender works. */
 export interface SenderOptions extends PlanOptions {
@@ -113,16 +114,60 @@ export class OutboxSender {
     // Read while the lease is held: before, another process may have been at work.
     const open = await this.#store.open(lease.account, canSign);
     this.#idleSince = open.length === 0 && canSign ? clock.nowMs() : null;
+    const given = await this.#store.given(lease.account, standing.used);
+    const lost = given.find(({ isOver }) => isOver);
     if (open.length > 0) {
-      const given = await this.#store.given(lease.account, standing.used);
-      const view = await observe(node, standing, open, this.#options.finality);
+      const keep = this.#keeper(lease);
+      const mayGive = lost === undefined;
+      const fills = canSign && mayGive ? this.#fills(lease.account, standing.used, given) : NO_FILLS;
+      const onTheirWay = open.filter(({ state }) => state === 'SIGNED').length;
+      const room = mayGive ? this.#options.inFlightMax - onTheirWay : 0;
+      const { finality } = this.#options;
+      const view = await observe(node, standing, { finality, open, fills: fills.values(), room, keep });
       const nowMs = clock.nowMs();
-      const plan = makePlan({ open, given, view, canSign, nowMs }, this.#options);
-      await this.#store.move(lease, plan.moves, await this.#refusals(lease, plan, open), nowMs);
-      const problems = await this.#send(lease, plan);
-      await this.#store.note(lease, open, problems, nowMs);
+      const nonces = new Set(given.map(({ nonce }) => nonce));
+      const plan = makePlan({ open, given: nonces, mayGive, fills, view, canSign, nowMs }, this.#options);
+      const reasons = await this.#refusals(lease, plan, open, keep);
+      await keep();
+      await this.#store.move(lease, plan.moves, reasons, nowMs);
+      const problems = await this.#send(lease, plan, keep);
+      // Of what was not asked about, nothing new is known.
+      const looked = open.filter(({ id, state }) => state !== 'QUEUED' || view.quotes.has(id));
+      await this.#store.note(lease, looked, problems, nowMs);
     }
-    return lease.height !== null && height < lease.height ? behind(height, lease.height) : null;
+    if (lease.height !== null && height < lease.height) return behind(height, lease.height);
+    return lost === undefined ? null : broken(lost.nonce);
+  }
+
+  /** Keeps the right to send while a slow node is asked: two processes that lose it to each other would both get nowhere. */
+  #keeper(lease: Lease): () => Promise<void> {
+    const { clock } = this.#deps;
+    const { leaseMs } = this.#options;
+    let renewedMs = clock.nowMs();
+    return async () => {
+      const nowMs = clock.nowMs();
+      if (nowMs - renewedMs < leaseMs / 4) return;
+      await this.#store.renew(lease, nowMs, leaseMs);
+      renewedMs = nowMs;
+    };
+  }
+
+  /** An empty transfer to the account itself for each nonce that was not given out, below one that was. */
+  #fills(
+    account: string,
+    used: number,
+    given: readonly GivenNonce[],
+  ): ReadonlyMap<number, QueuedTransaction> {
+    const fills = new Map<number, QueuedTransaction>();
+    let nonce = used;
+    for (const { nonce: next } of given) {
+      for (; nonce < next && fills.size < this.#options.inFlightMax; nonce += 1) {
+        const common = { id: newId(this.#deps.clock), purpose: `fill:${account}:${nonce}`, problem: null };
+        fills.set(nonce, { state: 'QUEUED', ...common, call: { to: account, data: '0x' }, value: 0n });
+      }
+      nonce = next + 1;
+    }
+    return fills;
   }
 
   /** Why transactions were refused that are now known to be in a block. */
@@ -130,11 +175,13 @@ export class OutboxSender {
     { account: from }: Lease,
     { moves }: Plan,
     open: readonly OpenTransaction[],
+    keep: () => Promise<void>,
   ): Promise<ReadonlyMap<string, string>> {
     const reasons = new Map<string, string>();
     for (const move of moves) {
       const transaction = open.find(({ id }) => id === move.id);
       if (move.kind !== 'INCLUDE' || move.succeeded || transaction === undefined) continue;
+      await keep();
       const reason = await this.#deps.node.refusal({ from, ...callOf(transaction) }, move.block.number);
       if (reason !== null) reasons.set(move.id, reason);
     }
@@ -142,9 +189,14 @@ export class OutboxSender {
   }
 
   /** Sends in the order of nonces; answers with all that is in the way of transactions. */
-  async #send(lease: Lease, { sends, problems }: Plan): Promise<ReadonlyMap<string, Problem>> {
+  async #send(
+    lease: Lease,
+    { sends, problems }: Plan,
+    keep: () => Promise<void>,
+  ): Promise<ReadonlyMap<string, Problem>> {
     const all = new Map(problems);
     for (const send of sends) {
+      await keep();
       const id = send.kind === 'AGAIN' ? send.id : send.transaction.id;
       const raw = send.kind === 'AGAIN' ? send.attempt.raw : await this.#sign(lease, send);
       const problem = await this.#deps.node.broadcast(raw);
@@ -164,6 +216,15 @@ export class OutboxSender {
     await this.#store.signed(lease, send, signed, clock.nowMs());
     return signed.raw;
   }
+}
+
+const NO_FILLS: ReadonlyMap<number, QueuedTransaction> = new Map();
+
+function broken(nonce: number): Problem {
+  return {
+    code: 'CHAIN_FINALITY_BROKEN',
+    message: `The chain lacks the transaction with nonce ${nonce}, which was final. Nothing new is signed.`,
+  };
 }
 
 function behind(height: number, seen: number): Problem {

@@ -1,5 +1,6 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../../db/client.ts';
+import { insertOrder, orderFacts } from './insert.ts';
 import type { Move, Send } from './plan.ts';
 import { OPEN_COLUMNS, type OpenRow, toOpen } from './rows.ts';
 import type { SignedBytes } from './signer.ts';
@@ -11,6 +12,13 @@ export interface Lease {
   readonly token: string;
   /** The highest block that was seen so far; null before the first look. */
   readonly height: number | null;
+}
+
+/** A nonce that was given to a transaction of ours. */
+export interface GivenNonce {
+  readonly nonce: number;
+  /** A final block was seen in which it is used up. */
+  readonly isOver: boolean;
 }
 
 /** Somebody else sends for the account now; what was to be written was not. */
@@ -38,6 +46,9 @@ UPDATE chain_writer SET
   problem_at = CASE WHEN $7::text IS NULL THEN NULL WHEN problem_code = $7 AND problem = $8 THEN problem_at ELSE $4 END,
   problem_code = $7, problem = $8
 WHERE chain_id = $1 AND account = $2 AND token = $3`;
+
+const RENEW = `
+UPDATE chain_writer SET held_until = $4 WHERE chain_id = $1 AND account = $2 AND token = $3 RETURNING token`;
 
 const HOLDS = `SELECT FROM chain_writer WHERE chain_id = $1 AND account = $2 AND token = $3 FOR UPDATE`;
 
@@ -85,6 +96,17 @@ export class SenderStore {
     return { account, token: row.token, height: row.height === null ? null : Number(row.height) };
   }
 
+  /**
+   * Has the right for longer.
+   * @throws LeaseLost when somebody else was given it.
+   */
+  async renew({ account, token }: Lease, nowMs: number, leaseMs: number): Promise<void> {
+    const rows = await this.#database.querySystem(RENEW, [
+      ...[this.#chainId, account, token, iso(nowMs + leaseMs)],
+    ]);
+    if (rows.length === 0) throw leaseLost();
+  }
+
   /** Gives the right back, with what was seen and what is in the way. */
   async end(
     { account, token }: Lease,
@@ -114,13 +136,15 @@ export class SenderStore {
     return [...sent, ...queued].map(toOpen);
   }
 
-  /** Nonces from one on that were given out. */
-  async given(account: string, from: number): Promise<ReadonlySet<number>> {
-    const rows = await this.#database.querySystem<{ readonly nonce: string }>(
-      `SELECT n.nonce::text FROM chain_nonce n WHERE n.chain_id = $1 AND n.account = $2 AND n.nonce >= $3`,
+  /** Nonces from one on that were given out, lowest first. */
+  async given(account: string, from: number): Promise<readonly GivenNonce[]> {
+    const rows = await this.#database.querySystem<{ readonly nonce: string; readonly over: boolean }>(
+      `SELECT n.nonce::text, n.taken_by IS NOT NULL OR t.state IN ('FINAL', 'REVERTED') AS over
+       FROM chain_nonce n JOIN chain_transaction t ON t.id = n.transaction_id
+       WHERE n.chain_id = $1 AND n.account = $2 AND n.nonce >= $3 ORDER BY n.nonce`,
       [this.#chainId, account, from],
     );
-    return new Set(rows.map(({ nonce }) => Number(nonce)));
+    return rows.map(({ nonce, over }) => ({ nonce: Number(nonce), isOver: over }));
   }
 
   /**
@@ -151,12 +175,13 @@ export class SenderStore {
   /** Writes what was signed. Only then may it be sent. */
   async signed(
     lease: Lease,
-    { transaction, nonce, number, gas, fees }: Extract<Send, { kind: 'SIGN' }>,
+    { transaction, isFill, nonce, number, gas, fees }: Extract<Send, { kind: 'SIGN' }>,
     { hash, raw }: SignedBytes,
     nowMs: number,
   ): Promise<void> {
     const at = [this.#chainId, lease.account, nonce];
     await this.#holding(lease, async (client) => {
+      if (isFill) await insertOrder(client, transaction.id, orderFacts(this.#chainId, transaction), nowMs);
       if (transaction.state === 'QUEUED') {
         await client.query(
           `INSERT INTO chain_nonce (chain_id, account, nonce, transaction_id, gas) VALUES ($1, $2, $3, $4, $5)`,
@@ -207,10 +232,14 @@ export class SenderStore {
   async #holding(lease: Lease, work: (client: PoolClient) => Promise<void>): Promise<void> {
     await this.#database.withSystemPg(async (client) => {
       const { rowCount } = await client.query(HOLDS, [this.#chainId, lease.account, lease.token]);
-      if (rowCount !== 1) throw new LeaseLost('Another process sends for the account.');
+      if (rowCount !== 1) throw leaseLost();
       await work(client);
     });
   }
+}
+
+function leaseLost(): LeaseLost {
+  return new LeaseLost('Another process sends for the account.');
 }
 
 function iso(ms: number): string {

@@ -20,6 +20,8 @@ export const ChainProblem = {
 export const EpochAnchor = {
   blockNumber: ({ block }) => (block === null ? null : BigInt(block.number)),
   blockHash: ({ block }) => block?.hash ?? null,
+  // It may be in the node's own words, and name what the deployment's account has.
+  problem: ({ problem }, _args, { principal }) => (principal?.kind === 'OPERATOR' ? problem : null),
 } satisfies EpochAnchorResolvers;
 
 /** The part of an epoch that the chain adds. */

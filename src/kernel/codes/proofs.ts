@@ -16,8 +16,9 @@ export const PROOFS_CODES = {
   },
   CHAIN_FINALITY_BROKEN: {
     status: 502,
-    meaning: 'A block that counted as final was replaced, or the node is on another chain than before.',
-    fix: 'Check the node. If the chain itself went back, raise the depth that counts as final, and reconcile by hand.',
+    meaning:
+      'A block that counted as final was replaced, or what was in it is not there any more: the chain went back, or the node is on another chain than before.',
+    fix: 'Check the node; it goes on by itself when the chain has it again. If the chain itself went back, raise the depth that counts as final, and reconcile by hand. A local chain is begun anew by removing `chain/` in the data folder.',
   },
   CHAIN_UNREACHABLE: {
     status: 503,
@@ -74,7 +75,7 @@ export const PROOFS_CODES = {
   CHAIN_NONCE_GAP: {
     status: 409,
     meaning: 'A transaction waits for one with a lower nonce, which nothing of ours has.',
-    fix: 'Wait for the other program that uses the account, or let it send the missing transaction again.',
+    fix: 'Use the key for nothing else. It goes on by itself: the next order gets the missing nonce, or, after PATCHBAY_CHAIN_BUMP_MS, an empty transfer of the account to itself.',
   },
   CHAIN_FEES_HIGH: {
     status: 503,
@@ -86,11 +87,17 @@ export const PROOFS_CODES = {
     meaning: 'The node has fewer blocks than were seen before.',
     fix: 'Wait until it has caught up, or use another node.',
   },
+  CHAIN_ANCHOR_DOUBTFUL: {
+    status: 502,
+    meaning:
+      'The node says that an epoch is anchored with other values than the database has. It is asked once more before that counts.',
+    fix: 'Wait: either CHAIN_ANCHOR_DIFFERS follows, or the node has answered wrongly.',
+  },
   CHAIN_ANCHOR_DIFFERS: {
     status: 409,
     meaning:
       'An epoch is anchored on the chain with other values than the database has: the log was forked, the database was restored and has gone on in another way, or two deployments share a contract. Nothing more is anchored there.',
-    fix: 'Find out which of the two is right; what is anchored cannot be changed. To go on with this log, deploy another AttributionAnchor and set PATCHBAY_CHAIN_ANCHOR.',
+    fix: 'Find out which of the two is right; what is anchored cannot be changed. To go on with this log, deploy another AttributionAnchor, whose first epoch is the first that is not anchored, set PATCHBAY_CHAIN_ANCHOR to its address, and restart the server.',
   },
   CHAIN_DISABLED: {
     status: 404,

@@ -30,6 +30,8 @@ let sender: OutboxSender;
 let anchor: AttributionAnchor;
 let anchorer: Anchorer;
 let reader: AnchorReader;
+/** What the anchorer has asked the database. */
+const queries: string[] = [];
 /** The last epoch that there is; each test closes its own after it, and its contract begins with them. */
 let last: { number: bigint; size: bigint; digest: string } = {
   number: 0n,
@@ -43,6 +45,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   rpc.fate = () => 'ANSWERED';
+  rpc.lie = () => undefined;
   wallet = await kit.account();
   sender = kit.sender(wallet, { url: rpc.url });
   await use(await kit.anchorContract(last.number + 1n, wallet.address));
@@ -56,11 +59,18 @@ async function use(contract: AttributionAnchor): Promise<void> {
   const place = { chainId, contract: contract.address };
   const { clock, outbox } = kit;
   const { database } = kit.db;
+  const watched: Pick<typeof database, 'querySystem' | 'withSystemPg'> = {
+    querySystem: (text, values) => {
+      queries.push(text);
+      return database.querySystem(text, values);
+    },
+    withSystemPg: (work) => database.withSystemPg(work),
+  };
   anchor = contract;
   anchorer = new Anchorer(
     { chainId, finality: FINALITY },
     {
-      store: new AnchorStore(place, { database, clock, outbox }),
+      store: new AnchorStore(place, { database: watched, clock, outbox }),
       anchor: new AttributionAnchor(provider, contract.address),
       node: new RpcNode(provider, OUTBOX_ERRORS),
     },
@@ -211,6 +221,10 @@ describe('an epoch that the contract has already', () => {
     expect(await anchorer.run()).toBe('DONE');
     expect(await states([first])).toEqual(['WAITING']);
     await kit.mine(FINALITY);
+    expect(await anchorer.run()).toBe('TROUBLED');
+    expect((await status()).problem).toMatchObject({ code: 'CHAIN_ANCHOR_DOUBTFUL' });
+    expect(await states([first])).toEqual(['WAITING']);
+    // The next look finds the same, on the same chain.
     expect(await anchorer.run()).toBe('STOPPED');
     expect(await states([first, ...others])).toEqual(['DIFFERS', 'WAITING']);
     expect(await anchorer.run()).toBe('STOPPED');
@@ -232,6 +246,96 @@ describe('an epoch that the contract has already', () => {
     expect(await states(others)).toEqual(['ANCHORED']);
     expect(await states([first])).toEqual([undefined]);
   });
+});
+
+describe('an answer of another node', () => {
+  const other = `0x${'ab'.repeat(32)}`;
+  const lied = () => {
+    rpc.lie = (method) => (method === 'eth_call' ? other : undefined);
+  };
+
+  test('ends nothing when it comes once, or another time with other values', async () => {
+    const [epoch] = await closed(1);
+    for (let i = 0; i < 2; i += 1) {
+      await anchorer.run();
+      lied();
+      expect(await anchorer.run()).toBe('TROUBLED');
+      rpc.lie = () => undefined;
+    }
+    let many = 1;
+    rpc.lie = (method) =>
+      method === 'eth_call' ? `0x${(many++).toString(16).padStart(2, '0').repeat(32)}` : undefined;
+    for (let i = 0; i < 3; i += 1) expect(await anchorer.run()).toBe('TROUBLED');
+    rpc.lie = () => undefined;
+    for (let i = 0; i < 4; i += 1) await turn();
+    expect(await anchorer.run()).toBe('DONE');
+    expect(await states([epoch])).toEqual(['ANCHORED']);
+    expect((await status()).problem).toBeNull();
+  });
+
+  test('ends nothing when the chain behind it is another one each time', async () => {
+    const [epoch] = await closed(1);
+    await kit.mine(5);
+    await anchorer.run();
+    lied();
+    expect(await anchorer.run()).toBe('TROUBLED');
+    await kit.chain.ask('anvil_reorg', 4, []);
+    expect(await anchorer.run()).toBe('TROUBLED');
+    rpc.lie = () => undefined;
+    for (let i = 0; i < 4; i += 1) await turn();
+    await anchorer.run();
+    expect(await states([epoch])).toEqual(['ANCHORED']);
+  });
+});
+
+test('an anchor that was final and is not there any more is said to be lost, and is not ordered again', async () => {
+  const snapshot = await kit.chain.ask('evm_snapshot');
+  const [epoch] = await closed(1);
+  await turn(FINALITY);
+  await sender.run();
+  await kit.chain.ask('evm_revert', snapshot);
+  expect(await anchorer.run()).toBe('TROUBLED');
+  expect((await status()).problem).toMatchObject({ code: 'CHAIN_NODE_BEHIND' });
+  await kit.mine(2 * FINALITY);
+  for (let i = 0; i < 2; i += 1) {
+    expect(await anchorer.run()).toBe('TROUBLED');
+    await sender.run();
+    expect((await status()).problem).toMatchObject({ code: 'CHAIN_FINALITY_BROKEN' });
+  }
+  expect(await states([epoch])).toEqual(['INCLUDED']);
+  expect((await status()).queued).toBe(0);
+});
+
+test('what somebody else anchored while ours was on its way is not called ours', async () => {
+  const [epoch] = await closed(1);
+  await anchorer.run();
+  rpc.fate = (method) => (method === 'eth_sendRawTransaction' ? 'BROKEN' : 'ANSWERED');
+  await sender.run();
+  rpc.fate = () => 'ANSWERED';
+  await kit.atOnce(async () => {
+    const another = kit.chain.account(0);
+    const data = roleCall('grantRole', kit.chain.account(1));
+    await kit.chain.send(another, { to: anchor.address, data });
+    await kit.chain.send(kit.chain.account(1), anchor.anchor(epoch, null));
+  });
+  for (let i = 0; i < 4; i += 1) await turn();
+  await anchorer.run();
+  expect(await kit.chain.provider.getTransactionCount(wallet.address)).toBe(1);
+  const [found] = await reader.of([epoch.number]);
+  expect(found).toMatchObject({ state: 'ANCHORED', transaction: null, block: null });
+});
+
+test('what is anchored is not read again', async () => {
+  const [epoch] = await closed(1);
+  for (let i = 0; i < 5; i += 1) await turn();
+  await anchorer.run();
+  expect(await states([epoch])).toEqual(['ANCHORED']);
+  await anchorer.run();
+  rpc.methods.length = 0;
+  queries.length = 0;
+  expect(await anchorer.run()).toBe('DONE');
+  expect(queries.filter((text) => text.includes('FROM epoch'))).toEqual([expect.stringContaining('max(')]);
+  expect(rpc.methods).toEqual([]);
 });
 
 test('an anchor that was reverted is ordered again when nothing is in its way', async () => {

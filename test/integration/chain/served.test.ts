@@ -7,14 +7,14 @@ import { Lifecycle } from '../../../src/app/lifecycle.ts';
 import type { AttributionAnchor } from '../../../src/chain/attribution-anchor.ts';
 import { type Chain, openChain } from '../../../src/chain/open.ts';
 import { registerChainRoute } from '../../../src/chain/site-route.ts';
-import { loadConfig } from '../../../src/config/index.ts';
+import { type Config, loadConfig } from '../../../src/config/index.ts';
 import { PatchbayError } from '../../../src/kernel/errors.ts';
 import { silentProgress } from '../../../src/observability/progress.ts';
 import type { PublishedEpoch } from '../../../src/proofs/epochs/types.ts';
 import { mockTokenArtifact } from '../../kit/anvil.ts';
 import { atFileEnd } from '../../kit/file-end.ts';
 import { waitFor } from '../../kit/wait.ts';
-import { OPERATOR_TOKEN } from '../../unit/graphql/fakes.ts';
+import { OPERATOR_TOKEN, TOKEN } from '../../unit/graphql/fakes.ts';
 import { startServer } from '../../unit/graphql/server.ts';
 import { testLog } from '../proofs/kit.ts';
 import { BUMP_MS, FEE_CEILING, OutboxKit } from './kit.ts';
@@ -71,6 +71,15 @@ async function open(): Promise<Chain> {
   return chain;
 }
 
+/** What a server is told that anchors there. */
+function configOf(rpcUrl: string): Config {
+  return loadConfig({
+    ...{ PATCHBAY_CHAIN_RPC_URL: rpcUrl, PATCHBAY_CHAIN_ID: String(kit.chain.chainId) },
+    ...{ PATCHBAY_CHAIN_ANCHOR: anchor.address, PATCHBAY_CHAIN_KEY: wallet.privateKey },
+    ...{ PATCHBAY_CHAIN_POLL_MS: '100', PATCHBAY_PROOFS: 'true' },
+  }).config;
+}
+
 async function serve(chain: Chain | null) {
   const epochs = {
     find: async () => epoch,
@@ -95,7 +104,7 @@ test('an epoch tells everybody of its anchor, and operators see how things stand
   const chain = await open();
   const { query } = await serve(chain);
   const status = async () => (await query({ query: STATUS }, { authorization: OPERATOR_TOKEN })).body;
-  const anchorOf = async () => (await query({ query: ANCHOR })).body.data?.['epoch'];
+  const anchorOf = async (headers = {}) => (await query({ query: ANCHOR }, headers)).body.data?.['epoch'];
   const place = { chainId: String(kit.chain.chainId), contract: anchor.address };
   const nowhere = { transaction: null, blockNumber: null, blockHash: null, problem: null };
 
@@ -107,7 +116,11 @@ test('an epoch tells everybody of its anchor, and operators see how things stand
   await kit.fund(wallet.address, 0n);
   await chain.sender?.run();
   const problem = { code: 'CHAIN_GAS_EMPTY', fix: expect.stringContaining('account') };
-  expect(await anchorOf()).toEqual({ anchor: { ...place, ...nowhere, state: 'QUEUED', problem } });
+  // Everybody learns how far it is, and operators alone what is in its way.
+  expect(await anchorOf()).toEqual({ anchor: { ...place, ...nowhere, state: 'QUEUED' } });
+  const queued = { ...place, ...nowhere, state: 'QUEUED', problem };
+  expect(await anchorOf({ authorization: OPERATOR_TOKEN })).toEqual({ anchor: queued });
+  expect(await anchorOf({ authorization: TOKEN })).toEqual({ anchor: { ...queued, problem: null } });
   expect((await status()).data).toMatchObject({
     chainStatus: { ...{ balance: '0', queued: 1, problem }, account: wallet.address },
   });
@@ -179,6 +192,24 @@ describe('where things are', () => {
   });
 });
 
+test('what is ordered is sent also while anchoring fails', async () => {
+  const payee = await kit.pay();
+  const lifecycle = new Lifecycle(logger);
+  await kit.db.admin('ALTER TABLE anchor_contract RENAME TO anchor_contract_away');
+  try {
+    await startChain(
+      { config: configOf(rpc.url), database: kit.db.database },
+      { ...deps, clock: kit.clock },
+      lifecycle,
+    );
+    const isSigned = async () => (await kit.state(payee.purpose)).state === 'SIGNED';
+    await waitFor(isSigned, { what: 'the payment to be signed' });
+  } finally {
+    await lifecycle.close();
+    await kit.db.admin('ALTER TABLE anchor_contract_away RENAME TO anchor_contract');
+  }
+});
+
 describe('a node that never answers', () => {
   test('holds no transaction and no lock of the database, and is let go of when the server stops', async () => {
     const chain = await open();
@@ -208,13 +239,8 @@ describe('a node that never answers', () => {
   test('keeps a server neither from starting nor from stopping', async () => {
     rpc.fate = () => 'SILENCE';
     const lifecycle = new Lifecycle(logger);
-    const { config } = loadConfig({
-      ...{ PATCHBAY_CHAIN_RPC_URL: rpc.url, PATCHBAY_CHAIN_ID: String(kit.chain.chainId) },
-      ...{ PATCHBAY_CHAIN_ANCHOR: anchor.address, PATCHBAY_CHAIN_KEY: wallet.privateKey },
-      ...{ PATCHBAY_CHAIN_POLL_MS: '100', PATCHBAY_PROOFS: 'true' },
-    });
     const chain = await startChain(
-      { config, database: kit.db.database },
+      { config: configOf(rpc.url), database: kit.db.database },
       { ...deps, clock: kit.clock },
       lifecycle,
     );

@@ -3,7 +3,7 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { AttributionAnchor } from '../../../src/chain/attribution-anchor.ts';
 import type { OutboxSender } from '../../../src/chain/outbox/sender.ts';
 import { PUBLISHER_ROLE } from '../../../src/chain/roles.ts';
-import { BUMP_MS, GWEI, OutboxKit, type Payee } from './kit.ts';
+import { BUMP_MS, GWEI, LEASE_MS, OutboxKit, type Payee } from './kit.ts';
 import { FaultyRpc } from './proxy.ts';
 
 // What can be in the way, each with what it is called, that it goes on by itself, and that it happened once in the end.
@@ -21,6 +21,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   rpc.fate = () => 'ANSWERED';
+  rpc.lie = () => undefined;
   wallet = await kit.account();
   sender = kit.sender(wallet, { url: rpc.url });
 });
@@ -93,6 +94,45 @@ describe('an answer that does not come', () => {
     rpc.fate = () => 'ANSWERED';
     await goesOn(payee);
   });
+});
+
+test.each([
+  ['a balance that is no number', 'eth_getBalance', 'plenty'],
+  ['a balance that no account can have', 'eth_getBalance', `0x1${'00'.repeat(32)}`],
+  ['a nonce that is too large', 'eth_getTransactionCount', `0x${'ff'.repeat(32)}`],
+  ['a nonce that is no number', 'eth_getTransactionCount', { nonce: 1 }],
+  ['a block that is none', 'eth_getBlockByNumber', 'latest'],
+  ['an estimate that is no number', 'eth_estimateGas', 'cheap'],
+])('an answer with %s is no answer', async (_name, deaf, result) => {
+  const payee = await kit.pay();
+  rpc.lie = (method) => (method === deaf ? result : undefined);
+  expect(await sender.run()).toBe('TROUBLED');
+  expect(await problem(payee)).toBe('CHAIN_UNREACHABLE');
+  rpc.lie = () => undefined;
+  await goesOn(payee);
+});
+
+test('a slow node that is asked for long keeps the right to send with who asks, and for no more than can be sent', async () => {
+  const many = 5;
+  sender = kit.sender(wallet, { url: rpc.url, inFlightMax: 2 });
+  const payees = [];
+  for (let i = 0; i < many; i += 1) payees.push(await kit.pay());
+  const other = kit.sender(wallet);
+  const outcomes: string[] = [];
+  rpc.methods.length = 0;
+  rpc.lie = async (method) => {
+    if (method !== 'eth_estimateGas') return;
+    // Each answer takes most of what the right to send lasts, and another process would like to have it.
+    kit.clock.advance(0.9 * LEASE_MS);
+    outcomes.push(await other.run());
+  };
+  expect(await sender.run()).toBe('DONE');
+  expect(outcomes).toEqual(['HELD', 'HELD']);
+  rpc.lie = () => undefined;
+  expect(rpc.methods.filter((method) => method === 'eth_estimateGas')).toHaveLength(2);
+  const states = await Promise.all(payees.map(({ purpose }) => kit.state(purpose)));
+  expect(states.map(({ state }) => state)).toEqual(['SIGNED', 'SIGNED', 'QUEUED', 'QUEUED', 'QUEUED']);
+  for (const payee of payees) await goesOn(payee);
 });
 
 describe('a node', () => {
@@ -204,6 +244,51 @@ describe('an account', () => {
     expect(await problem(payee)).toBeNull();
     await goesOn(payee);
     expect(await kit.balance(next.address)).toBe(1n);
+  });
+
+  test('that has a gap fills it by itself, when that has lasted', async () => {
+    await foreign(0);
+    const payee = await kit.pay();
+    await kit.mine();
+    await sender.run();
+    await kit.chain.ask('anvil_reorg', 1, []);
+    await kit.chain.ask('anvil_dropAllTransactions');
+    await sender.run();
+    expect(await problem(payee)).toBe('CHAIN_NONCE_GAP');
+    const purpose = `fill:${wallet.address}:0`;
+    expect(await kit.outbox.stateOf(purpose)).toBeNull();
+    kit.clock.advance(BUMP_MS);
+    expect(await sender.run()).toBe('DONE');
+    expect(await kit.state(purpose)).toMatchObject({ state: 'SIGNED', signed: { nonce: 0 } });
+    await goesOn(payee);
+    expect((await kit.state(purpose)).state).toBe('FINAL');
+    expect(await kit.chain.provider.getTransactionCount(wallet.address)).toBe(2);
+  });
+
+  test('of which the chain has lost what was final signs nothing more, and says so', async () => {
+    const snapshot = await kit.chain.ask('evm_snapshot');
+    const payee = await kit.pay();
+    await sender.run();
+    await kit.mine(3);
+    await sender.run();
+    expect((await kit.state(payee.purpose)).state).toBe('FINAL');
+    await kit.chain.ask('evm_revert', snapshot);
+    const next = await kit.pay();
+    await sender.run();
+    expect(await problem(next)).toBe('CHAIN_NODE_BEHIND');
+    await kit.mine(5);
+    expect(await sender.run()).toBe('TROUBLED');
+    expect(await kit.state(next.purpose)).toMatchObject({
+      ...{ state: 'QUEUED', signed: null, problem: { code: 'CHAIN_FINALITY_BROKEN' } },
+    });
+    // What was final is found again, and all goes on.
+    const [raw] = await kit.db.admin<{ readonly raw: string }>(
+      `SELECT '0x' || encode(signed, 'hex') AS raw FROM chain_attempt WHERE account = $1`,
+      [wallet.address],
+    );
+    await kit.chain.ask('eth_sendRawTransaction', raw?.raw);
+    await kit.mine();
+    await goesOn(next);
   });
 
   test('whose key was replaced has its transactions watched and sent again by the next one', async () => {

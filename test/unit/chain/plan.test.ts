@@ -58,6 +58,8 @@ function plan(
         ...view,
       },
       canSign: true,
+      mayGive: true,
+      fills: new Map(),
       nowMs: NOW,
       ...rest,
     },
@@ -177,6 +179,38 @@ describe('what is signed', () => {
     expect(codes(made)).toEqual({ n1: 'CHAIN_NONCE_GAP', n2: 'CHAIN_NONCE_GAP' });
     expect(sent(made)).toEqual(['AGAIN 1', 'AGAIN 2']);
     expect(codes(plan([signed(1), queued('a')]))).toEqual({});
+  });
+});
+
+describe('a gap', () => {
+  const late = (nonce: number) => signed(nonce, [attempt(nonce, 1, NOW - OPTIONS.bumpMs)]);
+  const fills = new Map([[0, queued('fill')]]);
+  const quotes = new Map([['fill', { kind: 'gas', gas: 10n }]] as const);
+
+  test('is filled when what comes after it has waited for long, even where no more may be on its way', () => {
+    const open = [signed(1), signed(2), signed(3)];
+    expect(sent(plan(open, { quotes }, { fills }))).toEqual(['AGAIN 1', 'AGAIN 2', 'AGAIN 3']);
+    const filled = plan([late(1), signed(2), signed(3)], { quotes }, { fills });
+    expect(sent(filled)).toEqual(['SIGN 0/1', 'AGAIN 1', 'AGAIN 2', 'AGAIN 3']);
+    expect(filled.sends[0]).toMatchObject({ isFill: true });
+    expect(codes(filled)).toEqual({});
+  });
+
+  test('is filled by what is queued, if anything is', () => {
+    const both = new Map([...quotes, ['a', { kind: 'gas', gas: 10n }] as const]);
+    const made = plan([late(1), queued('a')], { quotes: both }, { fills });
+    expect(made.sends).toMatchObject([{ nonce: 0, isFill: false }, { kind: 'AGAIN' }]);
+  });
+
+  test('that cannot be paid for stays, and says so', () => {
+    expect(codes(plan([late(1)], { quotes, balance: 1_499n }, { fills }))).toEqual({ n1: 'CHAIN_GAS_EMPTY' });
+    expect(sent(plan([late(1)], { quotes, balance: 1_500n }, { fills }))).toEqual(['SIGN 0/1', 'AGAIN 1']);
+  });
+
+  test('of a transaction that was final is not filled, and nothing is signed above it', () => {
+    const made = plan([late(1), queued('a')], {}, { given: new Set([0, 1]), mayGive: false });
+    expect(sent(made)).toEqual(['AGAIN 1']);
+    expect(codes(made)).toEqual({});
   });
 });
 
