@@ -13,7 +13,12 @@ import { Distributors } from '../../../../src/payouts/chain/distributors.ts';
 import { ChainFollower } from '../../../../src/payouts/chain/follower.ts';
 import { type ChainPayouts, openChainPayouts } from '../../../../src/payouts/chain/open.ts';
 import { RpcChainReader } from '../../../../src/payouts/chain/reader.ts';
-import type { ChainDeps, ChainReader, TransactionOutbox } from '../../../../src/payouts/chain/types.ts';
+import type {
+  ChainDeps,
+  ChainPlace,
+  ChainReader,
+  TransactionOutbox,
+} from '../../../../src/payouts/chain/types.ts';
 import type { PayoutBatch } from '../../../../src/payouts/types.ts';
 import { reconcile } from '../../../../src/reconciliation/reconcile.ts';
 import { RECONCILIATION_RULES } from '../../../../src/reconciliation/types.ts';
@@ -90,7 +95,7 @@ export interface ChainWorld {
   /** Rules that do not agree, with what they say. */
   differences(): Promise<readonly string[]>;
   /** Services of another process. */
-  another(deps?: Partial<ChainDeps>): ChainPayouts;
+  another(deps?: Partial<ChainDeps>, elsewhere?: Partial<ChainPlace>): ChainPayouts;
 }
 
 export interface WorldOptions {
@@ -117,15 +122,15 @@ export async function openWorld(base: ChainBase, options: WorldOptions = {}): Pr
     distributor: getAddress(site.scope.distributor),
     token: getAddress(site.scope.token),
   };
-  let another: ((more?: Partial<ChainDeps>) => ChainPayouts) | null = null;
+  let another: ChainWorld['another'] | null = null;
   const kit = await openPayoutsKit({
     db,
     chain: ({ database, clock }) => {
       const real = new ChainOutbox({ chainId }, { database, clock });
       const outbox = wrapOutbox?.(real) ?? real;
-      another = (more = {}) =>
+      another = (more = {}, elsewhere = {}) =>
         openChainPayouts(
-          { ...place, ...(blocksMax === undefined ? {} : { blocksMax }) },
+          { ...place, ...elsewhere, ...(blocksMax === undefined ? {} : { blocksMax }) },
           { database, clock, outbox, chain: reader, signer, ...more },
         );
       return another();
@@ -153,12 +158,9 @@ export async function openWorld(base: ChainBase, options: WorldOptions = {}): Pr
       await sender.run();
     },
     follow: async () => {
-      const { database } = db;
-      const parts = { database, clock: kit.clock, chain: reader };
-      await new ChainFollower(
-        { blocksMax: 2_000 },
-        { ...parts, distributors: new Distributors(place, parts) },
-      ).run();
+      const parts = { database: db.database, clock: kit.clock, chain: reader };
+      const distributor = await new Distributors(place, parts).require();
+      await new ChainFollower({ blocksMax: 2_000 }, parts).run(distributor);
     },
     settle: async () => {
       await world.send();

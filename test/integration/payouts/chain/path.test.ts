@@ -55,6 +55,8 @@ test('a batch is published, paid in, paid, claimed and reconciled, and the next 
   expect(funding).toMatchObject({ units: 50_000_001n, state: 'QUEUED', problem: null });
   expect(await codeOf(fund(world))).toBe('PAYOUT_FUNDING_OPEN');
   await world.send();
+  expect(await fund(world, null, key)).toMatchObject({ id: funding.id, state: 'QUEUED' });
+  await world.send();
   expect(await fund(world, null, key)).toMatchObject({ id: funding.id, state: 'FINAL', units: 50_000_001n });
   expect(await codeOf(fund(world))).toBe('PAYOUT_FUNDED');
   expect(await world.payouts.work()).toMatchObject({ trees: [{ sequence: 1n, payouts: 2 }], missing: 0n });
