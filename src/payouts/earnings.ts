@@ -96,12 +96,15 @@ export class EarningsService {
   }
 }
 
+/** What a rail says when it does not pay, or is not set up as it should be; neither hides what was earned. */
+const PAYS_NOTHING: ReadonlySet<string> = new Set(['PAYOUT_RAIL', 'CHAIN_CODE_DIFFERS']);
+
 /** The least that the rail pays of a currency, in nano-units; null when it pays nothing in it now. */
 async function leastOf(rail: PayoutRail, currency: string): Promise<bigint | null> {
   try {
     return (await rail.terms(currency)).leastNano;
   } catch (error) {
-    if (error instanceof PatchbayError && error.code === 'PAYOUT_RAIL') return null;
+    if (error instanceof PatchbayError && PAYS_NOTHING.has(error.code)) return null;
     throw error;
   }
 }

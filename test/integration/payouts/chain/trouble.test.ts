@@ -144,6 +144,10 @@ test('what cannot be paid on a chain is refused in words', async () => {
   await kit.earn(elsewhere, currency, 20n * UNIT);
   kit.clock.advance(kit.options.holdbackMs + 1);
   expect(await codeOf(kit.create(currency, null, 'CHAIN'))).toBe('PAYOUT_RAIL');
+  // So nothing is shown to be payable.
+  expect(await kit.payouts.earnings.balances(elsewhere.principal, null)).toMatchObject([
+    { currency, payable: 0n, carried: 20n * UNIT },
+  ]);
 });
 
 test('a node that does not answer stops nothing but what needs it, and everything goes on afterwards', async () => {
