@@ -11,6 +11,7 @@ import type { Uuid } from '../../../../src/kernel/ids.ts';
 import type { ClaimSigner, PayoutClaim } from '../../../../src/payouts/chain/claims.ts';
 import { Distributors } from '../../../../src/payouts/chain/distributors.ts';
 import { ChainFollower } from '../../../../src/payouts/chain/follower.ts';
+import type { Funding } from '../../../../src/payouts/chain/funding.ts';
 import { type ChainPayouts, openChainPayouts } from '../../../../src/payouts/chain/open.ts';
 import { RpcChainReader } from '../../../../src/payouts/chain/reader.ts';
 import type {
@@ -190,4 +191,19 @@ export async function openWorld(base: ChainBase, options: WorldOptions = {}): Pr
 /** What an operator tells the publishing account to pay in. */
 export function fund(world: ChainWorld, units: bigint | null = null, idempotencyKey: string = randomUUID()) {
   return world.payouts.funding.fund(world.kit.drafter, { idempotencyKey, units });
+}
+
+/** Brings transactions onto the chain until the funding is as it is wanted: each of its steps waits for the one before. */
+export async function fundUntil(
+  world: ChainWorld,
+  isWanted: (funding: Funding) => boolean,
+  units: bigint | null,
+  idempotencyKey: string,
+): Promise<Funding> {
+  for (let turn = 0; turn < 50; turn += 1) {
+    const funding = await fund(world, units, idempotencyKey);
+    if (isWanted(funding)) return funding;
+    await world.send();
+  }
+  return fund(world, units, idempotencyKey);
 }
