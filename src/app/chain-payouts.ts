@@ -4,7 +4,7 @@ import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
 import { every } from '../metering/periodic.ts';
-import { type ChainPayouts, openChainPayouts, type Worked } from '../payouts/chain/open.ts';
+import { type ChainPayouts, openChainPayouts, type Turn, type Worked } from '../payouts/chain/open.ts';
 import { RpcChainReader } from '../payouts/chain/reader.ts';
 import type { Proofs } from '../proofs/open.ts';
 import { CALL_TIMEOUT_MS } from './chain.ts';
@@ -41,7 +41,7 @@ export function startChainPayouts(
     { chainId, distributor, token },
     { database, clock, outbox, chain: reader, signer: proofs?.claims ?? null },
   );
-  const tell = tellerOf(logger);
+  const tell = tellerOf(logger, distributor);
   let stopping = false;
   const working = every(pollMs, async () => {
     try {
@@ -60,25 +60,36 @@ export function startChainPayouts(
 }
 
 /** Says what has happened, and of what lasts only that it has begun. */
-function tellerOf(logger: AppDeps['logger']): (worked: Worked) => void {
-  let missing = 0n;
-  let foreign: bigint | null = null;
-  return (worked) => {
-    for (const { sequence, payouts } of worked.trees) {
-      logger.info({ tree: String(sequence), payouts }, 'Payouts on the chain are paid');
+function tellerOf(logger: AppDeps['logger'], current: string): (worked: Worked) => void {
+  const lasting = new Map<string, { readonly missing: bigint; readonly foreign: bigint | null }>();
+  const tell = (distributor: string, { trees, republished, missing, foreign }: Turn): void => {
+    const before = lasting.get(distributor) ?? { missing: 0n, foreign: null };
+    for (const { sequence, payouts } of trees) {
+      logger.info({ distributor, tree: String(sequence), payouts }, 'Payouts on the chain are paid');
     }
-    for (const sequence of worked.republished) {
-      logger.warn({ tree: String(sequence) }, 'A tree of payouts was refused, and is published again');
-    }
-    if (worked.missing !== missing && worked.missing > 0n) {
-      logger.warn({ units: String(worked.missing) }, 'The distributor holds too little: payouts wait');
-    }
-    if (worked.foreign !== foreign && worked.foreign !== null) {
-      logger.error(
-        { tree: String(worked.foreign) },
-        'Somebody else has published a tree of payouts: pause the distributor. Nothing more is paid',
+    for (const sequence of republished) {
+      logger.warn(
+        { distributor, tree: String(sequence) },
+        'A tree of payouts was refused, and is published again',
       );
     }
-    ({ missing, foreign } = worked);
+    if (missing !== before.missing && missing > 0n) {
+      logger.warn({ distributor, units: String(missing) }, 'The distributor holds too little: payouts wait');
+    }
+    if (foreign !== before.foreign && foreign !== null) {
+      logger.error(
+        { distributor, tree: String(foreign) },
+        'Somebody else has published a tree of payouts: pause the distributor. Nothing more is paid by it',
+      );
+    }
+    lasting.set(distributor, { missing, foreign });
+  };
+  return ({ earlier, ...own }) => {
+    for (const one of earlier) {
+      const { distributor } = one;
+      if ('worked' in one) tell(distributor, one.worked);
+      else logger.warn({ err: one.error, distributor }, 'An earlier distributor will be looked at again');
+    }
+    tell(current, own);
   };
 }

@@ -14,6 +14,10 @@ export function addClaim(program: Command, io: CliIo, run: Run): void {
       '--account <address>',
       'for which of your accounts it is fetched; without it, the one paid to last',
     )
+    .option(
+      '--distributor <address>',
+      'by which distributor it is fetched; without it, the one that pays now, or else the newest that owes you something',
+    )
     .option('--rpc <url>', 'JSON-RPC of a node (PATCHBAY_CHAIN_RPC_URL)')
     .option(
       '--keystore <file>',

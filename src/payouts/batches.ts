@@ -41,7 +41,7 @@ interface Progress {
   readonly state: BatchState;
   readonly approvedBy?: Uuid;
   readonly approvedAt?: Date;
-  readonly submittingAt?: Date;
+  readonly submittingAt?: Date | null;
   readonly closedAt?: Date;
 }
 
@@ -113,7 +113,10 @@ export class PayoutBatchService {
     });
   }
 
-  /** Ends a batch that was not handed over, and releases what it holds. */
+  /**
+   * Ends a batch that was not handed over, and releases what it holds. One that is being handed over is ended only where the
+   * rail can say that it has not taken it.
+   */
   async cancel(actor: Actor, batchId: Uuid, context: RequestContext = {}): Promise<PayoutBatch> {
     const { database } = this.#deps;
     const action = this.#action(actor, 'cancel', batchId, context);
@@ -121,7 +124,7 @@ export class PayoutBatchService {
     return database.withSystem(async (tx) => {
       const batch = await this.#lock(tx, batchId);
       if (batch.state === 'CANCELLED') return batch;
-      if (batch.state !== 'DRAFT' && batch.state !== 'APPROVED') {
+      if (!(await this.#isFree(batch))) {
         throw wrongState(
           'batch',
           batch.state,
@@ -163,6 +166,7 @@ export class PayoutBatchService {
     const { clock, database } = this.#deps;
     const action = this.#action(actor, 'submit', batchId, context);
     await auditDenied(this.#deps, action, () => void operatorKey(actor));
+    await this.#requireRailTakes(batchId);
     const begun = await database.withSystem(async (tx) => {
       const batch = await this.#lock(tx, batchId);
       if (batch.state === 'DRAFT' || batch.state === 'CANCELLED') {
@@ -270,7 +274,7 @@ export class PayoutBatchService {
     const { clock } = this.#deps;
     const { id: batchId } = batch;
     const at = new Date(clock.nowMs());
-    await this.#change(tx, action, batch, { state: 'CANCELLED', closedAt: at });
+    await this.#change(tx, action, batch, { state: 'CANCELLED', submittingAt: null, closedAt: at });
     await tx.payout.updateMany({ where: { batchId }, data: { state: 'CANCELLED', stateChangedAt: at } });
     const payouts = await tx.payout.findMany({ where: { batchId }, orderBy: { line: 'asc' } });
     await resolvePayouts(tx, clock, [], payouts, at);
@@ -292,6 +296,21 @@ export class PayoutBatchService {
     const where = { id, state: 'DRAFT' };
     const row = await this.#deps.database.withSystem((tx) => tx.payoutBatch.findFirst({ where }));
     if (row !== null) await requireRail(this.#deps.rails, toBatch(row).rail).requireAgreed();
+  }
+
+  /** Before its payments count as possibly made: what the rail refuses would stay so. */
+  async #requireRailTakes(id: Uuid): Promise<void> {
+    const where = { id, state: 'APPROVED' };
+    const row = await this.#deps.database.withSystem((tx) => tx.payoutBatch.findFirst({ where }));
+    if (row === null) return;
+    const { rail, currency } = toBatch(row);
+    await requireRail(this.#deps.rails, rail).requireTakes(currency);
+  }
+
+  /** Whether a batch that is locked can end without anything being paid. */
+  async #isFree({ id, state, rail }: PayoutBatch): Promise<boolean> {
+    if (state === 'DRAFT' || state === 'APPROVED') return true;
+    return state === 'SUBMITTING' && (await requireRail(this.#deps.rails, rail).neverTook(id));
   }
 
   async #isDrafterOfLarge(tx: Tx, batchId: Uuid, key: Uuid): Promise<boolean> {

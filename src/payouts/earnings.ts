@@ -4,7 +4,7 @@ import { PatchbayError } from '../kernel/errors.ts';
 import type { Uuid } from '../kernel/ids.ts';
 import { parsePeriod } from '../kernel/period.ts';
 import { leastPayable, payableNow } from './draft.ts';
-import { RAIL_KINDS } from './rail.ts';
+import { type PayoutRail, RAIL_KINDS } from './rail.ts';
 import type {
   EarningsBalance,
   EarningsStatement,
@@ -60,12 +60,17 @@ export class EarningsService {
           FROM patchbay.own_earnings_payable(${before}::timestamptz) ORDER BY asset`,
       ),
     );
-    return rows.map(({ asset: currency, posted, held, maturing, payable: past, kind }) => {
-      // By the rail that would pay it; a bank, where nothing says more.
-      const unit = (rails[kind ?? 'FILE'] ?? rails.FILE).unitNano(currency);
-      const payable = payableNow(past, leastPayable(this.#options, unit), unit);
-      return { currency, posted, held, maturing, payable, carried: past - payable };
-    });
+    return Promise.all(
+      rows.map(async ({ asset: currency, posted, held, maturing, payable: past, kind }) => {
+        // By the rail that would pay it; a bank, where nothing says more.
+        const rail = rails[kind ?? 'FILE'] ?? rails.FILE;
+        const unit = rail.unitNano(currency);
+        const least = await leastOf(rail, currency);
+        const payable =
+          least === null ? 0n : payableNow(past, leastPayable(this.#options, unit, least), unit);
+        return { currency, posted, held, maturing, payable, carried: past - payable };
+      }),
+    );
   }
 
   /** A beneficiary's statement of a month in a currency. A month that has not ended is told of as far as it is. */
@@ -88,6 +93,19 @@ export class EarningsService {
     );
     const isComplete = clock.nowMs() >= to.getTime();
     return { tenantId, currency, period, from, to, isComplete, ...statementOf(rows) };
+  }
+}
+
+/** What a rail says when it does not pay, or is not set up as it should be; neither hides what was earned. */
+const PAYS_NOTHING: ReadonlySet<string> = new Set(['PAYOUT_RAIL', 'CHAIN_CODE_DIFFERS']);
+
+/** The least that the rail pays of a currency, in nano-units; null when it pays nothing in it now. */
+async function leastOf(rail: PayoutRail, currency: string): Promise<bigint | null> {
+  try {
+    return (await rail.terms(currency)).leastNano;
+  } catch (error) {
+    if (error instanceof PatchbayError && PAYS_NOTHING.has(error.code)) return null;
+    throw error;
   }
 }
 

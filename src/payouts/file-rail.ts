@@ -75,6 +75,14 @@ export class FilePayoutRail implements PayoutRail {
   /** What a bank has done is known from its results alone, which were compared when they were taken in. */
   async requireAgreed(): Promise<void> {}
 
+  /** The disk is asked when there is something to write. */
+  async requireTakes(): Promise<void> {}
+
+  /** Whoever has seen the file may have paid it, wherever it is now. */
+  async neverTook(): Promise<boolean> {
+    return false;
+  }
+
   async submit(order: PaymentOrder): Promise<RailReceipt> {
     requirePayable(order, this.unitNano(order.currency));
     const name = `payouts-${order.batchId}.csv`;

@@ -53,6 +53,13 @@ export interface PayoutRail {
   terms(currency: string): Promise<RailTerms>;
   /** Asked before a batch is approved. Throws `RECONCILIATION_FAILED` when what it paid before does not agree with what it knows. */
   requireAgreed(): Promise<void>;
+  /** Asked before a batch is handed over, while it can still be cancelled. Throws `PAYOUT_RAIL` when it would not take it. */
+  requireTakes(currency: string): Promise<void>;
+  /**
+   * Whether it can say for sure that it has not taken the order of a batch, and takes it no more once the batch is cancelled.
+   * Asked while the batch is locked.
+   */
+  neverTook(batchId: Uuid): Promise<boolean>;
   /** Takes the order, durably. Throws `PAYOUT_RAIL` when it does not. */
   submit(order: PaymentOrder): Promise<RailReceipt>;
 }

@@ -9,6 +9,7 @@ import { PAYOUT_RULES } from './rules/payouts.ts';
 import { RECEIPT_RULES } from './rules/receipts.ts';
 import { inScope, runRule } from './rules/rule.ts';
 import {
+  type Comparison,
   RECONCILIATION_RULES,
   type ReconciliationReport,
   type ReconciliationRule,
@@ -35,12 +36,7 @@ export function reconcile(
   scope: ReconciliationScope,
   rules: readonly ReconciliationRule[] = RECONCILIATION_RULES,
 ): Promise<ReconciliationReport> {
-  return database.withSystemPg(async (client) => {
-    await client.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    await client.query('SET LOCAL statement_timeout = 0');
-    await client.query('SET LOCAL idle_in_transaction_session_timeout = 0');
-    return reconcileIn(client, scope, rules);
-  });
+  return inSnapshot(database, (client) => reconcileIn(client, scope, rules));
 }
 
 /** {@link reconcile} in a transaction that is open and reads one snapshot. */
@@ -49,6 +45,35 @@ export async function reconcileIn(
   scope: ReconciliationScope,
   rules: readonly ReconciliationRule[] = RECONCILIATION_RULES,
 ): Promise<ReconciliationReport> {
+  return { ...(await compareIn(client, scope, rules)), ...(await countRecords(client, scope)) };
+}
+
+/** {@link reconcile} by some rules, without looking at usage records that none of them is about. */
+export function compare(
+  database: Pick<Database, 'withSystemPg'>,
+  scope: ReconciliationScope,
+  rules: readonly ReconciliationRule[],
+): Promise<Comparison> {
+  return inSnapshot(database, (client) => compareIn(client, scope, rules));
+}
+
+function inSnapshot<T>(
+  database: Pick<Database, 'withSystemPg'>,
+  work: (client: PoolClient) => Promise<T>,
+): Promise<T> {
+  return database.withSystemPg(async (client) => {
+    await client.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    await client.query('SET LOCAL statement_timeout = 0');
+    await client.query('SET LOCAL idle_in_transaction_session_timeout = 0');
+    return work(client);
+  });
+}
+
+async function compareIn(
+  client: PoolClient,
+  scope: ReconciliationScope,
+  rules: readonly ReconciliationRule[],
+): Promise<Comparison> {
   const found = new Map<ReconciliationRule, RuleFindings>();
   for (const rule of SQL_RULES) {
     if (rules.includes(rule.rule)) found.set(rule.rule, await runRule(client, rule, scope));
@@ -59,7 +84,6 @@ export async function reconcileIn(
   const wanted = RECONCILIATION_RULES.filter((rule) => rules.includes(rule));
   return {
     ...scope,
-    ...(await countRecords(client, scope)),
     counts: wanted.map((rule) => ({ rule, differences: found.get(rule)?.count ?? 0 })),
     differences: wanted.flatMap((rule) => found.get(rule)?.differences ?? []),
   };

@@ -1,12 +1,12 @@
 import { PatchbayError } from '../kernel/errors.ts';
 import { differencesOf } from './reconcile.ts';
-import type { ReconciliationDifference, ReconciliationReport } from './types.ts';
+import type { Comparison, ReconciliationDifference } from './types.ts';
 
 /** Of so many differences the error tells; the others are in the report. */
 const SHOWN_MAX = 5;
 
 /** Throws RECONCILIATION_FAILED, with the first differences, when anything differs. */
-export function requireReconciled(report: ReconciliationReport, field: string): void {
+export function requireReconciled(report: Comparison, field: string): void {
   const count = differencesOf(report);
   if (count === 0) return;
   const { from, to, tenantId } = report;

@@ -79,6 +79,8 @@ export interface ReconciliationScope {
   readonly to: Date;
   /** Requests, invoices, earnings and payouts of this tenant alone; null for everybody's. */
   readonly tenantId: Uuid | null;
+  /** Of distributors this one alone; left out: all of them. */
+  readonly distributorId?: Uuid;
 }
 
 /** One thing that does not agree. Amounts are nano-units, on a chain the token's smallest units. */
@@ -104,16 +106,20 @@ export interface RuleFindings {
   readonly differences: readonly ReconciliationDifference[];
 }
 
-/** What a reconciliation found. */
-export interface ReconciliationReport extends ReconciliationScope {
-  /** Usage records of the period. */
-  readonly requests: number;
-  /** Of them those that the engine told no counts of: its process was lost, or it did not answer in time. */
-  readonly uncounted: number;
+/** What a comparison found. */
+export interface Comparison extends ReconciliationScope {
   /** Differences by rule, in the order of the rules. */
   readonly counts: readonly { readonly rule: ReconciliationRule; readonly differences: number }[];
   /** In the order of the rules; of each rule the first {@link DIFFERENCES_MAX}. */
   readonly differences: readonly ReconciliationDifference[];
+}
+
+/** What a reconciliation found. */
+export interface ReconciliationReport extends Comparison {
+  /** Usage records of the period. */
+  readonly requests: number;
+  /** Of them those that the engine told no counts of: its process was lost, or it did not answer in time. */
+  readonly uncounted: number;
 }
 
 /** Of each rule so many differences are shown; all are counted. */

@@ -116,7 +116,7 @@ test('without a file the claim is fetched from the server', async () => {
   if (at === null || typeof at === 'string') throw new Error('The server has a port.');
   const flags = ['--url', `http://127.0.0.1:${at.port}`, '--key', 'pbt_x', '--account', account];
   expect((await send(flags)).out).toContain(`${account} was paid 3.0`);
-  expect(asked).toEqual([`Bearer pbt_x {"account":"${account}"}`]);
+  expect(asked).toEqual([`Bearer pbt_x {"account":"${account}","distributor":null}`]);
   answer = null;
   expect((await send(flags)).err).toContain('CLAIM_NOTHING');
 });

@@ -119,6 +119,8 @@ CREATE TABLE payout_funding (
   id             uuid           NOT NULL,
   distributor_id uuid           NOT NULL,
   units          numeric(78, 0) NOT NULL,
+  -- The account had allowed something before, which is taken back first.
+  clears_allowance boolean      NOT NULL,
   requested_by   uuid           NOT NULL,
   created_at     timestamptz(3) NOT NULL,
   CONSTRAINT payout_funding_pkey PRIMARY KEY (id),
@@ -164,20 +166,24 @@ CREATE TABLE payout_chain_event (
 );
 CREATE INDEX payout_chain_event_account_idx ON payout_chain_event (distributor_id, kind, account);
 
--- Up to which block they were read, and what the distributor held after the latest at which it was asked for: a node seldom
--- knows balances of long ago.
+-- Up to which block they were read, what the distributor held after it, and what its events come to until then, so that not
+-- all of them are read each time.
 CREATE TABLE payout_chain_follow (
   distributor_id uuid           NOT NULL,
   block_number   bigint         NOT NULL,
   block_hash     bytea          NOT NULL,
-  balance_block  bigint         NOT NULL,
   balance_units  numeric(78, 0) NOT NULL,
+  received_units numeric(78, 0) NOT NULL,
+  claimed_units  numeric(78, 0) NOT NULL,
+  -- The number of the tree in force; zero for none.
+  published      bigint         NOT NULL,
   followed_at    timestamptz(3) NOT NULL,
   CONSTRAINT payout_chain_follow_pkey PRIMARY KEY (distributor_id),
   CONSTRAINT payout_chain_follow_distributor_id_fkey FOREIGN KEY (distributor_id) REFERENCES payout_distributor (id)
     ON DELETE RESTRICT ON UPDATE RESTRICT,
   CONSTRAINT payout_chain_follow_hash CHECK (octet_length(block_hash) = 32),
-  CONSTRAINT payout_chain_follow_balance CHECK (balance_units >= 0 AND balance_block <= block_number)
+  CONSTRAINT payout_chain_follow_balance CHECK (
+    balance_units >= 0 AND received_units >= 0 AND claimed_units >= 0 AND published >= 0)
 );
 
 -- Trees whose payouts are paid: the transaction that published it, and the block after which the distributor held what it
@@ -205,7 +211,8 @@ BEGIN
     ('payout_distributor', 'SELECT, INSERT'), ('payout_tree', 'SELECT, INSERT'), ('payout_tree_payment', 'SELECT, INSERT'),
     ('payout_tree_leaf', 'SELECT, INSERT'), ('payout_tree_publication', 'SELECT, INSERT'),
     ('payout_funding', 'SELECT, INSERT'), ('payout_chain_event', 'SELECT, INSERT'),
-    ('payout_chain_follow', 'SELECT, INSERT, UPDATE (block_number, block_hash, balance_block, balance_units, followed_at)'),
+    ('payout_chain_follow', 'SELECT, INSERT, UPDATE (block_number, block_hash, balance_units, received_units, claimed_units, '
+                            'published, followed_at)'),
     ('payout_tree_settlement', 'SELECT, INSERT')
   LOOP
     EXECUTE format('REVOKE ALL ON %I FROM PUBLIC', target);
@@ -253,6 +260,20 @@ CREATE FUNCTION patchbay.payout_entitlements(of_distributor uuid, up_to bigint) 
 $$;
 GRANT EXECUTE ON FUNCTION patchbay.payout_entitlements(uuid, bigint) TO patchbay_system;
 
+-- A batch that was cancelled gets no tree, and one that has a tree is not cancelled: each waits for the other.
+CREATE FUNCTION patchbay.guard_payout_tree_batch() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM FROM public.payout_batch b WHERE b.id = NEW.batch_id FOR SHARE;
+  IF EXISTS (SELECT FROM public.payout_batch b WHERE b.id = NEW.batch_id AND b.state = 'CANCELLED') THEN
+    RAISE EXCEPTION 'payout_tree: the batch % was cancelled', NEW.batch_id
+      USING ERRCODE = '23514', CONSTRAINT = 'payout_tree_of_cancelled';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER guard BEFORE INSERT ON payout_tree FOR EACH ROW EXECUTE FUNCTION patchbay.guard_payout_tree_batch();
+
 CREATE FUNCTION patchbay.check_payout_tree() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -297,7 +318,9 @@ CREATE TRIGGER check_tree AFTER INSERT ON payout_tree FOR EACH ROW EXECUTE FUNCT
 CREATE FUNCTION patchbay.guard_payout_chain_follow() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF NEW.block_number < OLD.block_number OR NEW.balance_block < OLD.balance_block THEN
+  IF NEW.block_number < OLD.block_number OR NEW.received_units < OLD.received_units
+     OR NEW.claimed_units < OLD.claimed_units OR NEW.published < OLD.published
+  THEN
     RAISE EXCEPTION 'payout_chain_follow: blocks are read forwards' USING ERRCODE = '42501';
   END IF;
   RETURN NEW;
@@ -352,6 +375,55 @@ $$;
 CREATE TRIGGER guard BEFORE INSERT ON payout_tree_settlement
   FOR EACH ROW EXECUTE FUNCTION patchbay.guard_payout_tree_settlement();
 
+-- As before, and a batch that is being handed over can be cancelled while it is in no tree.
+CREATE OR REPLACE FUNCTION patchbay.guard_payout_batch() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  changing text[];
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    RAISE EXCEPTION 'payout_batch: DELETE refused' USING ERRCODE = '42501';
+  END IF;
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.state <> 'DRAFT' OR NEW.approved_by IS NOT NULL OR NOT patchbay.is_operator_key(NEW.drafted_by) THEN
+      RAISE EXCEPTION 'payout_batch: a batch begins as the draft of an operator' USING ERRCODE = '42501';
+    END IF;
+    RETURN NEW;
+  END IF;
+  changing := CASE OLD.state || '>' || NEW.state
+    WHEN 'DRAFT>APPROVED' THEN ARRAY['approved_by', 'approved_at']
+    WHEN 'DRAFT>CANCELLED' THEN ARRAY['closed_at']
+    WHEN 'APPROVED>CANCELLED' THEN ARRAY['closed_at']
+    WHEN 'SUBMITTING>CANCELLED' THEN ARRAY['submitting_at', 'closed_at']
+    WHEN 'APPROVED>SUBMITTING' THEN ARRAY['submitting_at']
+    WHEN 'SUBMITTING>SUBMITTED' THEN ARRAY['rail_reference', 'rail_sha256', 'submitted_at']
+    WHEN 'SUBMITTED>SETTLED' THEN ARRAY['closed_at'] END;
+  IF changing IS NULL THEN
+    RAISE EXCEPTION 'payout_batch: % cannot become %', OLD.state, NEW.state USING ERRCODE = '42501';
+  END IF;
+  -- Once a rail was asked, money is free again only where nothing can have come of it.
+  IF (OLD.state, NEW.state) = ('SUBMITTING', 'CANCELLED') AND (OLD.rail <> 'CHAIN'
+      OR EXISTS (SELECT FROM public.payout_tree t WHERE t.batch_id = OLD.id))
+  THEN
+    RAISE EXCEPTION 'payout_batch: what was handed over may be paid' USING ERRCODE = '42501';
+  END IF;
+  changing := changing || ARRAY['state'];
+  IF to_jsonb(NEW) - changing IS DISTINCT FROM to_jsonb(OLD) - changing THEN
+    RAISE EXCEPTION 'payout_batch: what a batch pays is immutable' USING ERRCODE = '42501';
+  END IF;
+  IF NEW.state = 'APPROVED' THEN
+    IF NOT patchbay.is_operator_key(NEW.approved_by) THEN
+      RAISE EXCEPTION 'payout_batch: only an operator approves' USING ERRCODE = '42501';
+    END IF;
+    IF NEW.total_nano > NEW.second_person_above_nano AND patchbay.is_same_person(NEW.drafted_by, NEW.approved_by) THEN
+      RAISE EXCEPTION 'payout_batch: a batch of this amount is approved by somebody else than who drafted it'
+        USING ERRCODE = '42501', CONSTRAINT = 'payout_batch_second_person';
+    END IF;
+  END IF;
+  RETURN NEW;
+END
+$$;
+
 -- As before, with what a chain pays.
 CREATE OR REPLACE FUNCTION patchbay.guard_payout() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -387,6 +459,7 @@ BEGIN
   IF NOT (CASE OLD.state || '>' || NEW.state
     WHEN 'PENDING>SENDING' THEN batch.state = 'SUBMITTING'
     WHEN 'PENDING>CANCELLED' THEN batch.state = 'CANCELLED'
+    WHEN 'SENDING>CANCELLED' THEN batch.state = 'CANCELLED'
     WHEN 'PAID>RETURNED' THEN batch.state IN ('SUBMITTING', 'SUBMITTED', 'SETTLED')
       AND NEW.bank_reference = OLD.bank_reference
     ELSE OLD.state IN ('SENDING', 'UNKNOWN') AND NEW.state IN ('PAID', 'FAILED', 'UNKNOWN') AND OLD.state <> NEW.state
@@ -408,7 +481,7 @@ BEGIN
     END IF;
   END IF;
   -- What is claimed on a chain cannot fail or come back: it is paid by the settlement of the tree that it is in.
-  IF batch.rail = 'CHAIN' AND OLD.state <> 'PENDING' AND NOT EXISTS (
+  IF batch.rail = 'CHAIN' AND OLD.state <> 'PENDING' AND NEW.state <> 'CANCELLED' AND NOT EXISTS (
     SELECT FROM public.payout_tree_payment p
     JOIN public.payout_tree t ON t.id = p.tree_id
     JOIN public.payout_tree_settlement s ON s.tree_id = t.id

@@ -14,6 +14,7 @@ export interface ClaimFlags {
   readonly url?: string;
   readonly key?: string;
   readonly account?: string;
+  readonly distributor?: string;
   readonly rpc?: string;
   readonly keystore?: string;
   readonly confirmations: number;
@@ -50,8 +51,8 @@ const answerSchema = z.object({
   payoutClaim: z.object({ ...members, decimals: z.int() }).nullable(),
 });
 
-const QUERY = `query ($account: String) {
-  payoutClaim(account: $account) { chainId distributor token decimals root account cumulative proof }
+const QUERY = `query ($account: String, $distributor: String) {
+  payoutClaim(account: $account, distributor: $distributor) { chainId distributor token decimals root account cumulative proof }
 }`;
 
 /** Sends a claim with a wallet of whoever runs the command. Only the account of the claim is paid, whoever sends it. */
@@ -104,7 +105,7 @@ function parseJson(text: string): unknown {
 
 async function fetchClaim(config: Config, flags: ClaimFlags): Promise<HeldClaim> {
   const connection = await resolveConnection(config, flags);
-  const variables = { account: flags.account ?? null };
+  const variables = { account: flags.account ?? null, distributor: flags.distributor ?? null };
   const { payoutClaim } = await request(connection, QUERY, variables, answerSchema);
   if (payoutClaim !== null) return { ...toOrder(payoutClaim), decimals: payoutClaim.decimals };
   throw new PatchbayError('CLAIM_NOTHING', 'No tree on the chain has anything for this beneficiary.', {

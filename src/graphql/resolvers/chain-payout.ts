@@ -38,9 +38,10 @@ export const chainPayoutQueries = {
     return toConnection(page, request, ({ id }) => id);
   },
 
-  payoutClaim: (_root, { tenant, account }, context) => {
+  payoutClaim: (_root, { tenant, account, distributor }, context) => {
     const caller = requirePrincipal(context);
-    const wanted = { tenantId: optionalGlobalId('Tenant', tenant, 'tenant'), account: account ?? null };
+    const tenantId = optionalGlobalId('Tenant', tenant, 'tenant');
+    const wanted = { tenantId, account: account ?? null, distributor: distributor ?? null };
     return requireChainPayouts(context.services.payouts.chain).claims.find(caller, wanted);
   },
 } satisfies QueryResolvers;

@@ -84,8 +84,9 @@ export const PROOFS_CODES = {
   },
   CHAIN_NODE_BEHIND: {
     status: 503,
-    meaning: 'The node has fewer blocks than were seen before.',
-    fix: 'Wait until it has caught up, or use another node.',
+    meaning:
+      'The node has fewer blocks than were seen before, or did not tell all events of them: what the contracts say after the same block is more. Nothing of its answer was kept.',
+    fix: 'It is asked again; wait until it has caught up, or use another node. If it stays, one of several nodes behind the RPC URL lags or lacks data.',
   },
   CHAIN_ANCHOR_DOUBTFUL: {
     status: 502,

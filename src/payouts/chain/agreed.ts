@@ -1,7 +1,7 @@
 import type { Database } from '../../db/client.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Uuid } from '../../kernel/ids.ts';
-import { reconcile } from '../../reconciliation/reconcile.ts';
+import { compare } from '../../reconciliation/reconcile.ts';
 import { requireReconciled } from '../../reconciliation/require.ts';
 import type { ReconciliationRule } from '../../reconciliation/types.ts';
 
@@ -23,14 +23,6 @@ export async function requireChainAgrees(
   { database, clock }: { readonly database: Pick<Database, 'withSystemPg'>; readonly clock: Clock },
   distributorId: Uuid,
 ): Promise<void> {
-  const scope = { from: new Date(0), to: new Date(clock.nowMs() + 1), tenantId: null };
-  const report = await reconcile(database, scope, CHAIN_RULES);
-  const differences = report.differences.filter(
-    ({ subject, subjectId }) => subject !== 'DISTRIBUTOR' || subjectId === distributorId,
-  );
-  const counts = CHAIN_RULES.map((rule) => ({
-    rule,
-    differences: differences.filter((one) => one.rule === rule).length,
-  }));
-  requireReconciled({ ...report, differences, counts }, 'batch');
+  const scope = { from: new Date(0), to: new Date(clock.nowMs() + 1), tenantId: null, distributorId };
+  requireReconciled(await compare(database, scope, CHAIN_RULES), 'batch');
 }

@@ -1,7 +1,9 @@
 import type { ClaimMembers, PayoutClaim } from './claims.ts';
 
 /** What a claim consists of, as the member `claim` of its document: docs/reference/proofs.md. */
-export function claimMembers(told: Omit<PayoutClaim, 'document' | 'otherAccounts'>): ClaimMembers {
+export function claimMembers(
+  told: Omit<PayoutClaim, 'document' | 'otherAccounts' | 'otherDistributors'>,
+): ClaimMembers {
   return {
     tenant: told.tenantId,
     chainId: String(told.chainId),

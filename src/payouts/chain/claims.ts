@@ -30,6 +30,8 @@ export interface PayoutClaim extends Claim, Distributor {
   readonly restNano: bigint;
   /** Other accounts that the beneficiary was paid to. */
   readonly otherAccounts: readonly string[];
+  /** Addresses of other distributors that have something for it: each has a claim of its own. */
+  readonly otherDistributors: readonly string[];
   /** `patchbay-claim/1`; null while the deployment keeps no log. */
   readonly document: string | null;
 }
@@ -50,6 +52,14 @@ interface OwnRow {
   readonly account: string;
   readonly amount: string;
   readonly earned_before: Date;
+}
+
+/** What a distributor has of a tenant's payouts. */
+interface OwnPart {
+  readonly distributor: Distributor;
+  readonly tree: StoredTree;
+  /** Oldest first. */
+  readonly paid: readonly OwnRow[];
 }
 
 /** Of the tenant that is set. */
@@ -98,12 +108,18 @@ export class PayoutClaimService {
   }
 
   /**
-   * The claim by the tree that is in force on the chain; of the account that was paid to last when none is named, and of the
-   * actor's own tenant. Null when no tree that is published has anything for it.
+   * The claim by the tree that is in force on the chain: of the account that was paid to last when none is named, of the actor's
+   * own tenant, and of the distributor that is paid by now or else the newest that has something. Null when no tree that is
+   * published has anything for it.
    */
   async find(
     actor: Actor,
-    wanted: { readonly tenantId: Uuid | null; readonly account: string | null },
+    wanted: {
+      readonly tenantId: Uuid | null;
+      readonly account: string | null;
+      /** Left out: any. */
+      readonly distributor?: string | null;
+    },
   ): Promise<PayoutClaim | null> {
     requireScope(actor, 'billing:read');
     const tenantId = wanted.tenantId ?? actor.tenantId;
@@ -111,15 +127,43 @@ export class PayoutClaimService {
       throw new PatchbayError('NOT_FOUND', 'No such tenant is visible to you.', { field: 'tenant' });
     }
     const account = wanted.account === null ? null : requireReferenceOf('CHAIN', wanted.account);
+    const at = wanted.distributor == null ? null : requireReferenceOf('CHAIN', wanted.distributor);
     const { database, distributors } = this.#deps;
     // What is the tenant's is read as the tenant; only where its payments are is asked of the trees.
     const own = await database.withTenantPg(
       tenantId,
       async (client) => (await client.query<OwnRow>(OWN)).rows,
     );
-    const distributor = own.length === 0 ? null : await distributors.known();
-    if (distributor === null) return null;
+    if (own.length === 0) return null;
     const query: Query = (text, values) => database.querySystem(text, values);
+    const parts: OwnPart[] = [];
+    for (const distributor of await distributors.used()) {
+      const part = await this.#partOf(query, distributor, own);
+      if (part !== null) parts.push(part);
+    }
+    const part = parts.find(
+      ({ distributor, paid }) =>
+        (at === null || distributor.distributor === at) &&
+        (account === null || paid.some((row) => row.account === account)),
+    );
+    if (part === undefined) return null;
+    const chosen = account ?? part.paid.at(-1)?.account;
+    const rows = part.paid.filter((row) => row.account === chosen);
+    if (chosen === undefined) return null;
+    const accounts = new Set(parts.flatMap(({ paid }) => paid.map((row) => row.account)));
+    const places = parts.map(({ distributor }) => distributor.distributor);
+    return this.#claim(
+      query,
+      { ...part, tenantId, account: chosen, rows },
+      {
+        otherAccounts: [...accounts].filter((one) => one !== chosen),
+        otherDistributors: places.filter((one) => one !== part.distributor.distributor),
+      },
+    );
+  }
+
+  /** What of the payouts is in the tree that a distributor has in force; null for nothing. */
+  async #partOf(query: Query, distributor: Distributor, own: readonly OwnRow[]): Promise<OwnPart | null> {
     const tree = await this.#inForce(query, distributor);
     if (tree === null) return null;
     const keys = own.map(({ payment_key }) => payment_key);
@@ -130,11 +174,7 @@ export class PayoutClaimService {
     ]);
     const there = new Set(found.map(({ key }) => key));
     const paid = own.filter(({ payment_key }) => there.has(payment_key.toString('hex')));
-    const chosen = account ?? paid.at(-1)?.account;
-    const rows = paid.filter((row) => row.account === chosen);
-    if (chosen === undefined || rows.length === 0) return null;
-    const others = new Set(paid.map((row) => row.account).filter((one) => one !== chosen));
-    return this.#claim(query, { distributor, tree, tenantId, account: chosen, rows }, [...others]);
+    return paid.length === 0 ? null : { distributor, tree, paid };
   }
 
   async #claim(
@@ -146,7 +186,7 @@ export class PayoutClaimService {
       readonly account: string;
       readonly rows: readonly OwnRow[];
     },
-    otherAccounts: readonly string[],
+    others: Pick<PayoutClaim, 'otherAccounts' | 'otherDistributors'>,
   ): Promise<PayoutClaim | null> {
     const { distributor, tree, tenantId, rows } = of;
     const built = await this.#build(query, distributor, tree);
@@ -163,7 +203,7 @@ export class PayoutClaimService {
     const { currency, sequence, root } = tree;
     const told = { ...distributor, ...claim, tenantId, currency, sequence, root, payouts, restNano };
     const document = this.#deps.signer === null ? null : await this.#deps.signer.sign(claimMembers(told));
-    return { ...told, otherAccounts, document };
+    return { ...told, ...others, document };
   }
 
   /** Hashing a large tree takes a second, and everybody asks for the same one. */

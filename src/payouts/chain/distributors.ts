@@ -17,13 +17,18 @@ interface DistributorRow {
 const READ = `
 SELECT d.id, d.token, d.decimals FROM payout_distributor d WHERE d.chain_id = $1 AND d.address = $2`;
 
+const USED = `
+SELECT d.id, d.address, d.token, d.decimals FROM payout_distributor d
+WHERE d.chain_id = $1 ORDER BY d.address = $2 DESC, d.id DESC`;
+
 const ADD = `
 WITH added AS (
   INSERT INTO payout_distributor (id, chain_id, address, token, decimals, opening_units, opening_block, created_at)
   VALUES ($1, $2, $3, $4, $5, $6, $7, $9)
   ON CONFLICT (chain_id, address) DO NOTHING RETURNING id)
-INSERT INTO payout_chain_follow (distributor_id, block_number, block_hash, balance_block, balance_units, followed_at)
-SELECT a.id, $7, $8, $7, $6, $9 FROM added a`;
+INSERT INTO payout_chain_follow (distributor_id, block_number, block_hash, balance_units, received_units, claimed_units,
+  published, followed_at)
+SELECT a.id, $7, $8, $6, 0, 0, 0, $9 FROM added a`;
 
 /** The distributor of the configuration, and what is stored of it. */
 export class Distributors {
@@ -52,7 +57,21 @@ export class Distributors {
     return this.#known;
   }
 
-  /** The same, or PAYOUT_RAIL. */
+  /**
+   * Every distributor of the chain that was used, the one of the configuration first and then the newest: what earlier ones
+   * promise can still be claimed.
+   */
+  async used(): Promise<readonly Distributor[]> {
+    const { chainId, distributor } = this.place;
+    const rows = await this.#deps.database.querySystem<DistributorRow & { readonly address: string }>(USED, [
+      ...[String(chainId), distributor],
+    ]);
+    return rows.map(({ id, address, token, decimals }) => ({
+      ...{ id, chainId, distributor: address, token, decimals },
+    }));
+  }
+
+  /** The same as it is known, or PAYOUT_RAIL. */
   async require(): Promise<Distributor> {
     const known = await this.known();
     if (known !== null) return known;

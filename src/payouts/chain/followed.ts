@@ -5,8 +5,8 @@ import type { Query } from './tree-store.ts';
 export interface Followed {
   /** The last block that was read. */
   readonly block: number;
-  /** What it held after this block; null when that is not known of this one. */
-  readonly balance: bigint | null;
+  /** What it held after this block. */
+  readonly balance: bigint;
   /** What was claimed until then in all. */
   readonly claimed: bigint;
   /** The number of the tree in force; zero for none. */
@@ -14,26 +14,22 @@ export interface Followed {
 }
 
 const FOLLOWED = `
-SELECT f.block_number::text AS block,
-       CASE WHEN f.balance_block = f.block_number THEN f.balance_units::text END AS balance,
-       coalesce((SELECT sum(e.units) FROM payout_chain_event e
-                 WHERE e.distributor_id = f.distributor_id AND e.kind = 'CLAIMED'), 0)::text AS claimed,
-       coalesce((SELECT max(e.sequence) FROM payout_chain_event e
-                 WHERE e.distributor_id = f.distributor_id AND e.kind = 'PUBLISHED'), 0)::text AS published
+SELECT f.block_number::text AS block, f.balance_units::text AS balance, f.claimed_units::text AS claimed,
+       f.published::text AS published
 FROM payout_chain_follow f WHERE f.distributor_id = $1`;
 
-/** How far the chain was read, and what it said; in one snapshot. */
+/** How far the chain was read, and what it said. */
 export async function readFollowed(query: Query, distributorId: Uuid): Promise<Followed> {
   const [row] = await query<{
     readonly block: string;
-    readonly balance: string | null;
+    readonly balance: string;
     readonly claimed: string;
     readonly published: string;
   }>(FOLLOWED, [distributorId]);
   if (row === undefined) throw new Error('A distributor that is stored is followed.');
   return {
     block: Number(row.block),
-    balance: row.balance === null ? null : BigInt(row.balance),
+    balance: BigInt(row.balance),
     claimed: BigInt(row.claimed),
     published: BigInt(row.published),
   };

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { Actor } from '../../auth/principal.ts';
-import { DISTRIBUTOR_ABI, RoyaltyDistributor } from '../../chain/royalty-distributor.ts';
-import { TOKEN_ABI, Token } from '../../chain/token.ts';
+import { chainFailure } from '../../chain/failure.ts';
+import { RoyaltyDistributor } from '../../chain/royalty-distributor.ts';
+import { Token } from '../../chain/token.ts';
 import type { Tx } from '../../db/client.ts';
 import { hashRequest, runIdempotent } from '../../db/idempotency.ts';
 import { PLATFORM_TENANT_ID } from '../../db/platform.ts';
@@ -11,6 +12,7 @@ import { auditDenied, type RequestContext, recordAudit } from '../../tenant/audi
 import { operatorKey } from '../operator.ts';
 import type { Distributors } from './distributors.ts';
 import { readFollowed } from './followed.ts';
+import { type FundingProgress, fundingProgress, fundingPurposes, nextOrder } from './funding-steps.ts';
 import { lastTree, type Query } from './tree-store.ts';
 import type { ChainDeps, Distributor, TransactionState, TransactionStatus } from './types.ts';
 
@@ -36,20 +38,15 @@ export interface Funding {
 interface FundingRow {
   readonly id: Uuid;
   readonly units: string;
+  readonly clears_allowance: boolean;
   readonly created_at: Date;
 }
 
 const answer = z.object({ fundingId: z.string() });
 const UNITS_END = 2n ** 255n;
-const LAST = `
-SELECT f.id, f.units::text, f.created_at FROM payout_funding f WHERE f.distributor_id = $1 ORDER BY f.id DESC LIMIT 1`;
-const ONE = 'SELECT f.id, f.units::text, f.created_at FROM payout_funding f WHERE f.id = $1';
-const ALL = `
-SELECT f.id, f.units::text, f.created_at FROM payout_funding f
-WHERE f.distributor_id = $1 AND f.created_at >= $2 ORDER BY f.id`;
-
-/** For so long it is made sure that what was told is also ordered: a process may be lost between the two. */
-const CARRY_OUT_MS = 7 * 24 * 3_600_000;
+const COLUMNS = 'f.id, f.units::text, f.clears_allowance, f.created_at';
+const LAST = `SELECT ${COLUMNS} FROM payout_funding f WHERE f.distributor_id = $1 ORDER BY f.id DESC LIMIT 1`;
+const ONE = `SELECT ${COLUMNS} FROM payout_funding f WHERE f.id = $1`;
 
 /** Pays tokens of the publishing account into the distributor. For operators. */
 export class FundingService {
@@ -88,7 +85,7 @@ export class FundingService {
         const units = String(looked.units);
         await tx.payoutFunding.createMany({
           data: {
-            ...{ id, distributorId: distributor.id, units },
+            ...{ id, distributorId: distributor.id, units, clearsAllowance: looked.clears },
             ...{ requestedBy: operatorKey(actor), createdAt: new Date(clock.nowMs()) },
           },
         });
@@ -99,31 +96,28 @@ export class FundingService {
     );
     const [row] = await database.querySystem<FundingRow>(ONE, [value.fundingId]);
     if (row === undefined) throw new Error('What was told is stored.');
-    await this.#order(distributor, row);
+    await this.#advance(distributor, row);
     return this.#toFunding(row);
   }
 
-  /** Orders what was told and is not ordered, because a process was lost in between. */
+  /** Goes on with what was told last: everything before it is at its end. */
   async carryOut(): Promise<void> {
-    const { clock, database, distributors, outbox } = this.#deps;
-    const distributor = await distributors.known();
+    const distributor = await this.#deps.distributors.known();
     if (distributor === null) return;
-    const since = new Date(clock.nowMs() - CARRY_OUT_MS).toISOString();
-    const rows = await database.querySystem<FundingRow>(ALL, [distributor.id, since]);
-    const states = await outbox.statesOf(rows.map(({ id }) => purposesOf(id).fund));
-    for (const row of rows) if (!states.has(purposesOf(row.id).fund)) await this.#order(distributor, row);
+    const last = await this.#last(distributor);
+    if (last !== undefined) await this.#advance(distributor, last);
   }
 
-  /** Both transactions at once, each for a purpose of its own, so that ordering them again changes nothing. */
-  #order({ distributor, token }: Distributor, { id, units }: FundingRow): Promise<void> {
-    const { database, outbox } = this.#deps;
-    const { approve, fund } = purposesOf(id);
-    const allowed = TOKEN_ABI.encodeFunctionData('approve', [distributor, BigInt(units)]);
-    const paid = DISTRIBUTOR_ABI.encodeFunctionData('fund', [BigInt(units)]);
-    return database.withSystemPg(async (client) => {
-      await outbox.enqueue(client, { purpose: approve, call: { to: token, data: allowed } });
-      await outbox.enqueue(client, { purpose: fund, call: { to: distributor, data: paid } });
-    });
+  /** Orders what comes next, for a purpose of its own, so that ordering it again changes nothing. */
+  async #advance(distributor: Distributor, row: FundingRow): Promise<void> {
+    const { chain, database, outbox } = this.#deps;
+    const funding = { id: row.id, units: BigInt(row.units), clears: row.clears_allowance };
+    const order = nextOrder(distributor, funding, await this.#progress(row.id), chain.account);
+    if (order !== null) await database.withSystemPg((client) => outbox.enqueue(client, order));
+  }
+
+  async #progress(id: Uuid): Promise<FundingProgress> {
+    return fundingProgress(id, await this.#deps.outbox.statesOf(fundingPurposes(id)));
   }
 
   /** What is to be paid in, and after which funding that was found out; or why nothing can be. */
@@ -135,8 +129,7 @@ export class FundingService {
         if (state !== 'FINAL' && state !== 'REVERTED') throw isOpen(BigInt(last.units), state);
       }
       const units = wanted ?? (await this.#missing(distributor));
-      await this.#requireHeld(distributor, units);
-      return { units, lastId: last?.id };
+      return { units, lastId: last?.id, clears: await this.#requireHeld(distributor, units) };
     } catch (failure) {
       return { failure };
     }
@@ -157,7 +150,9 @@ export class FundingService {
     const last = await lastTree(query, distributor.id);
     const { block, claimed } = await readFollowed(query, distributor.id);
     const provider = await chain.provider();
-    const newest = await provider.getBlockNumber();
+    const newest = await provider.getBlockNumber().catch((error: unknown) => {
+      throw chainFailure(error);
+    });
     const contract = new RoyaltyDistributor(provider, distributor.distributor);
     const recent =
       newest > block ? (await contract.events({ fromBlock: block + 1, toBlock: newest })).claimed : [];
@@ -170,15 +165,17 @@ export class FundingService {
     });
   }
 
-  async #requireHeld({ token }: Distributor, units: bigint): Promise<void> {
+  /** Whether the account, which has to hold as much, has allowed something before that was not used. */
+  async #requireHeld({ distributor, token: address }: Distributor, units: bigint): Promise<boolean> {
     const { chain } = this.#deps;
     if (chain.account === null) {
       throw new PatchbayError('CHAIN_KEY', 'This server has no account on the chain to pay from.', {
         fix: 'Let a server with the publishing account’s key do it, or pay in from another wallet.',
       });
     }
-    const held = await new Token(await chain.provider(), token).balanceOf(chain.account);
-    if (held >= units) return;
+    const token = new Token(await chain.provider(), address);
+    const held = await token.balanceOf(chain.account);
+    if (held >= units) return (await token.allowance(chain.account, distributor)) > 0n;
     throw new PatchbayError(
       'PAYOUT_TOKENS_MISSING',
       `${chain.account} holds ${held} units of the token, and ${units} are to be paid in.`,
@@ -187,22 +184,23 @@ export class FundingService {
   }
 
   async #toFunding({ id, units, created_at }: FundingRow): Promise<Funding> {
-    const { approve, fund } = purposesOf(id);
-    const states = await this.#deps.outbox.statesOf([approve, fund]);
-    const own = states.get(fund);
-    const first = states.get(approve);
-    // Without the allowance nothing is paid in; that it was refused is the end of both.
-    const told = first?.state === 'REVERTED' ? first : own;
-    return {
-      ...{ id, units: BigInt(units), createdAt: created_at },
-      state: told?.state ?? 'QUEUED',
-      transaction: own?.included?.hash ?? null,
-      problem: first?.problem?.message ?? problemOf(told),
-    };
+    const { allowances, paid } = await this.#progress(id);
+    const last = allowances.at(-1);
+    const allowed = last?.given ?? last?.cleared;
+    const funding = { id, units: BigInt(units), createdAt: created_at };
+    if (paid === undefined) {
+      // Without the allowance nothing is paid in; that it was refused is the end.
+      const state = last?.given?.state === 'REVERTED' ? 'REVERTED' : 'QUEUED';
+      return { ...funding, state, transaction: null, problem: problemOf(allowed) };
+    }
+    const problem = allowed?.problem?.message ?? problemOf(paid);
+    return { ...funding, state: paid.state, transaction: paid.included?.hash ?? null, problem };
   }
 }
 
-type Looked = { readonly units: bigint; readonly lastId: Uuid | undefined } | { readonly failure: unknown };
+type Looked =
+  | { readonly units: bigint; readonly lastId: Uuid | undefined; readonly clears: boolean }
+  | { readonly failure: unknown };
 
 function isOpen(units: bigint, state: TransactionState): PatchbayError {
   return new PatchbayError('PAYOUT_FUNDING_OPEN', `${units} units are being paid in.`, {
@@ -215,10 +213,6 @@ export function problemOf(status: TransactionStatus | undefined): string | null 
   return (
     status?.problem?.message ?? (status?.state === 'REVERTED' ? (status.reason ?? 'It was refused.') : null)
   );
-}
-
-function purposesOf(id: Uuid): { readonly approve: string; readonly fund: string } {
-  return { approve: `fund:${id}:approve`, fund: `fund:${id}` };
 }
 
 async function lockFundings(tx: Tx, id: Uuid): Promise<void> {

@@ -3,7 +3,7 @@ import { DISTRIBUTOR_ABI } from '../../chain/royalty-distributor.ts';
 import type { Database } from '../../db/client.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Uuid } from '../../kernel/ids.ts';
-import { type Distributors, lockDistributor } from './distributors.ts';
+import { lockDistributor } from './distributors.ts';
 import { addPublication, queryOn } from './tree-store.ts';
 import type { Distributor, TransactionOutbox } from './types.ts';
 
@@ -62,23 +62,19 @@ export class Republication {
     readonly database: Database;
     readonly clock: Clock;
     readonly outbox: TransactionOutbox;
-    readonly distributors: Distributors;
   };
 
   constructor(deps: {
     readonly database: Database;
     readonly clock: Clock;
     readonly outbox: TransactionOutbox;
-    readonly distributors: Distributors;
   }) {
     this.#deps = deps;
   }
 
   /** Answers the numbers of the trees that are published again. */
-  async run(): Promise<readonly bigint[]> {
-    const { clock, database, distributors, outbox } = this.#deps;
-    const distributor = await distributors.known();
-    if (distributor === null) return [];
+  async run(distributor: Distributor): Promise<readonly bigint[]> {
+    const { clock, database, outbox } = this.#deps;
     const open = await database.querySystem<OpenRow>(OPEN, [distributor.id]);
     const states = await outbox.statesOf(open.map(({ purpose }) => purpose));
     const refused = open.filter(({ purpose }) => states.get(purpose)?.state === 'REVERTED');

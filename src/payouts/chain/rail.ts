@@ -1,7 +1,7 @@
 import type { PoolClient } from 'pg';
 import { type Entitlement, PayoutTree } from '../../chain/payout-tree.ts';
 import { PatchbayError } from '../../kernel/errors.ts';
-import { newId } from '../../kernel/ids.ts';
+import { newId, type Uuid } from '../../kernel/ids.ts';
 import { renderPaymentFile, sha256 } from '../payment-file.ts';
 import {
   type PaymentOrder,
@@ -19,6 +19,7 @@ import {
   addTree,
   lastTree,
   leavesOf,
+  type PlacedTree,
   paidSoFar,
   type Query,
   queryOn,
@@ -30,10 +31,19 @@ import type { ChainDeps, Distributor } from './types.ts';
 /** Amounts of payouts are not rounded to the token's unit: what is smaller is carried from tree to tree. */
 const UNIT_NANO = 1n;
 
+/** So often a tree is built anew because another one has come in between. */
+const TURNS_MAX = 8;
+
+/** A tree, and the one that it follows. */
+interface NextTree {
+  readonly before: StoredTree | null;
+  readonly tree: PayoutTree;
+}
+
 /**
  * Pays by trees of a distributor. An order becomes the next tree, which holds all orders before it too, and the transaction
- * that publishes it is ordered with it, all in one transaction of the database. Trees follow each other without waiting: the
- * transactions of one account go in their order.
+ * that publishes it is ordered with it, all in one transaction of the database. A batch does not wait for the tree before it: its
+ * transaction waits in the outbox until the contract would take it, which is when the one before it is in a block.
  */
 export class ChainPayoutRail implements PayoutRail {
   readonly kind = 'CHAIN';
@@ -62,34 +72,70 @@ export class ChainPayoutRail implements PayoutRail {
     await requireChainAgrees(this.#deps, (await this.#distributors.require()).id);
   }
 
-  async submit(order: PaymentOrder): Promise<RailReceipt> {
-    requirePayable(order, UNIT_NANO);
+  async requireTakes(currency: string): Promise<void> {
     const distributor = await this.#distributors.require();
-    const orderSha256 = sha256(renderPaymentFile(order));
-    const sequence = await this.#deps.database.withSystemPg(async (client) => {
-      await lockDistributor(client, distributor.id);
-      const known = await treeOfBatch(queryOn(client), order.batchId);
-      if (known === null) return this.#add(client, distributor, order, orderSha256);
-      if (known.orderSha256 === orderSha256) return known.sequence;
-      throw refused(`The batch was handed over as the tree ${known.sequence}, and was another order then.`);
-    });
-    const { chainId, distributor: address } = distributor;
-    return { reference: `${chainId}:${address}:${sequence}`, sha256: orderSha256 };
+    const query: Query = (text, values) => this.#deps.database.querySystem(text, values);
+    await requireOwnTrees(query, distributor);
+    requireCurrency(await lastTree(query, distributor.id), currency);
   }
 
-  async #add(
-    client: PoolClient,
-    distributor: Distributor,
-    order: PaymentOrder,
-    orderSha256: string,
-  ): Promise<bigint> {
-    const { clock, outbox } = this.#deps;
-    const query = queryOn(client);
-    await requireOwnTrees(query, distributor);
+  /** The database takes no tree for a batch that is cancelled, and its lock is waited for. */
+  async neverTook(batchId: Uuid): Promise<boolean> {
+    return (
+      (await treeOfBatch((text, values) => this.#deps.database.querySystem(text, values), batchId)) === null
+    );
+  }
+
+  async submit(order: PaymentOrder): Promise<RailReceipt> {
+    requirePayable(order, UNIT_NANO);
+    const orderSha256 = sha256(renderPaymentFile(order));
+    const { database } = this.#deps;
+    const query: Query = (text, values) => database.querySystem(text, values);
+    for (let turn = 1; turn <= TURNS_MAX; turn += 1) {
+      const known = await treeOfBatch(query, order.batchId);
+      if (known !== null) return receiptOf(known, orderSha256);
+      const distributor = await this.#distributors.require();
+      const next = await this.#next(query, distributor, order);
+      const added = await database.withSystemPg((client) =>
+        this.#add(client, distributor, { order, orderSha256, next }),
+      );
+      if (added !== null) return receiptOf(added, orderSha256);
+    }
+    throw refused('Other batches were handed over at the same time, again and again.', {
+      fix: 'Hand the batch over again.',
+    });
+  }
+
+  /** The tree that would follow the last one. A large one takes seconds, so nothing is locked meanwhile. */
+  async #next(query: Query, distributor: Distributor, order: PaymentOrder): Promise<NextTree> {
     const before = await lastTree(query, distributor.id);
     requireCurrency(before, order.currency);
     const sums = [...(await paidSoFar(query, distributor.id)), ...order.payments.map(toPaid)];
-    const tree = await this.#build(query, distributor, entitlementsOf(sums, distributor.decimals), before);
+    const entitlements = entitlementsOf(sums, distributor.decimals);
+    return { before, tree: await this.#build(query, distributor, entitlements, before) };
+  }
+
+  /**
+   * Adds the tree, unless the batch has one; null when another tree has come in between. Sums change with trees alone, so that
+   * the same last tree says that nothing else has changed.
+   */
+  async #add(
+    client: PoolClient,
+    distributor: Distributor,
+    {
+      order,
+      orderSha256,
+      next,
+    }: { readonly order: PaymentOrder; readonly orderSha256: string; readonly next: NextTree },
+  ): Promise<PlacedTree | null> {
+    const { clock, outbox } = this.#deps;
+    const { before, tree } = next;
+    const query = queryOn(client);
+    await lockDistributor(client, distributor.id);
+    const known = await treeOfBatch(query, order.batchId);
+    if (known !== null) return known;
+    await requireOwnTrees(query, distributor);
+    if ((await lastTree(query, distributor.id))?.id !== before?.id) return null;
     const sequence = (before?.sequence ?? 0n) + 1n;
     const at = new Date(clock.nowMs()).toISOString();
     const { batchId, currency, payments } = order;
@@ -97,7 +143,7 @@ export class ChainPayoutRail implements PayoutRail {
     const leaves = tree.entitlements();
     await addTree(query, { ...stored, distributorId: distributor.id, batchId, payments, leaves, at });
     await orderPublication(client, outbox, distributor, stored, { attempt: 1, at });
-    return sequence;
+    return { ...stored, chainId: distributor.chainId, distributor: distributor.distributor };
   }
 
   /** The tree, which takes nothing back of what the one before it promises. */
@@ -118,6 +164,15 @@ export class ChainPayoutRail implements PayoutRail {
       meta: { accounts: below.length, account: below[0] ?? null },
     });
   }
+}
+
+/** The receipt of an order, by the tree that answers it; wherever that is, the configuration may name another distributor now. */
+function receiptOf(tree: PlacedTree, orderSha256: string): RailReceipt {
+  const { chainId, distributor, sequence } = tree;
+  if (tree.orderSha256 === orderSha256) {
+    return { reference: `${chainId}:${distributor}:${sequence}`, sha256: orderSha256 };
+  }
+  throw refused(`The batch was handed over as the tree ${sequence}, and was another order then.`);
 }
 
 function toPaid({ beneficiary, accountReference: account, amount }: PaymentOrder['payments'][number]) {

@@ -6,10 +6,9 @@ import { recordAudit } from '../../tenant/audit.ts';
 import { applyChanges, lockOutcomes } from '../apply.ts';
 import { bytes } from '../rows.ts';
 import { lockBatches, settleBatches } from '../settle.ts';
-import type { Distributors } from './distributors.ts';
 import { foreignTree, readFollowed } from './followed.ts';
 import { type Query, treeAt } from './tree-store.ts';
-import type { ChainDeps } from './types.ts';
+import type { ChainDeps, Distributor } from './types.ts';
 
 /** What a run has come to. */
 export interface Settled {
@@ -42,17 +41,15 @@ ORDER BY t.sequence`;
  * money is out of the operator's reach.
  */
 export class ChainSettlement {
-  readonly #deps: Pick<ChainDeps, 'database' | 'clock'> & { readonly distributors: Distributors };
+  readonly #deps: Pick<ChainDeps, 'database' | 'clock'>;
 
-  constructor(deps: Pick<ChainDeps, 'database' | 'clock'> & { readonly distributors: Distributors }) {
+  constructor(deps: Pick<ChainDeps, 'database' | 'clock'>) {
     this.#deps = deps;
   }
 
-  async run(): Promise<Settled> {
-    const { database, distributors } = this.#deps;
+  async run(distributor: Distributor): Promise<Settled> {
+    const { database } = this.#deps;
     const nothing = { trees: [], missing: 0n, foreign: null };
-    const distributor = await distributors.known();
-    if (distributor === null) return nothing;
     const query: Query = (text, values) => database.querySystem(text, values);
     const foreign = await foreignTree(query, distributor.id);
     if (foreign !== null) return { ...nothing, foreign: foreign.sequence };
@@ -61,7 +58,7 @@ export class ChainSettlement {
     // What is read afterwards is the newer, and in one snapshot: the tree in force is one of these, or a later one.
     const { balance, block, claimed, published } = await readFollowed(query, distributor.id);
     const inForce = await treeAt(query, distributor.id, published);
-    if (inForce === null || balance === null) return nothing;
+    if (inForce === null) return nothing;
     const owed = inForce.total - claimed;
     if (balance < owed) return { ...nothing, missing: owed - balance };
     const trees: { readonly sequence: bigint; readonly payouts: number }[] = [];

@@ -16,6 +16,12 @@ export interface StoredTree {
   readonly orderSha256: string;
 }
 
+/** A tree, and where it is. */
+export interface PlacedTree extends StoredTree {
+  readonly chainId: bigint;
+  readonly distributor: string;
+}
+
 interface TreeRow {
   readonly id: Uuid;
   readonly sequence: string;
@@ -36,10 +42,15 @@ export function queryOn(client: PoolClient): Query {
     (await client.query<R>(text, [...values])).rows;
 }
 
-/** The tree that answers the order of a batch. */
-export async function treeOfBatch(query: Query, batchId: Uuid): Promise<StoredTree | null> {
-  const rows = await query<TreeRow>(`SELECT ${COLUMNS} FROM payout_tree t WHERE t.batch_id = $1`, [batchId]);
-  return firstTree(rows);
+/** The tree that answers the order of a batch, of whichever distributor. */
+export async function treeOfBatch(query: Query, batchId: Uuid): Promise<PlacedTree | null> {
+  const [row] = await query<TreeRow & { readonly chain_id: string; readonly address: string }>(
+    `SELECT ${COLUMNS}, d.chain_id::text, d.address
+     FROM payout_tree t JOIN payout_distributor d ON d.id = t.distributor_id WHERE t.batch_id = $1`,
+    [batchId],
+  );
+  if (row === undefined) return null;
+  return { ...toTree(row), chainId: BigInt(row.chain_id), distributor: row.address };
 }
 
 /** The last tree of a distributor. */
@@ -154,7 +165,10 @@ export async function addPublication(
 }
 
 function firstTree([row]: readonly TreeRow[]): StoredTree | null {
-  if (row === undefined) return null;
+  return row === undefined ? null : toTree(row);
+}
+
+function toTree(row: TreeRow): StoredTree {
   return {
     id: row.id,
     sequence: BigInt(row.sequence),

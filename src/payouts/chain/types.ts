@@ -37,6 +37,8 @@ export type TransactionState = (typeof TRANSACTION_STATES)[number];
 /** What has become of a transaction that was ordered. */
 export interface TransactionStatus {
   readonly state: TransactionState;
+  /** Under which account; null while it is queued. */
+  readonly signed: { readonly account: string } | null;
   /** Where it is; null while it is in no block. */
   readonly included: { readonly hash: string } | null;
   /** Why the contract refused it, where that is known. */
@@ -45,12 +47,15 @@ export interface TransactionStatus {
   readonly problem: { readonly message: string } | null;
 }
 
-/** Where transactions are ordered, each once for its purpose. */
+/** A transaction that is to happen once for its purpose. */
+export interface TransactionOrder {
+  readonly purpose: string;
+  readonly call: UnsignedCall;
+}
+
+/** Where transactions are ordered. */
 export interface TransactionOutbox {
-  enqueue(
-    client: PoolClient,
-    order: { readonly purpose: string; readonly call: UnsignedCall },
-  ): Promise<void>;
+  enqueue(client: PoolClient, order: TransactionOrder): Promise<void>;
   /** By purpose; those for which nothing was ordered are left out. */
   statesOf(purposes: readonly string[]): Promise<ReadonlyMap<string, TransactionStatus>>;
 }

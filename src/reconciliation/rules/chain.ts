@@ -102,16 +102,16 @@ WHERE ${FOR_ALL} AND e.kind = 'CLAIMED' AND ${inPeriod('e.seen_at')} AND e.cumul
   {
     rule: 'CHAIN_BALANCE',
     subject: 'DISTRIBUTOR',
-    // As of the last block after which it was asked what it holds.
+    // As of the last block that was read.
     sql: `
-SELECT d.id AS subject_id, NULL::uuid AS tenant_id, f.balance_block::text AS detail,
+SELECT d.id AS subject_id, NULL::uuid AS tenant_id, f.block_number::text AS detail,
        (d.opening_units + s.received - s.claimed)::text AS expected, f.balance_units::text AS actual
 FROM payout_distributor d
 JOIN payout_chain_follow f ON f.distributor_id = d.id
 CROSS JOIN LATERAL (
   SELECT coalesce(sum(e.units) FILTER (WHERE e.kind = 'RECEIVED'), 0) AS received,
          coalesce(sum(e.units) FILTER (WHERE e.kind = 'CLAIMED'), 0) AS claimed
-  FROM payout_chain_event e WHERE e.distributor_id = d.id AND e.block_number <= f.balance_block) s
+  FROM payout_chain_event e WHERE e.distributor_id = d.id AND e.block_number <= f.block_number) s
 WHERE ${FOR_ALL} AND d.created_at < $2::timestamptz AND d.opening_units + s.received - s.claimed <> f.balance_units`,
   },
 ];

@@ -45,14 +45,15 @@ interface Row {
 export async function runRule(
   client: PoolClient,
   { rule, subject, sql }: SqlRule,
-  { from, to, tenantId }: ReconciliationScope,
+  { from, to, tenantId, distributorId }: ReconciliationScope,
 ): Promise<RuleFindings> {
+  const ofDistributor = subject === 'DISTRIBUTOR' ? 'd.subject_id = $4::uuid' : 'true';
   const { rows } = await client.query<Row>(
     // Names every part of the scope, because a rule need not.
     `SELECT d.*, count(*) OVER ()::integer AS total FROM (${sql}) d
-     WHERE $1::timestamptz < $2::timestamptz AND ($3::uuid IS NULL OR true)
+     WHERE $1::timestamptz < $2::timestamptz AND ($3::uuid IS NULL OR true) AND ($4::uuid IS NULL OR ${ofDistributor})
      ORDER BY subject_id, detail LIMIT ${DIFFERENCES_MAX}`,
-    [from.toISOString(), to.toISOString(), tenantId],
+    [from.toISOString(), to.toISOString(), tenantId, distributorId ?? null],
   );
   const differences = rows.map((row) => ({
     rule,

@@ -49,9 +49,13 @@ const FOUND = `
 WITH d AS (
   INSERT INTO payout_distributor (id, chain_id, address, token, decimals, opening_units, opening_block, created_at)
   VALUES ($1, $2, $3, $4, 6, 0, 1, now()) RETURNING id)
-INSERT INTO payout_chain_follow (distributor_id, block_number, block_hash, balance_block, balance_units, followed_at)
-SELECT id, 1, decode(repeat('00', 32), 'hex'), 1, 0, now() FROM d`;
+INSERT INTO payout_chain_follow (distributor_id, block_number, block_hash, balance_units, received_units, claimed_units,
+  published, followed_at)
+SELECT id, 1, decode(repeat('00', 32), 'hex'), 0, 0, 0, 0, now() FROM d`;
 const PUBLISHED = `
+WITH followed AS (
+  UPDATE payout_chain_follow f
+  SET published = (SELECT max(t.sequence) FROM payout_tree t WHERE t.distributor_id = f.distributor_id))
 INSERT INTO payout_chain_event (distributor_id, block_number, log_index, block_hash, transaction_hash, kind, sequence, root,
   units, seen_at)
 SELECT t.distributor_id, 2, t.sequence, t.order_sha256, t.order_sha256, 'PUBLISHED', t.sequence, t.root, t.total_units, now()

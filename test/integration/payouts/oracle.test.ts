@@ -40,6 +40,14 @@ class CrashingRail implements PayoutRail {
     return this.rail.terms(currency);
   }
 
+  requireTakes(currency: string) {
+    return this.rail.requireTakes(currency);
+  }
+
+  neverTook(batchId: string) {
+    return this.rail.neverTook(batchId);
+  }
+
   async submit(order: PaymentOrder) {
     const where = crash;
     crash = null;

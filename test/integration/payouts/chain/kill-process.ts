@@ -51,5 +51,5 @@ const payouts = openPayouts(PAYOUT_DEFAULTS, {
   chain: openChainPayouts(place, { ...deps, signer: null }),
 });
 if (work.step === 'submit') await payouts.batches.submit(work.actor, work.batchId);
-else await new ChainSettlement({ ...deps, distributors: new Distributors(place, deps) }).run();
+else await new ChainSettlement(deps).run(await new Distributors(place, deps).require());
 await database.close();

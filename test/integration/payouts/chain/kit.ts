@@ -11,9 +11,15 @@ import type { Uuid } from '../../../../src/kernel/ids.ts';
 import type { ClaimSigner, PayoutClaim } from '../../../../src/payouts/chain/claims.ts';
 import { Distributors } from '../../../../src/payouts/chain/distributors.ts';
 import { ChainFollower } from '../../../../src/payouts/chain/follower.ts';
+import type { Funding } from '../../../../src/payouts/chain/funding.ts';
 import { type ChainPayouts, openChainPayouts } from '../../../../src/payouts/chain/open.ts';
 import { RpcChainReader } from '../../../../src/payouts/chain/reader.ts';
-import type { ChainDeps, ChainReader, TransactionOutbox } from '../../../../src/payouts/chain/types.ts';
+import type {
+  ChainDeps,
+  ChainPlace,
+  ChainReader,
+  TransactionOutbox,
+} from '../../../../src/payouts/chain/types.ts';
 import type { PayoutBatch } from '../../../../src/payouts/types.ts';
 import { reconcile } from '../../../../src/reconciliation/reconcile.ts';
 import { RECONCILIATION_RULES } from '../../../../src/reconciliation/types.ts';
@@ -90,7 +96,7 @@ export interface ChainWorld {
   /** Rules that do not agree, with what they say. */
   differences(): Promise<readonly string[]>;
   /** Services of another process. */
-  another(deps?: Partial<ChainDeps>): ChainPayouts;
+  another(deps?: Partial<ChainDeps>, elsewhere?: Partial<ChainPlace>): ChainPayouts;
 }
 
 export interface WorldOptions {
@@ -117,15 +123,15 @@ export async function openWorld(base: ChainBase, options: WorldOptions = {}): Pr
     distributor: getAddress(site.scope.distributor),
     token: getAddress(site.scope.token),
   };
-  let another: ((more?: Partial<ChainDeps>) => ChainPayouts) | null = null;
+  let another: ChainWorld['another'] | null = null;
   const kit = await openPayoutsKit({
     db,
     chain: ({ database, clock }) => {
       const real = new ChainOutbox({ chainId }, { database, clock });
       const outbox = wrapOutbox?.(real) ?? real;
-      another = (more = {}) =>
+      another = (more = {}, elsewhere = {}) =>
         openChainPayouts(
-          { ...place, ...(blocksMax === undefined ? {} : { blocksMax }) },
+          { ...place, ...elsewhere, ...(blocksMax === undefined ? {} : { blocksMax }) },
           { database, clock, outbox, chain: reader, signer, ...more },
         );
       return another();
@@ -153,12 +159,9 @@ export async function openWorld(base: ChainBase, options: WorldOptions = {}): Pr
       await sender.run();
     },
     follow: async () => {
-      const { database } = db;
-      const parts = { database, clock: kit.clock, chain: reader };
-      await new ChainFollower(
-        { blocksMax: 2_000 },
-        { ...parts, distributors: new Distributors(place, parts) },
-      ).run();
+      const parts = { database: db.database, clock: kit.clock, chain: reader };
+      const distributor = await new Distributors(place, parts).require();
+      await new ChainFollower({ blocksMax: 2_000 }, parts).run(distributor);
     },
     settle: async () => {
       await world.send();
@@ -188,4 +191,19 @@ export async function openWorld(base: ChainBase, options: WorldOptions = {}): Pr
 /** What an operator tells the publishing account to pay in. */
 export function fund(world: ChainWorld, units: bigint | null = null, idempotencyKey: string = randomUUID()) {
   return world.payouts.funding.fund(world.kit.drafter, { idempotencyKey, units });
+}
+
+/** Brings transactions onto the chain until the funding is as it is wanted: each of its steps waits for the one before. */
+export async function fundUntil(
+  world: ChainWorld,
+  isWanted: (funding: Funding) => boolean,
+  units: bigint | null,
+  idempotencyKey: string,
+): Promise<Funding> {
+  for (let turn = 0; turn < 50; turn += 1) {
+    const funding = await fund(world, units, idempotencyKey);
+    if (isWanted(funding)) return funding;
+    await world.send();
+  }
+  return fund(world, units, idempotencyKey);
 }

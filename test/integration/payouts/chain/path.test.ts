@@ -3,7 +3,7 @@ import { verifyClaim } from '../../../../src/chain/payout-tree.ts';
 import { verifyLedger } from '../../../../src/ledger/verify.ts';
 import type { PayoutClaim } from '../../../../src/payouts/chain/claims.ts';
 import { codeOf, UNIT } from '../kit.ts';
-import { type ChainBase, type ChainWorld, fund, openChainBase, openWorld } from './kit.ts';
+import { type ChainBase, type ChainWorld, fund, fundUntil, openChainBase, openWorld } from './kit.ts';
 
 let base: ChainBase;
 beforeAll(async () => {
@@ -54,8 +54,8 @@ test('a batch is published, paid in, paid, claimed and reconciled, and the next 
   const funding = await fund(world, null, key);
   expect(funding).toMatchObject({ units: 50_000_001n, state: 'QUEUED', problem: null });
   expect(await codeOf(fund(world))).toBe('PAYOUT_FUNDING_OPEN');
-  await world.send();
-  expect(await fund(world, null, key)).toMatchObject({ id: funding.id, state: 'FINAL', units: 50_000_001n });
+  const paidIn = await fundUntil(world, ({ state }) => state === 'FINAL', null, key);
+  expect(paidIn).toMatchObject({ id: funding.id, state: 'FINAL', units: 50_000_001n });
   expect(await codeOf(fund(world))).toBe('PAYOUT_FUNDED');
   expect(await world.payouts.work()).toMatchObject({ trees: [{ sequence: 1n, payouts: 2 }], missing: 0n });
 

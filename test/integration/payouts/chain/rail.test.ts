@@ -45,8 +45,9 @@ async function openRails(decimals: number) {
     `WITH d AS (
        INSERT INTO payout_distributor (id, chain_id, address, token, decimals, opening_units, opening_block, created_at)
        VALUES ($1, $2, $3, $4, $5, 0, 0, now()) RETURNING id)
-     INSERT INTO payout_chain_follow (distributor_id, block_number, block_hash, balance_block, balance_units, followed_at)
-     SELECT id, 0, decode(repeat('00', 32), 'hex'), 0, 0, now() FROM d`,
+     INSERT INTO payout_chain_follow (distributor_id, block_number, block_hash, balance_units, received_units, claimed_units,
+       published, followed_at)
+     SELECT id, 0, decode(repeat('00', 32), 'hex'), 0, 0, 0, 0, now() FROM d`,
     [id, String(CHAIN), place.distributor, place.token, decimals],
   );
   const { database } = db;
@@ -131,6 +132,16 @@ describe('the database refuses a tree', () => {
     );
     await expect(added.catch(sqlState)).resolves.toBe('42501');
     expect(await outcome(id, {}, PAYMENT, COPY)).toBe('ok');
+  });
+
+  test('of a batch that was cancelled; and what another distributor has is known again', async () => {
+    const { rail } = await openRails(6);
+    const asked = order([5_000n]);
+    const receipt = await rail().submit(asked);
+    expect(await rail().neverTook(asked.batchId)).toBe(false);
+    const later = await openRails(6);
+    expect(await later.rail().submit(asked)).toEqual(receipt);
+    expect(await later.payments()).toEqual([]);
   });
 
   test('and the rail says what an order cannot be', async () => {

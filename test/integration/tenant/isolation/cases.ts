@@ -146,6 +146,7 @@ export const CASES: Readonly<Record<string, Case>> = {
     { tenant: globalIds(ids).tenant },
     { tenant: globalIds(ids).tenant, account: SECRET_ADDRESS },
     { account: SECRET_ADDRESS },
+    { account: SECRET_ADDRESS, distributor: SECRET_ADDRESS },
     {},
   ],
   'Query.reconciliation': (ids) => [{ ...PERIOD, tenant: globalIds(ids).tenant }, PERIOD],
