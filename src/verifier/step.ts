@@ -28,3 +28,8 @@ export function judged(step: string, wrong: readonly string[], compared: string)
   if (first === undefined) return holds(step, compared);
   return fails(step, more.length === 0 ? first : `${first} (and ${more.length} more)`);
 }
+
+/** Whether a step is there and holds. */
+export function holdsIn(steps: readonly Step[], name: string): boolean {
+  return steps.some(({ step, result }) => step === name && result === 'true');
+}

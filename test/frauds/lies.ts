@@ -26,9 +26,13 @@ export const signedAnew = (
   return scenario.operator.issue(change(entry), entry.signedAt);
 };
 /** Contracts that have what they are given. */
-export const chainWith = (answers: Readonly<Record<string, unknown>>): ChainView => ({
+export const chainWith = (
+  answers: Readonly<Record<string, unknown>>,
+  time = START + 10 * HOUR,
+): ChainView => ({
   chainId: 31_337n,
   block: 100n,
+  time: BigInt(time),
   read: (_address, _abi, name) => Promise.resolve(name in answers ? [answers[name]] : null),
 });
 export const earnedBy = (scenario: Scenario, tenant: string): bigint =>

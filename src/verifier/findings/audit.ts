@@ -1,10 +1,9 @@
 import type { Examination } from '../bundle/examine.ts';
-import { holdsIn } from '../bundle/record.ts';
 import type { Section } from '../bundle/sections.ts';
 import { InputError } from '../input/errors.ts';
-import type { Step } from '../step.ts';
+import { holdsIn, type Step } from '../step.ts';
 import { underpaidClaims, unexpectedAccounts } from './claims.ts';
-import { type Finding, type FindingCode, knownBy, shownBy } from './finding.ts';
+import { type Audit, type Finding, type FindingCode, knownBy, shownBy } from './finding.ts';
 import { auditAccount, bySubject, gaps, quarantines } from './holder.ts';
 import { unconnected } from './log.ts';
 
@@ -13,12 +12,6 @@ export interface AuditOptions {
   readonly epoch: bigint;
   /** The account on the chain that the holder expects to be paid. */
   readonly account: string | null;
-}
-
-/** What was found, and what could not be looked at. */
-export interface Audit {
-  readonly findings: readonly Finding[];
-  readonly notes: readonly string[];
 }
 
 /** Looks for all that is not as it should be in one epoch, and in what the other documents say of it. */
@@ -37,26 +30,29 @@ export function audit(examination: Examination, sections: readonly Section[], op
   const findings: Finding[] = [
     ...sections.flatMap((section) => [...falseSteps(section)]),
     ...examination.contradictions,
-    ...unconnected(dossier, log),
+    ...unconnected(dossier, log, epochs.epochs.values()),
     ...quarantines(epoch, holding),
     ...(options.account === null ? [] : unexpectedAccounts(claims, options.account)),
-    ...underpaidClaims(claims, records),
   ];
-  const notes: string[] = [];
+  const notes: string[] = [...examination.gaps];
+  const take = (part: Audit): void => {
+    findings.push(...part.findings);
+    notes.push(...part.notes);
+  };
+  take(underpaidClaims(claims, records));
   const audited = new Set<string>();
   for (const subject of subjects) {
     const name = `${subject.kind} ${subject.subject}`;
     const own = held.get(name) ?? [];
-    findings.push(...gaps(name, own, subject.statements.values()));
+    take(gaps(name, own, [...subject.statements.values()]));
     const statement = subject.statements.get(options.epoch);
     if (statement === undefined) continue;
     audited.add(name);
-    findings.push(...auditAccount(subject, statement, own, holding));
+    take(auditAccount(subject, statement, own, holding));
     if (own.length === 0) notes.push(`no receipt of ${name} is given`);
   }
   for (const [name, own] of held) {
-    if (!subjects.some(({ kind, subject }) => `${kind} ${subject}` === name))
-      findings.push(...gaps(name, own, []));
+    if (!subjects.some(({ kind, subject }) => `${kind} ${subject}` === name)) take(gaps(name, own, []));
     if (!audited.has(name))
       notes.push(
         `no statement of ${name} for epoch ${options.epoch} is given, so that its account was not compared`,
@@ -83,6 +79,7 @@ const MEANINGS: readonly (readonly [RegExp, FindingCode, 'anyone' | 'holder'])[]
   [/^statement\./, 'STATEMENT_FALSE', 'holder'],
   [/^claim\.chain$/, 'DOCUMENT_FALSE', 'holder'],
   [/^claim\./, 'CLAIM_FALSE', 'anyone'],
+  [/^chain\.decimals$/, 'CLAIM_FALSE', 'anyone'],
   [/^chain\.anchored$/, 'ANCHOR_MISSING', 'anyone'],
   [/^chain\.anchor$/, 'ANCHOR_DIFFERS', 'anyone'],
   [/^chain\./, 'CLAIM_NOT_PUBLISHED', 'anyone'],
