@@ -7,7 +7,7 @@ export interface Step {
   /** What was compared with what, or why it could not be. */
   readonly compared: string;
   /** Of a false step: a stable word for why, where the step can be false for reasons that mean different things. */
-  readonly why?: 'KEY_NOT_VALID';
+  readonly why?: 'KEY_NOT_VALID' | 'KEY_REPLACED';
 }
 
 export function holds(step: string, compared: string): Step {

@@ -45,7 +45,7 @@ export async function findingsOf({
       claims,
       chains: [],
       anchor: `0x${'a0'.repeat(20)}`,
-      distributor: null,
+      distributor: `0x${'d1'.repeat(20)}`,
     };
     for await (const section of checkOnChain(on, chain)) all.push(section);
   }

@@ -1,4 +1,5 @@
 import type { ChainView } from '../../src/verifier/chain/view.ts';
+import { at } from '../unit/verifier/vectors.ts';
 import type { Account } from './books.ts';
 import { HOUR, type Issued, START, TENANT_A, TENANT_B, uuid, VERSION } from './operator.ts';
 import type { Documents, Scenario } from './scenario.ts';
@@ -56,4 +57,11 @@ export function objectOf(document: Documents[string]): Documents {
 /** What an owner holds when the second request is hidden, and what its tenant shows them. */
 export async function hidden(scenario: Scenario): Promise<Documents> {
   return { ...(await scenario.owner([0, 2, 3, 4, 5, 6])), shown: await scenario.receipt(1, TENANT_B) };
+}
+
+/** A receipt of which a field is not opened. */
+export function closed(receipt: Documents[string] | undefined, name: string): Documents[string] {
+  const opened = at(receipt ?? null, 'opened');
+  if (!Array.isArray(opened)) throw new Error('It is no receipt.');
+  return { ...objectOf(receipt ?? null), opened: opened.filter((field) => at(field, 'name') !== name) };
 }

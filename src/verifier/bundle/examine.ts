@@ -38,7 +38,16 @@ export async function examine(
   tell: (section: Section) => void,
 ): Promise<Examination> {
   const { trust, steps } = trustOf(dossier.keys?.document ?? null, pinned);
-  tell({ document: dossier.keys?.name ?? null, about: 'keys', steps });
+  const word =
+    pinned.length === 0 && dossier.keysFound
+      ? [
+          unchecked(
+            'keys.trust',
+            "the list is the bundle's own; give --trust with the address of a key that you know",
+          ),
+        ]
+      : [];
+  tell({ document: dossier.keys?.name ?? null, about: 'keys', steps: [...steps, ...word] });
   for (const section of sectionsOf(dossier, trust)) tell(section);
   const logs = new Map<string, string>();
   for (const { name, document } of logsOf(dossier)) if (!logs.has(document.log)) logs.set(document.log, name);

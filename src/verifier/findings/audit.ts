@@ -18,13 +18,7 @@ export interface AuditOptions {
 export function audit(examination: Examination, sections: readonly Section[], options: AuditOptions): Audit {
   const { records, epochs, subjects, claims, log, dossier } = examination;
   const epoch = epochs.epochs.get(options.epoch);
-  if (epoch === undefined) {
-    throw new InputError(
-      'PROOF_EPOCH_MISSING',
-      `No epoch ${options.epoch} is given that is signed by a key that counts.`,
-      'Put the epoch into the bundle: `patchbay bundle` does, and /log/v1/epoch?number=… has it.',
-    );
-  }
+  if (epoch === undefined) return withoutEpoch(examination, sections, options);
   const held = bySubject(records);
   const holding = { records, epochs: epochs.epochs, log };
   const findings: Finding[] = [
@@ -69,6 +63,33 @@ export function audit(examination: Examination, sections: readonly Section[], op
   return { findings, notes };
 }
 
+/** Of an epoch whose signature does not count, that is the finding, and nothing else can be said of it. */
+function withoutEpoch(
+  examination: Examination,
+  sections: readonly Section[],
+  { epoch }: AuditOptions,
+): Audit {
+  const { dossier, epochs, log, contradictions, gaps: missing } = examination;
+  if (!dossier.epochs.some(({ document }) => document.epoch.number === String(epoch))) {
+    throw new InputError(
+      'PROOF_EPOCH_MISSING',
+      `No epoch ${epoch} is given.`,
+      'Put the epoch into the bundle: `patchbay bundle` does, and /log/v1/epoch?number=… has it.',
+    );
+  }
+  return {
+    findings: [
+      ...sections.flatMap((section) => [...falseSteps(section)]),
+      ...contradictions,
+      ...unconnected(dossier, log, epochs.epochs.values()),
+    ],
+    notes: [
+      ...missing,
+      `epoch ${epoch} is not signed by a key that counts, so that nothing was compared with it`,
+    ],
+  };
+}
+
 /** What a false step of a document means. The first that fits counts. */
 const MEANINGS: readonly (readonly [RegExp, FindingCode, 'anyone' | 'holder'])[] = [
   [/^(?:keys|chain\.(?:id|contract|distributor))$/, 'DOCUMENT_FALSE', 'holder'],
@@ -105,8 +126,14 @@ function* falseSteps({ document, about, steps }: Section): Generator<Finding> {
   const signed = !steps.some(({ step, result }) => result === 'false' && /(?:^|\.)signature$/.test(step));
   for (const step of steps) {
     if (step.result !== 'false' || isFindingAlready(document, step, steps)) continue;
-    yield findingOf(step, document, about, signed && !isUnsignedStatement(step, steps));
+    const isSure = signed && !isUnsignedStatement(step, steps) && !isElsewhere(step, steps);
+    yield findingOf(step, document, about, isSure);
   }
+}
+
+/** What a contract has is evidence for others only when it is the right one, which an address that nobody signed does not say. */
+function isElsewhere({ step }: Step, steps: readonly Step[]): boolean {
+  return step.startsWith('chain.') && steps.some((one) => /^chain\.[a-z]+\.address$/.test(one.step));
 }
 
 function findingOf(step: Step, document: string | null, about: string, signed: boolean): Finding {
@@ -117,7 +144,10 @@ function findingOf(step: Step, document: string | null, about: string, signed: b
   ];
   const message = `${about}: ${step.step}: ${step.compared}`;
   const evidence = document === null ? [] : [document];
-  if (step.why !== undefined) return shownBy(evidence, step.why, message);
+  if (step.why !== undefined) {
+    const by = step.why === 'KEY_REPLACED' ? shownBy : knownBy;
+    return by(evidence, 'KEY_NOT_VALID', message);
+  }
   return convinces === 'anyone' && signed
     ? shownBy(evidence, code, message)
     : knownBy(evidence, code, message);

@@ -42,7 +42,7 @@ const two = await zipped([
 
 test('documents in any folders are read, and nothing is said of the folders', async () => {
   expect(await contentOf(file(two))).toEqual([
-    ['"a.json"', '{"a": 1}'],
+    ['a.json', '{"a": 1}'],
     ['"b/c.json"', '{"c": 2}'],
   ]);
   const withFolder = await zipped([
@@ -59,7 +59,7 @@ test('a folder is a bundle as well', async () => {
   writeFileSync(join(root, 'deep/er/b.json'), '2');
   writeFileSync(join(root, 'a.json'), '1');
   expect(await contentOf(root)).toEqual([
-    ['"a.json"', '1'],
+    ['a.json', '1'],
     ['"deep/er/b.json"', '2'],
   ]);
 });
@@ -117,13 +117,18 @@ describe('refused', () => {
     expect(await contentOf(join(folder, 'none'))).toBe('PROOF_UNREADABLE');
   });
 
+  test('a long name is no other kind of file', () => {
+    expect(() => new BundleLimits('x').add(`${'a'.repeat(200)}.json`, 1)).not.toThrow();
+    expect(() => new BundleLimits('x').add(`${'a'.repeat(200)}.txt`, 1)).toThrow(/which is no \.json file/);
+  });
+
   test('more files or bytes than a bundle may have, before any of them is read', () => {
     const many = new BundleLimits('x');
-    for (let number = 0; number < 100_000; number++) many.add('"a.json"', 1);
-    expect(() => many.add('"a.json"', 1)).toThrow(InputError);
+    for (let number = 0; number < 100_000; number++) many.add('a.json', 1);
+    expect(() => many.add('a.json', 1)).toThrow(InputError);
     const large = new BundleLimits('x');
-    for (let number = 0; number < 128; number++) large.add('"a.json"', 8 * 1024 * 1024);
-    expect(() => large.add('"a.json"', 1)).toThrow(InputError);
+    for (let number = 0; number < 128; number++) large.add('a.json', 8 * 1024 * 1024);
+    expect(() => large.add('a.json', 1)).toThrow(InputError);
   });
 });
 
