@@ -26,6 +26,23 @@ test('what was signed within the hour need not be on the chain, and then has to 
   expect(await at(START + 6 * HOUR)).toEqual(['ANCHOR_MISSING', 'CLAIM_NOT_PUBLISHED']);
 });
 
+test('a contract of which only the bundle says where it is convinces nobody else', async () => {
+  const scenario = await Scenario.play();
+  const claim = await scenario.books.claim({ payouts: paid(earnedBy(scenario, OWNER)) });
+  const place = {
+    ...{ format: 'patchbay-chain/1', log: at(scenario.epochs[0] ?? null, 'log'), chainId: '31337' },
+    ...{ anchor: `0x${'a0'.repeat(20)}`, distributor: null, token: null, decimals: null },
+  };
+  const documents = { ...(await scenario.owner()), claim, place };
+  const chain = chainWith({ ...CHAIN, commitments: `0x${'34'.repeat(32)}` });
+  const convinced = async (unnamed?: true) => {
+    const detector = { documents, chain, ...(unnamed && { unnamed }) };
+    return new Set((await findingsOf(detector)).map(({ code, convinces }) => `${code} ${convinces}`));
+  };
+  expect(await convinced()).toEqual(new Set(['ANCHOR_DIFFERS anyone', 'CLAIM_NOT_PUBLISHED anyone']));
+  expect(await convinced(true)).toEqual(new Set(['ANCHOR_DIFFERS holder', 'CLAIM_NOT_PUBLISHED holder']));
+});
+
 test('epochs that close late count as of their heads: what was given out meanwhile is not due', async () => {
   const lasts = new Map([
     [VERSION, 7n],

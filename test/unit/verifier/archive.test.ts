@@ -42,7 +42,7 @@ const two = await zipped([
 
 test('documents in any folders are read, and nothing is said of the folders', async () => {
   expect(await contentOf(file(two))).toEqual([
-    ['a.json', '{"a": 1}'],
+    ['"a.json"', '{"a": 1}'],
     ['"b/c.json"', '{"c": 2}'],
   ]);
   const withFolder = await zipped([
@@ -59,7 +59,7 @@ test('a folder is a bundle as well', async () => {
   writeFileSync(join(root, 'deep/er/b.json'), '2');
   writeFileSync(join(root, 'a.json'), '1');
   expect(await contentOf(root)).toEqual([
-    ['a.json', '1'],
+    ['"a.json"', '1'],
     ['"deep/er/b.json"', '2'],
   ]);
 });
