@@ -75,13 +75,21 @@ export function remoteError(error: {
   const known = isErrorCode(error.code);
   return new PatchbayError(
     known ? error.code : 'BAD_INPUT',
-    known ? error.message : `${error.code}: ${error.message}`,
+    printable(known ? error.message : `${error.code}: ${error.message}`),
     {
-      ...(error.fix ? { fix: error.fix } : {}),
-      ...(error.field ? { field: error.field } : {}),
+      ...(error.fix ? { fix: printable(error.fix) } : {}),
+      ...(error.field ? { field: printable(error.field) } : {}),
       ...(error.requestId === undefined ? {} : { meta: { requestId: error.requestId } }),
       cause: new Error('The server reported this; its log has the details.'),
     },
+  );
+}
+
+/** What a server says, without what commands a terminal or turns a line around. */
+function printable(text: string): string {
+  return text.replaceAll(
+    /[\p{C}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
   );
 }
 

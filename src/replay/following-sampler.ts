@@ -14,7 +14,7 @@ export interface Place {
   readonly best: number;
   /** By how much the best logit exceeds the second best. */
   readonly margin: number;
-  /** By how much the best logit exceeds that of the answer's token; 0 where they are one, infinite for what is no token. */
+  /** By how much the best logit exceeds that of the answer's token; 0 where they are one, infinite for what is no token, and no number where scores are not finite. */
   readonly behind: number;
 }
 
@@ -41,7 +41,8 @@ export class FollowingSampler implements Sampler {
     const scores = scoresOf(logits, draw);
     const [best = 0, second = 0] = largest(scores, 2);
     const top = scores[best] ?? Number.NaN;
-    const behind = top - (scores[given] ?? Number.NEGATIVE_INFINITY);
+    // Of scores that are not finite, such as under a penalty near 0, none is behind another.
+    const behind = Number.isFinite(top) ? top - (scores[given] ?? Number.NEGATIVE_INFINITY) : Number.NaN;
     this.places.push({ at: draw.step, given, best, margin: top - (scores[second] ?? Number.NaN), behind });
     const stats = logitStats(logits);
     // What is not in the vocabulary cannot be followed.

@@ -1,5 +1,5 @@
 import type { Section } from './bundle/sections.ts';
-import type { Audit } from './findings/audit.ts';
+import type { Audit } from './findings/finding.ts';
 import type { Step } from './step.ts';
 
 const MARKS = { true: '✓', false: '✗', unchecked: '–' } as const;

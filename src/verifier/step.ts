@@ -7,7 +7,7 @@ export interface Step {
   /** What was compared with what, or why it could not be. */
   readonly compared: string;
   /** Of a false step: a stable word for why, where the step can be false for reasons that mean different things. */
-  readonly why?: 'KEY_NOT_VALID';
+  readonly why?: 'KEY_NOT_VALID' | 'KEY_REPLACED';
 }
 
 export function holds(step: string, compared: string): Step {
@@ -27,4 +27,9 @@ export function judged(step: string, wrong: readonly string[], compared: string)
   const [first, ...more] = wrong;
   if (first === undefined) return holds(step, compared);
   return fails(step, more.length === 0 ? first : `${first} (and ${more.length} more)`);
+}
+
+/** Whether a step is there and holds. */
+export function holdsIn(steps: readonly Step[], name: string): boolean {
+  return steps.some(({ step, result }) => step === name && result === 'true');
 }

@@ -94,6 +94,7 @@ describe('with contracts on a chain', () => {
       ['"epoch-2.json"', 'chain.anchor', 'true'],
       ['"epoch-3.json"', 'chain.anchored', 'false'],
       ['"claim.json"', 'chain.distributor', 'true'],
+      ['"claim.json"', 'chain.decimals', 'true'],
       ['"claim.json"', 'chain.claim', 'true'],
     ]);
     expect(code).toBe(1);
@@ -116,7 +117,7 @@ describe('with contracts on a chain', () => {
       },
     };
     const { found } = await stepsOf({ ...documents, place });
-    expect(found).toContainEqual([null, 'chain.anchor.address', 'unchecked']);
+    expect(found).toContainEqual(['"epoch-1.json"', 'chain.anchor.address', 'unchecked']);
     expect(found).toContainEqual(['"claim.json"', 'chain.distributor.address', 'unchecked']);
     expect(found).toContainEqual(['"epoch-2.json"', 'chain.anchor', 'true']);
     const elsewhere = bent(place, ['chainId'], '5');

@@ -55,6 +55,9 @@ export interface Closing {
   readonly quarantined?: readonly { readonly entry: Issued; readonly reason: string }[];
   readonly released?: readonly { readonly entry: Issued; readonly epoch: number }[];
   readonly previous?: string;
+  /** When it closes, and when it is signed, which is the same. */
+  readonly closedAt?: number;
+  readonly signedAt?: number;
 }
 
 interface Closed {
@@ -85,7 +88,7 @@ export class Books {
     const before = this.#closed.at(-1);
     const number = this.#closed.length + 1;
     const [first, size] = [before?.size ?? 0, closing.size ?? operator.leaves.length];
-    const { quarantined = [], released = [] } = closing;
+    const { quarantined = [], released = [], closedAt = START + number * HOUR } = closing;
     const range = operator.entries.slice(first, size);
     const leaves = this.#accounts(number, range, closing);
     const tree = new LeafReader(leaves.map(({ leaf }) => leaf));
@@ -97,7 +100,7 @@ export class Books {
       firstSize: String(first),
       size: String(size),
       root: hex(head.root),
-      closedAt: String(START + number * HOUR),
+      closedAt: String(closedAt),
       previous: closing.previous ?? before?.digest ?? '0'.repeat(64),
       accounts: { root: hex(await rootOf(tree, leaves.length)), size: String(leaves.length) },
       receipts: String(size - first - quarantined.length + released.length),
@@ -109,7 +112,7 @@ export class Books {
       })),
     };
     const digest = sha256(canonical(epoch));
-    const signedAt = START + number * HOUR;
+    const signedAt = closing.signedAt ?? closedAt;
     const signature = await operator.signer.sign(
       typedDigest(operator.log, EPOCH, { number, digest, signedAt }),
     );
@@ -180,18 +183,22 @@ export class Books {
   }
 
   async claim(claim: Partial<ClaimFacts> = {}): Promise<Json> {
-    const { tenant, account, sequence, payouts, cumulative, scope } = { ...CLAIM_DEFAULTS, ...claim };
+    const { tenant, account, sequence, payouts, cumulative, scope, decimals, currency, others } = {
+      ...CLAIM_DEFAULTS,
+      ...claim,
+    };
+    const unit = 10n ** BigInt(9 - decimals);
     const total = payouts.reduce((sum, { amount }) => sum + amount, 0n);
-    const own = { account, cumulative: cumulative ?? total / 1_000n };
-    const tree = await PayoutTree.build(scope, [own, { account: `0x${'aa'.repeat(20)}`, cumulative: 5n }]);
+    const own = { account, cumulative: cumulative ?? total / unit };
+    const tree = await PayoutTree.build(scope, [own, ...others]);
     const member = {
-      ...{ tenant, ...scope, chainId: String(scope.chainId), decimals: '6', currency: 'USD' },
+      ...{ tenant, ...scope, chainId: String(scope.chainId), decimals: String(decimals), currency },
       ...{ sequence: String(sequence), root: tree.root, account, cumulative: String(own.cumulative) },
       proof: [...(tree.claimOf(account)?.proof ?? [])],
-      payouts: payouts.map(({ amount, earnedBefore }, index) => ({
-        ...{ payout: uuid(700 + index), amount: String(amount), earnedBefore: String(earnedBefore) },
+      payouts: payouts.map(({ amount, earnedBefore, id }, index) => ({
+        ...{ payout: uuid(700 + (id ?? index)), amount: String(amount), earnedBefore: String(earnedBefore) },
       })),
-      rest: String(total % 1_000n),
+      rest: String(total % unit),
     };
     const signedAt = START + 5 * HOUR;
     const message = { digest: sha256(canonical(member)), signedAt };
@@ -208,15 +215,24 @@ interface ClaimFacts {
   readonly tenant: string;
   readonly account: string;
   readonly sequence: number;
-  readonly payouts: readonly { readonly amount: bigint; readonly earnedBefore: number }[];
+  readonly payouts: readonly {
+    readonly amount: bigint;
+    readonly earnedBefore: number;
+    readonly id?: number;
+  }[];
   readonly cumulative: bigint | null;
   readonly scope: PayoutScope;
+  readonly decimals: number;
+  readonly currency: string;
+  /** The other leaves of the tree. */
+  readonly others: readonly { readonly account: string; readonly cumulative: bigint }[];
 }
 
 export const WALLET = `0x${'b0'.repeat(20)}`;
 const CLAIM_DEFAULTS: ClaimFacts = {
   ...{ tenant: OWNER, account: WALLET, sequence: 1, payouts: [], cumulative: null },
   scope: { chainId: 31_337n, distributor: `0x${'d1'.repeat(20)}`, token: `0x${'70'.repeat(20)}` },
+  ...{ decimals: 6, currency: 'USD', others: [{ account: `0x${'aa'.repeat(20)}`, cumulative: 5n }] },
 };
 
 function accountOf(

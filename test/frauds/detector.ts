@@ -14,6 +14,8 @@ export interface Detector {
   readonly epoch?: number;
   /** A chain, when one is asked. */
   readonly chain?: ChainView;
+  /** Whether only the bundle says where the contracts are. */
+  readonly unnamed?: true;
 }
 
 export interface Fraud {
@@ -35,6 +37,7 @@ export async function findingsOf({
   account,
   epoch = 1,
   chain,
+  unnamed,
 }: Detector): Promise<readonly Finding[]> {
   const { sections, found } = await examined(documents, { kept });
   const all = [...sections];
@@ -43,9 +46,9 @@ export async function findingsOf({
     const on = {
       epochs: epochs.epochs.values(),
       claims,
-      chains: [],
-      anchor: `0x${'a0'.repeat(20)}`,
-      distributor: null,
+      chains: found.dossier.chains,
+      anchor: unnamed ? null : `0x${'a0'.repeat(20)}`,
+      distributor: unnamed ? null : `0x${'d1'.repeat(20)}`,
     };
     for await (const section of checkOnChain(on, chain)) all.push(section);
   }

@@ -63,8 +63,14 @@ test('that a key was replaced is known from the list that has the next one, and 
   expect(await findingsOf({ ...detector, documents })).toEqual([]);
 });
 
-test('what another key signed is no evidence of anything', async () => {
+test('what another key signed is no evidence of anything, and that is what is found', async () => {
   const { operator } = await Scenario.play({ operator: new Operator('44') });
   const documents = { ...(await (await Scenario.play()).owner()), keys: operator.keys() };
-  await expect(findingsOf({ documents })).rejects.toMatchObject({ code: 'PROOF_EPOCH_MISSING' });
+  const findings = await findingsOf({ documents });
+  expect(new Set(findings.map(({ code, convinces }) => `${code} ${convinces}`))).toEqual(
+    new Set(['DOCUMENT_FALSE holder', 'NOT_SIGNED holder']),
+  );
+  const { notes } = await audited(documents, { epoch: 1 });
+  expect(notes).toContain('epoch 1 is not signed by a key that counts, so that nothing was compared with it');
+  await expect(findingsOf({ documents, epoch: 4 })).rejects.toMatchObject({ code: 'PROOF_EPOCH_MISSING' });
 });

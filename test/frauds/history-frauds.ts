@@ -143,4 +143,39 @@ export const HISTORY_FRAUDS: readonly Fraud[] = [
     evidence: ['late'],
     needs: ['late'],
   },
+  {
+    name: 'an epoch says that it closed before it was signed, so that nothing of it is ever due',
+    plant: async () => {
+      const lie = () => ({ closedAt: START + 1, signedAt: START + 2 * HOUR });
+      return { documents: await (await Scenario.play({ closings: { 2: lie } })).owner() };
+    },
+    code: 'EPOCH_FALSE',
+    convinces: 'anyone',
+    evidence: ['epoch-2'],
+    needs: ['epoch-2'],
+  },
+  {
+    name: 'an epoch says that it closed before the one that it follows',
+    plant: async () => {
+      const lie = () => ({ closedAt: START + 1 });
+      return { documents: await (await Scenario.play({ closings: { 2: lie } })).owner() };
+    },
+    code: 'EPOCHS_CONTRADICT',
+    convinces: 'anyone',
+    evidence: ['epoch-1', 'epoch-2'],
+    needs: ['epoch-2'],
+  },
+  {
+    name: 'the whole database is written anew, and the log is shorter than the one that was kept',
+    plant: async () => {
+      const kept = await (await Scenario.play()).operator.headDocument(7);
+      const anew = await Scenario.play({ lie: rewritten, unlogged: [6] });
+      const documents = without(await anew.owner([0, 1, 2, 3, 4, 5]), 'epoch-3', 'statement-3', 'growth-6');
+      return { documents, kept: { kept } };
+    },
+    code: 'HEAD_UNCONNECTED',
+    convinces: 'holder',
+    evidence: ['kept', 'epoch-1'],
+    needs: ['kept'],
+  },
 ];

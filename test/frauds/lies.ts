@@ -1,4 +1,5 @@
 import type { ChainView } from '../../src/verifier/chain/view.ts';
+import { at } from '../unit/verifier/vectors.ts';
 import type { Account } from './books.ts';
 import { HOUR, type Issued, START, TENANT_A, TENANT_B, uuid, VERSION } from './operator.ts';
 import type { Documents, Scenario } from './scenario.ts';
@@ -26,9 +27,13 @@ export const signedAnew = (
   return scenario.operator.issue(change(entry), entry.signedAt);
 };
 /** Contracts that have what they are given. */
-export const chainWith = (answers: Readonly<Record<string, unknown>>): ChainView => ({
+export const chainWith = (
+  answers: Readonly<Record<string, unknown>>,
+  time = START + 10 * HOUR,
+): ChainView => ({
   chainId: 31_337n,
   block: 100n,
+  time: BigInt(time),
   read: (_address, _abi, name) => Promise.resolve(name in answers ? [answers[name]] : null),
 });
 export const earnedBy = (scenario: Scenario, tenant: string): bigint =>
@@ -52,4 +57,11 @@ export function objectOf(document: Documents[string]): Documents {
 /** What an owner holds when the second request is hidden, and what its tenant shows them. */
 export async function hidden(scenario: Scenario): Promise<Documents> {
   return { ...(await scenario.owner([0, 2, 3, 4, 5, 6])), shown: await scenario.receipt(1, TENANT_B) };
+}
+
+/** A receipt of which a field is not opened. */
+export function closed(receipt: Documents[string] | undefined, name: string): Documents[string] {
+  const opened = at(receipt ?? null, 'opened');
+  if (!Array.isArray(opened)) throw new Error('It is no receipt.');
+  return { ...objectOf(receipt ?? null), opened: opened.filter((field) => at(field, 'name') !== name) };
 }

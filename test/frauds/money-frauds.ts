@@ -1,7 +1,8 @@
+import { at } from '../unit/verifier/vectors.ts';
 import { WALLET } from './books.ts';
 import type { Fraud } from './detector.ts';
-import { amount, chainWith, earnedBy, ofTenant, ofVersion, paid } from './lies.ts';
-import { type Issued, OWNER } from './operator.ts';
+import { amount, chainWith, closed, earnedBy, ofTenant, ofVersion, paid } from './lies.ts';
+import { type Issued, OWNER, PARTNER } from './operator.ts';
 import { recharged, Scenario } from './scenario.ts';
 
 /** Amounts that are too high or too low, and money that goes elsewhere. */
@@ -144,5 +145,81 @@ export const MONEY_FRAUDS: readonly Fraud[] = [
     convinces: 'anyone',
     evidence: ['claim'],
     needs: ['claim', 'chain'],
+  },
+  {
+    name: 'an owner earns nothing, and a receipt does not open its fee',
+    plant: async () => {
+      const lie = ofVersion((account) => {
+        const royalties = JSON.parse(JSON.stringify(account['royalties']));
+        const [given] = royalties;
+        const amount = String(BigInt(given.royalty) - BigInt(given.fee));
+        given.earned = [{ tenant: PARTNER, amount }];
+        return [{ ...account, royalties }];
+      });
+      const scenario = await Scenario.play({ closings: { 1: () => ({ account: lie }) } });
+      const documents = await scenario.owner();
+      return { documents: { ...documents, 'receipt-0': closed(documents['receipt-0'], 'part.0.fee') } };
+    },
+    code: 'UNDERPAID',
+    convinces: 'anyone',
+    evidence: ['statement-1', 'epoch-1', 'receipt-1'],
+    needs: ['statement-1', 'receipt'],
+  },
+  {
+    name: "a tenant is charged more in an epoch that releases somebody else's request",
+    plant: async () => {
+      const lie = ofTenant((account) => [amount(account, (sum) => sum + 1n)]);
+      const scenario = await Scenario.play({
+        closings: {
+          1: (entries) => ({
+            quarantined: entries.slice(1, 2).map((entry) => ({ entry, reason: 'ENGINE_DIFFERS' })),
+          }),
+          2: (entries) => ({
+            released: entries.slice(1, 2).map((entry) => ({ entry, epoch: 1 })),
+            account: lie,
+          }),
+        },
+      });
+      return { documents: await scenario.tenant(), epoch: 2 };
+    },
+    code: 'OVERCHARGED',
+    convinces: 'anyone',
+    evidence: ['statement-2', 'epoch-2', 'receipt-4'],
+    needs: ['statement-2', 'receipt-4'],
+  },
+  {
+    name: 'a claim counts with fewer decimals than the token has',
+    plant: async () => {
+      const scenario = await Scenario.play();
+      const claim = await scenario.books.claim({ payouts: paid(earnedBy(scenario, OWNER)), decimals: 5 });
+      const chain = chainWith({
+        ...{ isAnchored: true, sequence: 1n, root: at(claim, 'claim', 'root'), claimed: 0n, decimals: 6n },
+        token: `0x${'70'.repeat(20)}`,
+      });
+      return { documents: { ...(await scenario.owner()), claim }, chain };
+    },
+    code: 'CLAIM_FALSE',
+    convinces: 'anyone',
+    evidence: ['claim'],
+    needs: ['claim', 'chain'],
+  },
+  {
+    name: 'a claim pays less than was earned, and a newer one pays in another currency',
+    plant: async () => {
+      const scenario = await Scenario.play();
+      const claim = await scenario.books.claim({ payouts: paid(5_000n) });
+      const scope = { chainId: 31_337n, distributor: `0x${'d2'.repeat(20)}`, token: `0x${'71'.repeat(20)}` };
+      const other = await scenario.books.claim({
+        payouts: paid(5_000n),
+        sequence: 2,
+        currency: 'EUR',
+        scope,
+      });
+      return { documents: { ...(await scenario.owner()), claim, other } };
+    },
+    code: 'CLAIM_UNDERPAID',
+    convinces: 'holder',
+    evidence: ['claim', 'receipt-0'],
+    needs: ['claim'],
   },
 ];

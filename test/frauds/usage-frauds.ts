@@ -1,7 +1,7 @@
 import type { Fraud } from './detector.ts';
 import { allBut, hidden, ofVersion, SECOND, signedAnew } from './lies.ts';
 import { type Issued, OWNER, TENANT_A, VERSION } from './operator.ts';
-import { renumbered, Scenario, without } from './scenario.ts';
+import { type Documents, renumbered, Scenario, without } from './scenario.ts';
 
 /** Usage that is left out, changed or counted twice. */
 export const USAGE_FRAUDS: readonly Fraud[] = [
@@ -17,15 +17,15 @@ export const USAGE_FRAUDS: readonly Fraud[] = [
     needs: ['statement-2', 'epoch-2'],
   },
   {
-    name: 'a record is dropped, and only receipts are held',
+    name: 'a record is dropped, and statements of other epochs are held',
     plant: async () => {
       const scenario = await Scenario.play({ closings: { 1: () => ({ counted: allBut(1) }) } });
-      return { documents: without(await scenario.owner([0, 2, 3, 4]), 'statement') };
+      return { documents: without(await scenario.owner([0, 2, 3, 4]), 'statement-1', 'statement-2') };
     },
     code: 'RECEIPT_MISSING',
     convinces: 'holder',
     evidence: ['receipt-0', 'receipt-2'],
-    needs: ['receipt-0', ['receipt-2', 'receipt-3', 'receipt-4']],
+    needs: ['receipt-0', ['receipt-2', 'receipt-3', 'receipt-4'], 'statement-3'],
   },
   {
     name: 'a record is dropped and the gap is closed; its tenant shows the receipt to the owner',
@@ -242,4 +242,33 @@ export const USAGE_FRAUDS: readonly Fraud[] = [
     evidence: ['receipt-2', 'statement-1', 'epoch-1'],
     needs: ['receipt-2', 'statement-1'],
   },
+  {
+    name: 'a record is dropped, and later accounts leave its lane out',
+    plant: async () => ({ documents: await withoutLanes(), epoch: 3 }),
+    code: 'USAGE_UNACCOUNTED',
+    convinces: 'anyone',
+    evidence: ['statement-1', 'statement-2', 'epoch-2'],
+    needs: ['statement-1', 'statement-2', 'epoch-2'],
+  },
+  {
+    name: 'a lane is left out of a later account',
+    plant: async () => ({ documents: await withoutLanes(), epoch: 3 }),
+    code: 'LAST_FALSE',
+    convinces: 'anyone',
+    evidence: ['statement-1', 'epoch-1', 'statement-3', 'epoch-3'],
+    needs: ['statement-1', ['statement-2', 'statement-3']],
+  },
 ];
+
+/** An owner's documents of a version of which a record is dropped, and that has no lanes any more. */
+async function withoutLanes(): Promise<Documents> {
+  const account = ofVersion((given) => [
+    {
+      ...{ ...given, lanes: [], receipts: '0', promptTokens: '0', completionTokens: '0' },
+      ...{ royalties: [], documents: [] },
+    },
+  ]);
+  const lie = () => ({ account });
+  const scenario = await Scenario.play({ unlogged: [1], closings: { 2: lie, 3: lie } });
+  return scenario.owner([0, 2, 3]);
+}

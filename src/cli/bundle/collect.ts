@@ -40,9 +40,9 @@ export async function collect(work: Workspace, collection: Collection): Promise<
   if (collection.head !== null) await work.write('kept.json', collection.head);
   const step = progress.start('Collecting');
   try {
-    await collectReceipts(work, collection, (count) => step.update(count, count));
     const sizes = await collectEpochs(work, collection, notes);
-    await optional(work, 'claim.json', notes, 'claim', () => claimOf(connection));
+    await collectReceipts(work, collection, (count) => step.update(count, count));
+    await collectClaims(work, connection, notes);
     await optional(work, 'chain.json', notes, 'chain', () => fetchLog(connection, 'chain'));
     // After everything else, so that no other head is later than this one.
     const latest = await ifThere(() => fetchLog(connection, 'head'));
@@ -88,13 +88,18 @@ async function collectReceipts(
   }
 }
 
-/** Epochs and the caller's statements for them. Answers with the sizes of their heads. */
+/**
+ * Epochs and the caller's statements for them, before the receipts: what the last of them counts has to be among these, however
+ * long they take. Answers with the sizes of their heads.
+ */
 async function collectEpochs(
   work: Workspace,
   collection: Collection,
   notes: string[],
 ): Promise<readonly string[]> {
-  const { connection, epoch: last, signal } = collection;
+  const { connection, signal } = collection;
+  const last = work.lastEpoch() ?? collection.epoch;
+  let newest = 0n;
   const sizes: string[] = [];
   let after: string | null = null;
   let statements = true;
@@ -104,10 +109,11 @@ async function collectEpochs(
     const page: EpochPage | Absent = await ifThere(() => epochPage(connection, from));
     if (isAbsent(page)) {
       notes.push(`There are no epochs: ${page.absent}`);
-      return sizes;
+      break;
     }
     for (const { number, document } of page.items) {
       if (last !== null && number > last) continue;
+      if (number > newest) newest = number;
       await work.write(`epochs/${number}.json`, document);
       const size = headDocument.safeParse(jsonOf(document)).data?.head.size;
       if (size !== undefined) sizes.push(size);
@@ -115,6 +121,7 @@ async function collectEpochs(
     }
     after = page.after;
   } while (after !== null);
+  if (work.lastEpoch() === null) await work.settle(newest);
   return sizes;
 }
 
@@ -138,6 +145,19 @@ async function collectStatements(
     else await work.write(name, statement);
   }
   return true;
+}
+
+/** The caller's claim, and one for each other account that they were paid to. */
+async function collectClaims(work: Workspace, connection: Connection, notes: string[]): Promise<void> {
+  let others: readonly string[] = [];
+  const write = async (name: string, account: string | null): Promise<void> =>
+    optional(work, name, notes, account === null ? 'claim' : 'claim of another account', async () => {
+      const found = await claimOf(connection, account);
+      if (account === null) others = found?.otherAccounts ?? [];
+      return found?.document ?? null;
+    });
+  await write('claim.json', null);
+  for (const [index, account] of others.entries()) await write(`claims/${index}.json`, account);
 }
 
 async function optional(

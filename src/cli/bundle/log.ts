@@ -24,11 +24,10 @@ export async function fetchLog(
   let text: string;
   try {
     response = await fetch(url, { headers: { accept: 'application/json' } });
-    text = await response.text();
+    text = await readText(response);
   } catch (cause) {
     throw unreachable(connection.url, cause);
   }
-  if (text.length > MOST_BYTES) throw unreachable(connection.url, new Error('The answer is too large.'));
   if (response.ok) return text;
   const known = wireError.safeParse(parsed(text));
   if (known.success) throw remoteError(known.data.error);
@@ -36,6 +35,18 @@ export async function fetchLog(
     throw remoteError({ code: 'NOT_FOUND', message: `The server has no ${url.pathname}.` });
   }
   throw unreachable(connection.url, new Error(`It answered ${response.status}.`));
+}
+
+/** Reads an answer for as long as it may be. */
+async function readText(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.byteLength;
+    if (bytes > MOST_BYTES) throw new Error('The answer is too large.');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 function parsed(text: string): unknown {

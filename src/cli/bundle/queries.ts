@@ -23,7 +23,9 @@ export const STATEMENT = `query BundleStatement($number: BigInt!, $adapterVersio
   epochStatement(number: $number, adapterVersion: $adapterVersion) { document }
 }`;
 
-export const CLAIM = `query BundleClaim { payoutClaim { document } }`;
+export const CLAIM = `query BundleClaim($account: String) {
+  payoutClaim(account: $account) { document otherAccounts }
+}`;
 
 const pageInfo = z.looseObject({ hasNextPage: z.boolean() });
 const cursor = z.string().max(1_000);
@@ -47,7 +49,11 @@ const epochs = z.looseObject({
   }),
 });
 const statement = z.looseObject({ epochStatement: document.nullable() });
-const claim = z.looseObject({ payoutClaim: document.nullable() });
+const claimed = z.looseObject({
+  document: z.string().nullable(),
+  otherAccounts: z.array(z.string().max(100)).max(1_000),
+});
+const claim = z.looseObject({ payoutClaim: claimed.nullable() });
 
 /** Some items, and where the next ones begin; null when there are no more. */
 export interface Page<T> {
@@ -91,8 +97,12 @@ export async function statementOf(
   return (await request(connection, STATEMENT, variables, statement)).epochStatement?.document ?? null;
 }
 
-export async function claimOf(connection: Connection): Promise<string | null> {
-  return (await request(connection, CLAIM, {}, claim)).payoutClaim?.document ?? null;
+/** The claim for an account; null: the one that was paid to last. */
+export async function claimOf(
+  connection: Connection,
+  account: string | null,
+): Promise<z.infer<typeof claimed> | null> {
+  return (await request(connection, CLAIM, { account }, claim)).payoutClaim;
 }
 
 /** Why a deployment does not have something. */

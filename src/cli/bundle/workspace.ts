@@ -14,6 +14,8 @@ const progress = z.strictObject({
   receipts: z.record(z.string(), z.strictObject({ count: z.number().int(), after: z.string().nullable() })),
   /** Sizes of the heads that the receipts were handed out with. */
   heads: z.array(size),
+  /** The last epoch that the bundle has, settled before its receipts are collected; null until then. */
+  lastEpoch: size.nullable(),
 });
 type Progress = z.infer<typeof progress>;
 
@@ -51,7 +53,7 @@ export class Workspace {
     const folder = `${out}.part`;
     await mkdir(join(folder, 'documents'), { recursive: true });
     const text = await readFile(join(folder, 'progress.json'), 'utf8').catch(() => null);
-    const fresh: Progress = { task, receipts: {}, heads: [] };
+    const fresh: Progress = { task, receipts: {}, heads: [], lastEpoch: null };
     const found = text === null ? fresh : readProgress(text);
     if (found?.task === task) return new Workspace(out, folder, found);
     throw new PatchbayError('BAD_INPUT', `${folder} is the beginning of another bundle.`, {
@@ -64,6 +66,17 @@ export class Workspace {
     return this.#progress.receipts[source];
   }
 
+  /** The last epoch that the bundle is to have, once that is settled. */
+  lastEpoch(): bigint | null {
+    const { lastEpoch } = this.#progress;
+    return lastEpoch === null ? null : BigInt(lastEpoch);
+  }
+
+  /** Settles which epoch is the last: a receipt of a later one may not be among those that are collected then. */
+  async settle(lastEpoch: bigint): Promise<void> {
+    await this.#keep({ ...this.#progress, lastEpoch: String(lastEpoch) });
+  }
+
   heads(): readonly string[] {
     return this.#progress.heads;
   }
@@ -74,12 +87,16 @@ export class Workspace {
     at: { count: number; after: string | null },
     heads: readonly string[],
   ): Promise<void> {
-    const { task, receipts, heads: known } = this.#progress;
-    this.#progress = {
-      task,
+    const { receipts, heads: known } = this.#progress;
+    await this.#keep({
+      ...this.#progress,
       receipts: { ...receipts, [source]: at },
       heads: [...new Set([...known, ...heads])],
-    };
+    });
+  }
+
+  async #keep(progress: Progress): Promise<void> {
+    this.#progress = progress;
     const file = join(this.#folder, 'progress.json');
     await writeFile(`${file}.new`, JSON.stringify(this.#progress));
     await rename(`${file}.new`, file);

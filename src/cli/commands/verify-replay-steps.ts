@@ -49,12 +49,18 @@ function checkTokens(run: ReplayRun | null, { answer, nearTie }: ReplayTerms): S
   if (answer.length === 0) return unchecked(step, 'the answer has no tokens');
   const other = run.places.filter(({ given, best }) => given !== best);
   const [first, ...more] = other.filter(({ behind }) => behind > nearTie);
+  const unjudged = run.places.find(({ behind }) => Number.isNaN(behind));
   if (first !== undefined) {
     return fails(
       step,
       `${placeText(first)}, where ${nearTie} is a near-tie; ${1 + more.length} of ${answer.length} positions differ by more`,
     );
   }
+  if (unjudged !== undefined)
+    return unchecked(
+      step,
+      `at position ${unjudged.at} the scores of this run are not finite, and say nothing`,
+    );
   if (run.places.length < answer.length) {
     return fails(step, `the run ended after ${run.places.length} of ${answer.length} tokens`);
   }

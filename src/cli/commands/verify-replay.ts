@@ -7,7 +7,7 @@ import { type Executed, executedOf } from '../../verifier/executed.ts';
 import { singleReceipt } from '../../verifier/files.ts';
 import { type Disclosure, readDisclosure } from '../../verifier/input/disclosure.ts';
 import { readFileBytes } from '../../verifier/input/read.ts';
-import { type Step, unchecked } from '../../verifier/step.ts';
+import { holdsIn, type Step, unchecked } from '../../verifier/step.ts';
 import { verify } from '../../verifier/verify.ts';
 import { type CliIo, progressFor, reportTo, UsageError } from '../io.ts';
 import { loadReplay } from '../parts.ts';
@@ -53,14 +53,20 @@ export async function verifyAndReplay(io: CliIo, path: string, flags: ReplayFlag
   const { view } = checkOpened(receipt);
   const disclosed = checkDisclosure(receipt, view, disclosure);
   const executed = executedOf(view);
-  const isSame = disclosed.every(({ result }) => result !== 'false');
-  const replayed = !isSame
+  const isOther = disclosed.some(({ result }) => result === 'false');
+  const bound = BINDING.every((name) => holdsIn(disclosed, name));
+  const replayed = isOther
     ? [unchecked('replay', 'not run: this is not what the receipt commits to')]
-    : typeof executed === 'string'
-      ? [unchecked('replay', executed)]
-      : await runAgain(io, { ...flags, backbone }, disclosure, executed);
+    : !bound
+      ? [unchecked('replay', 'not run: this receipt does not open the commitments, so any tokens would do')]
+      : typeof executed === 'string'
+        ? [unchecked('replay', executed)]
+        : await runAgain(io, { ...flags, backbone }, disclosure, executed);
   return report(io, [...steps, ...disclosed, ...replayed], flags.json);
 }
+
+/** What makes a disclosure one of this request, and of no other tokens. */
+const BINDING = ['disclosure.id', 'disclosure.prompt', 'disclosure.output'];
 
 function requireGreedy({ sampling: { temperature } }: Disclosure): void {
   if (temperature === 0) return;

@@ -144,8 +144,7 @@ export const PROOFS_CODES = {
   },
   PROOF_EPOCH_MISSING: {
     status: 400,
-    meaning:
-      'The epoch that is to be audited is not among the documents, or is not signed by a key that counts.',
+    meaning: 'The epoch that is to be audited is not among the documents.',
     fix: 'Put the epoch into the bundle: `patchbay bundle` does, and /log/v1/epoch?number=… has it.',
   },
   PROOF_KEYS_MISSING: {

@@ -16,6 +16,8 @@ export interface Named<T> {
 export interface Dossier {
   /** Null: addresses alone say whose signatures count. */
   readonly keys: Named<KeyList> | null;
+  /** Whether the list is one of the bundle's documents, and not one that the reader named. */
+  readonly keysFound: boolean;
   readonly heads: readonly Named<KeptHead | Consistency>[];
   /** Names of the heads that the reader gave apart from the bundle, because they kept them. */
   readonly kept: ReadonlySet<string>;
@@ -57,6 +59,7 @@ export async function collect(bundle: Bundle, apart: Apart): Promise<Dossier> {
   }
   return {
     keys: apart.keys ?? onlyList(lists),
+    keysFound: apart.keys === null,
     heads,
     kept: new Set(apart.heads.map(({ name }) => name)),
     epochs: epochs.toSorted((a, b) => byNumber(a.document.epoch.number, b.document.epoch.number)),

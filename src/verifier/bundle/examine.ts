@@ -21,6 +21,8 @@ export interface Examination {
   readonly log: LogView;
   readonly epochs: EpochView;
   readonly subjects: readonly Subject[];
+  /** What could not be compared for want of epochs or statements. */
+  readonly gaps: readonly string[];
   readonly claims: readonly Named<Claim>[];
   /** Documents that contradict each other. */
   readonly contradictions: readonly Finding[];
@@ -36,7 +38,16 @@ export async function examine(
   tell: (section: Section) => void,
 ): Promise<Examination> {
   const { trust, steps } = trustOf(dossier.keys?.document ?? null, pinned);
-  tell({ document: dossier.keys?.name ?? null, about: 'keys', steps });
+  const word =
+    pinned.length === 0 && dossier.keysFound
+      ? [
+          unchecked(
+            'keys.trust',
+            "the list is the bundle's own; give --trust with the address of a key that you know",
+          ),
+        ]
+      : [];
+  tell({ document: dossier.keys?.name ?? null, about: 'keys', steps: [...steps, ...word] });
   for (const section of sectionsOf(dossier, trust)) tell(section);
   const logs = new Map<string, string>();
   for (const { name, document } of logsOf(dossier)) if (!logs.has(document.log)) logs.set(document.log, name);
@@ -66,11 +77,18 @@ export async function examine(
         epochs.findings,
         'epochs: each follows the one before it, as far as that is given',
       ),
+      complete('epochs.complete', epochs.epochs.size, epochs, 'none is left out before the last'),
       agreeing(
         'accounts',
         accounts.subjects.length,
         accounts.findings,
-        'tenants and versions: no number is counted twice or left out',
+        'tenants and versions: no number is counted twice',
+      ),
+      complete(
+        'accounts.complete',
+        accounts.subjects.length,
+        accounts,
+        'every number that is due is in an epoch',
       ),
       agreeing('receipts', records.length, ofReceipts, 'receipts: one for each request, and for each number'),
       agreeing('claims', claims.length, ofClaims, 'claims do not contradict each other'),
@@ -78,6 +96,7 @@ export async function examine(
   });
   return {
     ...{ dossier, trust, records, log, epochs, subjects: accounts.subjects, claims },
+    gaps: [...epochs.gaps, ...accounts.gaps],
     contradictions: [...log.findings, ...epochs.findings, ...accounts.findings, ...ofReceipts, ...ofClaims],
   };
 }
@@ -97,6 +116,19 @@ function agreeing(step: string, number: number, findings: readonly Finding[], wh
     findings.map(({ message }) => message),
     `${number} ${what}`,
   );
+}
+
+/** Whether nothing is left out; where something is not given, nobody can say so. */
+function complete(
+  step: string,
+  number: number,
+  { findings, gaps }: { readonly findings: readonly Finding[]; readonly gaps: readonly string[] },
+  what: string,
+): Step | null {
+  const [first, ...more] = gaps;
+  if (first !== undefined)
+    return unchecked(step, more.length === 0 ? first : `${first} (and ${more.length} more)`);
+  return number > 0 && findings.length === 0 ? holds(step, what) : null;
 }
 
 const MOST_LISTED = 8;

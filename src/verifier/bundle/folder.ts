@@ -14,7 +14,7 @@ export async function openFolder(root: string): Promise<Bundle> {
   const paths: string[] = [];
   for await (const path of walk(root, '', 0)) {
     const { size } = await stat(join(root, path));
-    limits.add(shown(path), size);
+    limits.add(path, size);
     paths.push(path);
   }
   const files = paths.sort().map((path) => ({

@@ -1,5 +1,6 @@
 import { InputError } from '../input/errors.ts';
 import { MAX_FILE_BYTES } from '../input/read.ts';
+import { shown } from '../shown.ts';
 
 /** The most documents of a bundle. */
 const MOST_FILES = 100_000;
@@ -17,8 +18,9 @@ export class BundleLimits {
   }
 
   /** Takes another file into account, or refuses the bundle. */
-  add(file: string, bytes: number): void {
-    if (!file.endsWith('.json"')) throw refused(this.#bundle, `has ${file}, which is no .json file`);
+  add(path: string, bytes: number): void {
+    const file = shown(path);
+    if (!path.endsWith('.json')) throw refused(this.#bundle, `has ${file}, which is no .json file`);
     if (bytes > MAX_FILE_BYTES)
       throw refused(this.#bundle, `has ${file} with more than ${MAX_FILE_BYTES} bytes`);
     this.#files += 1;

@@ -1,7 +1,7 @@
 import { requestHash } from '../hashing/accounts.ts';
 import type { Receipt, SignedHead } from '../input/formats.ts';
 import { divide } from '../pricing/arithmetic.ts';
-import type { Step } from '../step.ts';
+import { holdsIn } from '../step.ts';
 import type { Examined } from '../verify.ts';
 import type { View } from '../view.ts';
 
@@ -26,8 +26,10 @@ export interface PartRecord {
   readonly fee: bigint | undefined;
   /** Undefined when what it takes to compute it is not open. */
   readonly earned: readonly Earning[] | undefined;
-  /** Digests of the price, royalty and split documents that open fields name. */
+  /** Digests of the price and royalty documents that open fields name. */
   readonly documents: readonly string[];
+  /** Digest of the split; null when there is none, or its field is not open. */
+  readonly split: string | null;
 }
 
 /** What is kept of a receipt: what it says of who, what and how much, and where it is, without hashes and salts. */
@@ -39,8 +41,6 @@ export interface ReceiptRecord {
   readonly leaf: string;
   /** Whether the signature of its batch is one that counts. */
   readonly signed: boolean;
-  /** Whether nothing in it is false. */
-  readonly sound: boolean;
   readonly signedAt: bigint;
   /** Where it is in the log of a signed head, when that is shown. */
   readonly place: { readonly index: bigint; readonly head: SignedHead } | null;
@@ -65,7 +65,6 @@ export function recordOf(name: string, receipt: Receipt, examined: Examined): Re
     request: requestHash(receipt.log, receipt.id),
     leaf,
     signed: passed('batch') && passed('batch.signature'),
-    sound: steps.every(({ result }) => result !== 'false'),
     signedAt: BigInt(receipt.batch.signedAt),
     place:
       inclusion !== null && passed('inclusion') && passed('head')
@@ -86,7 +85,7 @@ function partOf(view: View, part: number, { documents }: Examined): PartRecord {
   const [royalty, fee] = [wholeOf(view.part(part, 'royalty')), wholeOf(view.part(part, 'fee'))];
   const [owner, split] = [view.part(part, 'owner'), view.part(part, 'split')];
   const earned = royalty === undefined || fee === undefined || fee > royalty ? undefined : royalty - fee;
-  const named = [view.part(part, 'price'), view.part(part, 'royaltyTerms'), split];
+  const named = [view.part(part, 'price'), view.part(part, 'royaltyTerms')];
   return {
     version: view.part(part, 'version'),
     owner,
@@ -98,6 +97,7 @@ function partOf(view: View, part: number, { documents }: Examined): PartRecord {
         ? undefined
         : earningsOf(earned, owner, split === '' ? null : (documents.split(split) ?? undefined)),
     documents: named.flatMap((digest) => (digest === undefined || digest === '' ? [] : [digest])),
+    split: split === undefined || split === '' ? null : split,
   };
 }
 
@@ -124,7 +124,6 @@ export function merged(one: ReceiptRecord, other: ReceiptRecord): ReceiptRecord 
     ...one,
     names: [...one.names, ...other.names],
     signed: one.signed || other.signed,
-    sound: one.sound && other.sound,
     place: one.place ?? other.place,
     tenant: one.tenant ?? other.tenant,
     counter: one.counter ?? other.counter,
@@ -146,11 +145,8 @@ function mergedPart(one: PartRecord, other: PartRecord | undefined): PartRecord 
     fee: one.fee ?? other?.fee,
     earned: one.earned ?? other?.earned,
     documents: [...new Set([...one.documents, ...(other?.documents ?? [])])],
+    split: one.split ?? other?.split ?? null,
   };
-}
-
-export function holdsIn(steps: readonly Step[], name: string): boolean {
-  return steps.some(({ step, result }) => step === name && result === 'true');
 }
 
 function counterOf(text: string | undefined): Counter | undefined {

@@ -3,7 +3,7 @@ import { checkEpoch } from '../checks/epoch.ts';
 import type { Trust } from '../checks/keys.ts';
 import { checkStatement } from '../checks/statement.ts';
 import type { Epoch } from '../input/epochs.ts';
-import type { Step } from '../step.ts';
+import { holdsIn, type Step } from '../step.ts';
 import { verifyHead } from '../verify.ts';
 import type { Dossier } from './dossier.ts';
 
@@ -25,10 +25,15 @@ export function* sectionsOf(dossier: Dossier, trust: Trust): Generator<Section> 
     yield { document: name, about, steps: verifyHead('heads', document, trust) };
   }
   const byNumber = new Map<string, Epoch>();
+  const signed = new Set<string>();
   for (const { name, document } of dossier.epochs) {
     const { number } = document.epoch;
-    if (!byNumber.has(number)) byNumber.set(number, document);
-    yield { document: name, about: `epoch ${number}`, steps: checkEpoch(document, trust) };
+    const steps = checkEpoch(document, trust);
+    // Of two with one number, the one that is signed is what a statement is of.
+    const isSigned = holdsIn(steps, 'epoch.signature');
+    if (!byNumber.has(number) || (isSigned && !signed.has(number))) byNumber.set(number, document);
+    if (isSigned) signed.add(number);
+    yield { document: name, about: `epoch ${number}`, steps };
   }
   for (const { name, document } of dossier.statements) {
     const { epoch, kind, subject } = document;

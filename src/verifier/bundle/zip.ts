@@ -52,7 +52,7 @@ async function listEntries(zip: ZipFile, name: string): Promise<readonly Entry[]
       throw refused(name, `has ${file}, which is neither a file nor a folder`);
     }
     if (isFolder && entry.uncompressedSize === 0) continue;
-    limits.add(file, entry.uncompressedSize);
+    limits.add(entry.fileName, entry.uncompressedSize);
     if (!entry.canDecodeFileData())
       throw refused(name, `has ${file}, which is encrypted or packed in an unusual way`);
     entries.push(entry);

@@ -19,6 +19,9 @@ const DISTRIBUTOR = new Interface([
   'function token() view returns (address)',
   'function claimed(address account) view returns (uint256)',
 ]);
+const TOKEN = new Interface(['function decimals() view returns (uint8)']);
+/** What was signed needs no transaction yet that is final: a block has to be made this much later. */
+const GRACE_MS = 3_600_000n;
 const NOTHING = `0x${'0'.repeat(64)}`;
 
 /** What is compared with the chain, and where the contracts are. */
@@ -35,20 +38,24 @@ export interface OnChain {
 export async function* checkOnChain(on: OnChain, chain: ChainView): AsyncGenerator<Section> {
   const [given] = on.chains;
   const anchor = placeOf('anchor', on.anchor, given);
-  yield { document: null, about: 'the chain', steps: [checkChainId(on, chain), ...(anchor.step ?? [])] };
+  yield { document: null, about: 'the chain', steps: [checkChainId(on, chain)] };
   for (const epoch of on.epochs) {
     const step = await checkAnchor(epoch, anchor.address, chain);
-    yield { document: epoch.name, about: `epoch ${epoch.number} on the chain`, steps: [step] };
+    yield {
+      document: epoch.name,
+      about: `epoch ${epoch.number} on the chain`,
+      steps: [...(anchor.step ?? []), step],
+    };
   }
   const distributor = placeOf('distributor', on.distributor, given);
   for (const claim of on.claims) {
-    const place = distributor.address ?? claim.document.claim.distributor;
+    const own = claim.document.claim.distributor;
+    const why = `${own} is what the claim says itself; give --distributor with an address that you trust`;
+    const place = distributor.address ?? own;
+    const unsure =
+      distributor.address === null ? [unchecked('chain.distributor.address', why)] : distributor.step;
     const steps = await checkPublished(claim, place, on.claims, chain);
-    yield {
-      document: claim.name,
-      about: 'claim on the chain',
-      steps: [...(distributor.step ?? []), ...steps],
-    };
+    yield { document: claim.name, about: 'claim on the chain', steps: [...(unsure ?? []), ...steps] };
   }
 }
 
@@ -86,6 +93,8 @@ async function checkAnchor(epoch: KnownEpoch, address: string | null, chain: Cha
   if (anchored === undefined)
     return fails('chain.contract', `no anchor contract is at ${address} at block ${chain.block}`);
   const [stored] = (await chain.read(address, ANCHOR, 'commitments', [number])) ?? [];
+  if (stored === undefined)
+    return fails('chain.contract', `no anchor contract is at ${address} at block ${chain.block}`);
   if (stored !== NOTHING) {
     const what = `${address} has another digest, size or digest before for epoch ${number}: ${stored}`;
     return fails('chain.anchor', what);
@@ -94,7 +103,15 @@ async function checkAnchor(epoch: KnownEpoch, address: string | null, chain: Cha
   if (typeof first === 'bigint' && number < first) {
     return unchecked('chain.anchored', `anchoring began with epoch ${first}`);
   }
-  return fails('chain.anchored', `${address} has nothing for epoch ${number} at block ${chain.block}`);
+  const what = `${address} has nothing for epoch ${number} at block ${chain.block}`;
+  if (isEarly(document.epoch.closedAt, chain))
+    return unchecked('chain.anchored', `${what}, which was made less than an hour after the epoch closed`);
+  return fails('chain.anchored', what);
+}
+
+/** Whether what was signed at a time may still be on its way to the block. */
+function isEarly(signedAt: string, { time }: ChainView): boolean {
+  return time < BigInt(signedAt) + GRACE_MS;
 }
 
 /** The root of the claim is in force, or another one under which the account has no less. */
@@ -127,7 +144,20 @@ async function checkPublished(
     wrong,
     `${address} pays the token ${token}; ${claimed} was claimed`,
   );
-  return [places, inForce(claim, { sequence, root, claimed, block: chain.block }, all)];
+  const published = { sequence, root, claimed, block: chain.block, early: isEarly(document.signedAt, chain) };
+  return [places, await checkDecimals(claim, token, chain), inForce(claim, published, all)];
+}
+
+/** How many decimals the token has decides what the payouts are in its units, and a claim can say any number. */
+async function checkDecimals(claim: Claim['claim'], token: string, chain: ChainView): Promise<Step> {
+  const step = 'chain.decimals';
+  const [decimals] = (await chain.read(token, TOKEN, 'decimals', [])) ?? [];
+  if (typeof decimals !== 'bigint') return unchecked(step, `the token ${token} does not say how many it has`);
+  const wrong =
+    decimals === BigInt(claim.decimals)
+      ? []
+      : [`the token ${token} has ${decimals} decimals, but the claim counts with ${claim.decimals}`];
+  return judged(step, wrong, `the token ${token} has ${decimals}, as the claim counts`);
 }
 
 interface Published {
@@ -135,25 +165,34 @@ interface Published {
   readonly root: string;
   readonly claimed: bigint;
   readonly block: bigint;
+  /** Whether the claim is so new that its tree may be on its way. */
+  readonly early: boolean;
 }
 
 function inForce(
   claim: Claim['claim'],
-  { sequence, root, claimed, block }: Published,
+  { sequence, root, claimed, block, early }: Published,
   all: readonly Named<Claim>[],
 ): Step {
   const own = BigInt(claim.sequence);
   const step = 'chain.claim';
-  if (sequence < own)
-    return fails(step, `tree ${own} is not published at block ${block}, where tree ${sequence} is in force`);
+  if (sequence < own) {
+    const what = `tree ${own} is not published at block ${block}, where tree ${sequence} is in force`;
+    return early
+      ? unchecked(step, `${what}, and which was made less than an hour after the claim was signed`)
+      : fails(step, what);
+  }
   if (sequence === own) {
     if (root !== claim.root)
       return fails(step, `tree ${own} was published with the root ${root}, but the claim has ${claim.root}`);
     return holds(step, `tree ${own} with the root ${short(root)} is in force at block ${block}`);
   }
   const later = all.find(
-    ({ document }) =>
-      BigInt(document.claim.sequence) === sequence && sameAddress(document.claim.account, claim.account),
+    ({ document: { claim: one } }) =>
+      BigInt(one.sequence) === sequence &&
+      one.chainId === claim.chainId &&
+      sameAddress(one.distributor, claim.distributor) &&
+      sameAddress(one.account, claim.account),
   );
   if (later !== undefined) {
     const has = later.document.claim;

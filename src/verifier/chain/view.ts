@@ -7,6 +7,8 @@ import { shown } from '../shown.ts';
 export interface ChainView {
   readonly chainId: bigint;
   readonly block: bigint;
+  /** When that block was made, in milliseconds since 1970. */
+  readonly time: bigint;
   /** What a view of a contract answers; null where there is no contract that has it. */
   readonly read: (
     address: string,
@@ -25,7 +27,7 @@ export interface ChainSource {
 
 const TIMEOUT_MS = 15_000;
 const quantity = z.string().regex(/^0x[0-9a-fA-F]{1,64}$/);
-const header = z.looseObject({ number: quantity });
+const header = z.looseObject({ number: quantity, timestamp: quantity });
 const bytes = z.string().regex(/^0x(?:[0-9a-fA-F]{2})*$/);
 const rpcError = z.looseObject({ error: z.looseObject({ code: z.number(), message: z.string() }) });
 
@@ -48,10 +50,11 @@ export async function withChain<T>(source: ChainSource, work: (chain: ChainView)
   };
   try {
     const chainId = BigInt(await asked(url, () => send('eth_chainId', [], quantity)));
-    const block = await asked(url, () => finalBlock(send, confirmations));
+    const { block, time } = await asked(url, () => finalBlock(send, confirmations));
     return await work({
       chainId,
       block,
+      time,
       read: async (address, abi, name, args) => {
         const call = { to: address, data: abi.encodeFunctionData(name, args) };
         const data = await asked(url, () =>
@@ -72,12 +75,17 @@ export async function withChain<T>(source: ChainSource, work: (chain: ChainView)
 
 type Send = <A>(method: string, params: readonly unknown[], answer: z.ZodType<A>) => Promise<A>;
 
-async function finalBlock(send: Send, confirmations: bigint | null): Promise<bigint> {
-  if (confirmations === null) {
-    return BigInt((await send('eth_getBlockByNumber', ['finalized', false], header)).number);
+async function finalBlock(
+  send: Send,
+  confirmations: bigint | null,
+): Promise<{ readonly block: bigint; readonly time: bigint }> {
+  let tag = 'finalized';
+  if (confirmations !== null) {
+    const latest = BigInt(await send('eth_blockNumber', [], quantity));
+    tag = toQuantity(latest > confirmations ? latest - confirmations : 0n);
   }
-  const latest = BigInt(await send('eth_blockNumber', [], quantity));
-  return latest > confirmations ? latest - confirmations : 0n;
+  const { number, timestamp } = await send('eth_getBlockByNumber', [tag, false], header);
+  return { block: BigInt(number), time: BigInt(timestamp) * 1_000n };
 }
 
 /** A contract that refuses the call answers nothing, which is an answer; any other error is none. */

@@ -30,7 +30,7 @@ export function checkEpoch(document: Epoch, trust: Trust): readonly Step[] {
     checkHead('epoch.head', log, head, trust),
     judged(
       'epoch.numbers',
-      [...numberFaults(epoch)],
+      [...numberFaults(epoch), ...timeFaults(document)],
       `epoch ${epoch.number} with the digest ${short(digest)} has the leaves from ${epoch.firstSize} to ${epoch.size}: ` +
         `${epoch.receipts} receipts, ${epoch.quarantined.length} quarantined, ${epoch.released.length} released`,
     ),
@@ -62,6 +62,13 @@ function* numberFaults(epoch: Epoch['epoch']): Generator<string> {
   const due = size - first - leaves + BigInt(released.filter(({ leaf }) => leaf !== null).length);
   if (BigInt(epoch.receipts) !== due)
     yield `it counts ${epoch.receipts} receipts, but its leaves and lists give ${due}`;
+}
+
+/** An epoch is signed as it closes, and cannot end at a head that did not exist yet. */
+function* timeFaults({ epoch, head, signedAt }: Epoch): Generator<string> {
+  if (epoch.closedAt !== signedAt) yield `it closed at ${epoch.closedAt}, but was signed at ${signedAt}`;
+  if (BigInt(head.signedAt) > BigInt(epoch.closedAt))
+    yield `it closed at ${epoch.closedAt}, but its head was signed at ${head.signedAt}`;
 }
 
 /** Whether texts of one length are in order, each once. */

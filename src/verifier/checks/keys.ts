@@ -8,6 +8,8 @@ interface TrustedKey {
   readonly validFrom: bigint;
   /** Null: without an end that is known. */
   readonly validUntil: bigint | null;
+  /** From when on the key itself endorsed another one to follow it; null: it did not, as far as is known. */
+  readonly replacedAt: bigint | null;
 }
 
 /** Whom a reader trusts to sign for a log. */
@@ -19,7 +21,9 @@ export interface Trust {
 
 /** Addresses alone, which are trusted for all time: the reader pinned them. */
 export function pinnedTrust(addresses: readonly string[]): { readonly trust: Trust; readonly steps: Step[] } {
-  const keys = addresses.map((address) => ({ address, validFrom: 0n, validUntil: null }));
+  const keys = addresses.map((address) => ({
+    ...{ address, validFrom: 0n, validUntil: null, replacedAt: null },
+  }));
   return {
     trust: { keys, strangers: [] },
     steps: [holds('keys', `pinned without a list, so for all time: ${addresses.join(', ')}`)],
@@ -35,23 +39,27 @@ export function listedTrust(
   pinned: readonly string[],
 ): { readonly trust: Trust; readonly steps: Step[] } {
   const wrong = [...windowFaults(list)];
+  const isEndorsed = (index: number): boolean => {
+    const [before, key] = [list.keys[index - 1], list.keys[index]];
+    if (before === undefined || key === undefined || key.endorsement === null) return false;
+    return signerOf(succession(list.log, key.address, key.validFrom), key.endorsement) === before.address;
+  };
   const keys: TrustedKey[] = [];
   const strangers: string[] = [];
-  // Of the key before: its address, and whether it was trusted.
-  let [before, beforeTrusted] = ['', false];
+  let beforeTrusted = false;
   for (const [index, { address, validFrom, validUntil, endorsement }] of list.keys.entries()) {
-    const message = succession(list.log, address, validFrom);
-    const endorsed = endorsement !== null && signerOf(message, endorsement) === before;
+    const endorsed = isEndorsed(index);
     if (endorsement !== null && !endorsed) {
       wrong.push(`key ${index + 1} ${address}: its endorsement is not by the key before it`);
     }
-    const trusted =
+    const trusted: boolean =
       (pinned.length === 0 ? index === 0 : pinned.includes(address)) || (endorsed && beforeTrusted);
     if (trusted) {
       const end = validUntil === null ? null : BigInt(validUntil);
-      keys.push({ address, validFrom: BigInt(validFrom), validUntil: end });
+      const replacedAt = isEndorsed(index + 1) ? BigInt(list.keys[index + 1]?.validFrom ?? 0) : null;
+      keys.push({ address, validFrom: BigInt(validFrom), validUntil: end, replacedAt });
     } else strangers.push(address);
-    [before, beforeTrusted] = [address, trusted];
+    beforeTrusted = trusted;
   }
   const missing = pinned.filter((address) => !list.keys.some((key) => key.address === address));
   wrong.push(...missing.map((address) => `the pinned key ${address} is not in the list`));
@@ -94,7 +102,10 @@ export function checkSigner(
     return holds(step, `signed by ${signer}, which was valid at ${signedAt}`);
   }
   if (known.length > 0) {
-    return fails(step, `signed by ${signer}, which was not valid at ${signedAt}`, 'KEY_NOT_VALID');
+    // The windows are signed by nobody; that a key named the time from which another follows it, it signed itself.
+    const replaced = known.some(({ replacedAt }) => replacedAt !== null && replacedAt <= BigInt(signedAt));
+    const why = replaced ? 'KEY_REPLACED' : 'KEY_NOT_VALID';
+    return fails(step, `signed by ${signer}, which was not valid at ${signedAt}`, why);
   }
   const why = trust.strangers.includes(signer)
     ? 'which no trusted key endorses'

@@ -54,8 +54,16 @@ export function shared(one: readonly Range[], other: readonly Range[]): readonly
   return without(one, without(one, other));
 }
 
+/** Whether one of ranges that ascend and do not overlap has a number. */
 export function includes(ranges: readonly Range[], number: bigint): boolean {
-  return ranges.some(({ first, last }) => first <= number && number <= last);
+  let [low, high] = [0, ranges.length];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    if ((ranges[middle]?.last ?? number) < number) low = middle + 1;
+    else high = middle;
+  }
+  const found = ranges[low];
+  return found !== undefined && found.first <= number;
 }
 
 const MOST_SHOWN = 8;

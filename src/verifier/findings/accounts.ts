@@ -34,6 +34,14 @@ export interface Subject {
   readonly statements: ReadonlyMap<bigint, KnownStatement>;
 }
 
+/** What statements say together. */
+export interface AccountView {
+  readonly subjects: readonly Subject[];
+  readonly findings: readonly Finding[];
+  /** What could not be compared, because epochs or statements are not given. */
+  readonly gaps: readonly string[];
+}
+
 /** The log has a receipt, or an epoch says that it has not, ten minutes after the request ended. */
 const LATEST_MS = 600_000n;
 
@@ -41,7 +49,7 @@ const LATEST_MS = 600_000n;
 export function viewAccounts(
   given: readonly Named<Statement>[],
   epochs: ReadonlyMap<bigint, KnownEpoch>,
-): { readonly subjects: readonly Subject[]; readonly findings: readonly Finding[] } {
+): AccountView {
   const found = new Map<string, Subject & { readonly statements: Map<bigint, KnownStatement> }>();
   const findings: Finding[] = [];
   for (const { name, document } of given) {
@@ -66,10 +74,34 @@ export function viewAccounts(
       of.statements.set(epoch.number, { name, document, epoch, account, lanes: lanesOf(account) });
   }
   const subjects = [...found.values()];
+  const left = subjects.map((subject) => unaccounted(subject, epochs));
   return {
     subjects,
-    findings: [...findings, ...subjects.flatMap((subject) => [...acrossEpochs(subject, epochs)])],
+    findings: [
+      ...findings,
+      ...subjects.flatMap((subject) => [...acrossEpochs(subject)]),
+      ...left.flatMap((one) => one.findings),
+    ],
+    gaps: [
+      ...subjects.flatMap((subject) => [...missingStatements(subject, epochs)]),
+      ...left.flatMap((one) => one.gaps),
+    ],
   };
+}
+
+/** Of which epochs nothing is known of a subject. What is not given can have the numbers that the others lack. */
+function* missingStatements(
+  { kind, subject, statements }: Subject,
+  epochs: ReadonlyMap<bigint, KnownEpoch>,
+): Generator<string> {
+  const latest = [...epochs.keys()].at(-1) ?? 0n;
+  const missing = without([{ first: 1n, last: latest }], rangesOf(statements.keys()));
+  if (missing.length === 0) return;
+  yield `no statement of ${kind} ${subject} is given for the epochs ${rangesText(missing)}: whether a number was left out cannot be said`;
+}
+
+function rangesOf(numbers: Iterable<bigint>): readonly Range[] {
+  return [...numbers].map((number) => ({ first: number, last: number }));
 }
 
 function lanesOf(account: Account | null): ReadonlyMap<string, Lane> {
@@ -88,13 +120,11 @@ interface Earlier {
 }
 
 /** No number comes twice, and the last number does not fall. */
-function* acrossEpochs(
-  { kind, subject, statements }: Subject,
-  epochs: ReadonlyMap<bigint, KnownEpoch>,
-): Generator<Finding> {
+function* acrossEpochs({ kind, subject, statements }: Subject): Generator<Finding> {
   const who = `${kind} ${subject}`;
   const before = new Map<string, Earlier>();
   for (const statement of statements.values()) {
+    yield* lostLanes(who, statement, before);
     for (const [name, lane] of statement.lanes) {
       const earlier = before.get(name) ?? { statements: [], numbers: [] };
       if (shared(lane.numbers, earlier.numbers).length > 0) {
@@ -116,7 +146,21 @@ function* acrossEpochs(
       });
     }
   }
-  yield* unaccounted({ kind, subject, statements }, epochs);
+}
+
+/** An account has all lanes in which its subject was ever counted. */
+function* lostLanes(
+  who: string,
+  statement: KnownStatement,
+  before: ReadonlyMap<string, Earlier>,
+): Generator<Finding> {
+  if (statement.account === null) return;
+  for (const [name, { statements }] of before) {
+    const by = statements.at(-1);
+    if (by === undefined || statement.lanes.has(name)) continue;
+    const message = `epoch ${by.epoch.number} has lane ${name} of ${who}, and the account of epoch ${statement.epoch.number} leaves it out`;
+    yield shownBy([by.name, by.epoch.name, statement.name, statement.epoch.name], 'LAST_FALSE', message);
+  }
 }
 
 function* countedTwice(
@@ -138,37 +182,52 @@ function* countedTwice(
 }
 
 /**
- * Numbers that were given out and that no epoch has, although one closed later than a receipt may be late. Only where every epoch
- * from the first to that one shows its account, as the numbers could be in another one.
+ * Numbers that were given out and that no epoch has, although one ends at a head that was signed later than a receipt may be late:
+ * what that epoch has is what the log had then, however late it closed. Only where every epoch from the first to that one shows its
+ * account, as the numbers could be in another one.
  */
-function* unaccounted(
+function unaccounted(
   { kind, subject, statements }: Subject,
   epochs: ReadonlyMap<bigint, KnownEpoch>,
-): Generator<Finding> {
+): Pick<AccountView, 'findings' | 'gaps'> {
+  const findings: Finding[] = [];
+  const gaps: string[] = [];
   let newest = 0n;
   while (statements.has(newest + 1n)) newest += 1n;
   const all = [...statements.values()].filter(({ epoch }) => epoch.number <= newest);
-  const end = epochs.get(newest);
-  if (end === undefined) return;
-  const lanes = new Set(all.flatMap((statement) => [...statement.lanes.keys()]));
-  for (const name of lanes) {
+  const shownUntil = all.reduce((latest, { epoch }) => larger(latest, headAt(epoch)), 0n);
+  const due = all.filter(({ epoch }) => closedAt(epoch) + LATEST_MS <= shownUntil);
+  const waiting = missingLeaves(epochs, newest);
+  const evidence = all.flatMap((statement) => [statement.name, statement.epoch.name]);
+  for (const name of new Set(all.flatMap((statement) => [...statement.lanes.keys()]))) {
     const counted = all.flatMap((statement) => statement.lanes.get(name)?.numbers ?? []);
-    const due = all.filter(({ epoch }) => closedAt(epoch) + LATEST_MS <= closedAt(end)).at(-1);
-    const last = due?.lanes.get(name)?.last ?? 0n;
-    if (due === undefined || last === 0n) continue;
-    const missing = without([{ first: 1n, last }], counted);
+    const missingOf = (last: bigint): readonly Range[] =>
+      last === 0n ? [] : without([{ first: 1n, last }], counted);
+    const dueLast = lastOf(due, name);
+    const [missing, early] = [missingOf(dueLast), missingOf(lastOf(all, name))];
+    const text = (ranges: readonly Range[]): string =>
+      `the numbers ${rangesText(ranges)} of lane ${name} of ${kind} ${subject} were given out`;
+    const late = without(early, missing);
+    if (late.length > 0) {
+      const message = `${text(late)}, and no epoch to ${newest} has them: they are due when one ends at a head that is signed ten minutes after the epoch that says so`;
+      gaps.push(message);
+    }
     if (missing.length === 0) continue;
-    const what = `the numbers ${rangesText(missing)} of lane ${name} of ${kind} ${subject} were given out before epoch ${due.epoch.number} closed, and no epoch to ${newest} has them`;
-    const evidence = all.flatMap((statement) => [statement.name, statement.epoch.name]);
-    const waiting = missingLeaves(epochs, newest);
-    yield waiting < countOf(missing)
-      ? shownBy(evidence, 'USAGE_UNACCOUNTED', what)
-      : knownBy(
-          evidence,
-          'USAGE_UNACCOUNTED',
-          `${what}; ${waiting} requests are quarantined as LEAF_MISSING, which may be these`,
-        );
+    const by = due.find(({ lanes }) => lanes.get(name)?.last === dueLast)?.epoch.number;
+    const what = `${text(missing)} before epoch ${by} closed, and no epoch to ${newest} has them`;
+    const maybe = `${what}; ${waiting} requests are quarantined as LEAF_MISSING, which may be these`;
+    findings.push(
+      waiting < countOf(missing)
+        ? shownBy(evidence, 'USAGE_UNACCOUNTED', what)
+        : knownBy(evidence, 'USAGE_UNACCOUNTED', maybe),
+    );
   }
+  return { findings, gaps };
+}
+
+/** The highest last number of a lane that statements say: what one of them leaves out was given out all the same. */
+function lastOf(statements: readonly KnownStatement[], lane: string): bigint {
+  return statements.reduce((most, { lanes }) => larger(most, lanes.get(lane)?.last ?? 0n), 0n);
 }
 
 /** Requests without a leaf that epochs quarantine and have not released. */
@@ -184,6 +243,14 @@ function missingLeaves(epochs: ReadonlyMap<bigint, KnownEpoch>, until: bigint): 
 
 function closedAt({ document }: KnownEpoch): bigint {
   return BigInt(document.epoch.closedAt);
+}
+
+function headAt({ document }: KnownEpoch): bigint {
+  return BigInt(document.head.signedAt);
+}
+
+function larger(one: bigint, other: bigint): bigint {
+  return one > other ? one : other;
 }
 
 /** Whether a statement counts a number. */

@@ -1,6 +1,7 @@
 import type { Named } from '../bundle/dossier.ts';
 import { checkEpoch, epochDigest } from '../checks/epoch.ts';
 import type { Trust } from '../checks/keys.ts';
+import { rangesText, without } from '../checks/ranges.ts';
 import type { Epoch } from '../input/epochs.ts';
 import { short } from '../shown.ts';
 import { type Finding, shownBy } from './finding.ts';
@@ -15,6 +16,8 @@ export interface KnownEpoch extends Named<Epoch> {
 export interface EpochView {
   readonly epochs: ReadonlyMap<bigint, KnownEpoch>;
   readonly findings: readonly Finding[];
+  /** Which epochs before the last one are not given. */
+  readonly gaps: readonly string[];
 }
 
 /** Puts epochs in order. One that is not signed is no evidence; of two with one number, the first is looked at further. */
@@ -32,7 +35,22 @@ export function viewEpochs(given: readonly Named<Epoch>[], trust: Trust): EpochV
       findings.push(shownBy([other.name, name], 'EPOCHS_CONTRADICT', message));
     }
   }
-  return { epochs, findings: [...findings, ...brokenChain(epochs), ...falseReleases(epochs)] };
+  return {
+    epochs,
+    findings: [...findings, ...brokenChain(epochs), ...falseReleases(epochs)],
+    gaps: [...missingEpochs(epochs)],
+  };
+}
+
+function* missingEpochs(epochs: ReadonlyMap<bigint, KnownEpoch>): Generator<string> {
+  const numbers = [...epochs.keys()];
+  const last = numbers.at(-1) ?? 0n;
+  const missing = without(
+    [{ first: 1n, last }],
+    numbers.map((number) => ({ first: number, last: number })),
+  );
+  if (missing.length === 0) return;
+  yield `the epochs ${rangesText(missing)} are not given: what follows what, and what was released, is not known across them`;
 }
 
 function* brokenChain(epochs: ReadonlyMap<bigint, KnownEpoch>): Generator<Finding> {
@@ -48,6 +66,10 @@ function* brokenChain(epochs: ReadonlyMap<bigint, KnownEpoch>): Generator<Findin
     }
     if (firstSize !== before.document.epoch.size) {
       wrong.push(`begins at ${firstSize}, but the one before ends at ${before.document.epoch.size}`);
+    }
+    const [closed, closedBefore] = [document.epoch.closedAt, before.document.epoch.closedAt];
+    if (BigInt(closed) < BigInt(closedBefore)) {
+      wrong.push(`closed at ${closed}, but the one before at ${closedBefore}`);
     }
     for (const what of wrong)
       yield shownBy([before.name, name], 'EPOCHS_CONTRADICT', `epoch ${number} ${what}`);

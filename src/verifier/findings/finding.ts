@@ -48,6 +48,12 @@ export interface Finding {
   readonly convinces: 'anyone' | 'holder';
 }
 
+/** What was found, and what could not be looked at. */
+export interface Audit {
+  readonly findings: readonly Finding[];
+  readonly notes: readonly string[];
+}
+
 /** A finding that documents show to everybody. */
 export function shownBy(
   evidence: readonly (string | readonly string[])[],

@@ -2,7 +2,7 @@ import type { ReceiptRecord } from '../bundle/record.ts';
 import { countOf, type Range, rangesText, united, without } from '../checks/ranges.ts';
 import { counts, type KnownStatement, type Subject } from './accounts.ts';
 import { type KnownEpoch, quarantineOf } from './epochs.ts';
-import { type Finding, knownBy, shownBy } from './finding.ts';
+import { type Audit, type Finding, knownBy, shownBy } from './finding.ts';
 import type { LogView } from './log.ts';
 import { numbersOf } from './receipts.ts';
 import { compareSums } from './sums.ts';
@@ -37,22 +37,25 @@ export function bySubject(records: readonly ReceiptRecord[]): ReadonlyMap<string
 }
 
 /** Compares the account of a subject in an epoch with the receipts that are held. */
-export function* auditAccount(
+export function auditAccount(
   subject: Subject,
   statement: KnownStatement,
   held: readonly Numbered[],
   holding: Holding,
-): Generator<Finding> {
+): Audit {
   const { epoch, account } = statement;
   const evidence = [statement.name, epoch.name];
-  yield* misplaced(subject, statement, held, holding);
+  const findings = [...misplaced(subject, statement, held, holding)];
   const missing = missingOf(statement, held);
   for (const [lane, ranges] of missing) {
     const message = `epoch ${epoch.number} counts ${countOf(ranges)} receipts of ${subject.kind} ${subject.subject} that are not held: lane ${lane}, numbers ${rangesText(ranges)}`;
-    yield knownBy(evidence, 'RECEIPT_MISSING', message);
+    findings.push(knownBy(evidence, 'RECEIPT_MISSING', message));
   }
-  if (missing.size === 0) yield* unnumbered(subject, statement, held, holding);
-  if (account !== null) yield* compareSums({ statement, account, held, complete: missing.size === 0 });
+  const complete = missing.size === 0;
+  if (complete) findings.push(...unnumbered(subject, statement, held, holding));
+  if (account === null) return { findings, notes: [] };
+  const sums = compareSums({ statement, account, held, complete });
+  return { findings: [...findings, ...sums.findings], notes: sums.notes };
 }
 
 function missingOf(
@@ -60,8 +63,9 @@ function missingOf(
   held: readonly Numbered[],
 ): ReadonlyMap<string, readonly Range[]> {
   const found = new Map<string, readonly Range[]>();
+  const numbered = rangesByLane(held);
   for (const [lane, { numbers }] of lanes) {
-    const missing = without(numbers, rangesOf(held, lane));
+    const missing = without(numbers, numbered.get(lane) ?? []);
     if (missing.length > 0) found.set(lane, missing);
   }
   return found;
@@ -124,32 +128,35 @@ function* unnumbered(
   }
 }
 
-/** Numbers between those of receipts that are held, which no account that is given has either. */
-export function* gaps(
-  name: string,
-  held: readonly Numbered[],
-  statements: Iterable<KnownStatement>,
-): Generator<Finding> {
-  const known = [...statements];
-  for (const lane of new Set(held.map((one) => one.lane))) {
-    const ranges = rangesOf(held, lane);
+/**
+ * Numbers between those of receipts that are held, which no account that is given has either. Without any statement of the subject
+ * nothing says that its receipts were collected: an owner's own requests open numbers of its versions, too. Then it is a note.
+ */
+export function gaps(name: string, held: readonly Numbered[], statements: readonly KnownStatement[]): Audit {
+  const findings: Finding[] = [];
+  const notes: string[] = [];
+  for (const [lane, ranges] of rangesByLane(held)) {
     const [first, last] = [ranges[0]?.first, ranges.at(-1)?.last];
     if (first === undefined || last === undefined) continue;
-    const counted = known.flatMap((statement) => statement.lanes.get(lane)?.numbers ?? []);
+    const counted = statements.flatMap((statement) => statement.lanes.get(lane)?.numbers ?? []);
     const missing = without([{ first, last }], [...ranges, ...counted]);
     if (missing.length === 0) continue;
-    const edges = held.filter(
-      (one) =>
-        one.lane === lane &&
-        missing.some((hole) => one.number === hole.first - 1n || one.number === hole.last + 1n),
-    );
-    const message = `of lane ${lane} of ${name}, the numbers ${rangesText(missing)} are between those of receipts that are held, but neither a receipt nor an account has them`;
-    yield knownBy(
-      edges.slice(0, 8).flatMap(({ record }) => record.names),
-      'RECEIPT_MISSING',
-      message,
+    const what = `of lane ${lane} of ${name}, the numbers ${rangesText(missing)} are between those of receipts that are held`;
+    if (statements.length === 0) {
+      notes.push(`${what}; no statement of it is given, so that they may never have been collected`);
+      continue;
+    }
+    const ends = new Set(missing.flatMap((hole) => [hole.first - 1n, hole.last + 1n]));
+    const edges = held.filter((one) => one.lane === lane && ends.has(one.number));
+    findings.push(
+      knownBy(
+        edges.slice(0, 8).flatMap(({ record }) => record.names),
+        'RECEIPT_MISSING',
+        `${what}, but neither a receipt nor an account has them`,
+      ),
     );
   }
+  return { findings, notes };
 }
 
 /** Requests of the holder that are not paid for, because something in them did not match. */
@@ -162,8 +169,12 @@ export function* quarantines(epoch: KnownEpoch, { records, epochs }: Holding): G
   }
 }
 
-function rangesOf(held: readonly Numbered[], lane: string): readonly Range[] {
-  return united(
-    held.filter((one) => one.lane === lane).map(({ number }) => ({ first: number, last: number })),
-  );
+function rangesByLane(held: readonly Numbered[]): ReadonlyMap<string, readonly Range[]> {
+  const numbers = new Map<string, Range[]>();
+  for (const { lane, number } of held) {
+    const known = numbers.get(lane);
+    if (known === undefined) numbers.set(lane, [{ first: number, last: number }]);
+    else known.push({ first: number, last: number });
+  }
+  return new Map([...numbers].map(([lane, ranges]) => [lane, united(ranges)]));
 }

@@ -5,6 +5,7 @@ import type { Trust } from '../checks/keys.ts';
 import { checkHead, growthOf } from '../checks/log.ts';
 import type { SignedHead } from '../input/formats.ts';
 import { short } from '../shown.ts';
+import type { KnownEpoch } from './epochs.ts';
 import { type Finding, knownBy, shownBy } from './finding.ts';
 
 /** A root at a size that the platform signed, and the first document that has it. */
@@ -82,14 +83,33 @@ function* forks(heads: readonly SeenHead[]): Generator<Finding> {
   }
 }
 
-/** Heads that the reader kept and that nothing connects with the newest one: for each, a proof has to be asked for. */
-export function* unconnected(dossier: Dossier, { newest, connected }: LogView): Generator<Finding> {
-  if (newest === null) return;
+/**
+ * Heads that the reader kept and that nothing connects with the newest one, or with that of an epoch, which may be an older one: for
+ * each, a proof has to be asked for.
+ */
+export function* unconnected(
+  dossier: Dossier,
+  { newest, connected }: LogView,
+  epochs: Iterable<KnownEpoch>,
+): Generator<Finding> {
+  const others = [
+    ...(newest === null ? [] : [newest]),
+    ...[...epochs].map(({ name, document }) => ({ name, head: document.head })),
+  ];
   for (const { name, document } of dossier.heads) {
     if (!dossier.kept.has(name) || document.format !== 'patchbay-head/1') continue;
     const { head } = document;
-    if (BigInt(head.size) === newest.size || connected(newest.head, head)) continue;
-    const message = `nothing shows that the log of ${head.size} leaves, which was kept, became that of ${newest.size}: ask for the proof of consistency between them; the two signed heads are the evidence when none can be given`;
-    yield knownBy([name, newest.name], 'HEAD_UNCONNECTED', message);
+    // Two heads of one size are the same one, or a fork, which is a finding of its own.
+    const apart = others.filter((other) => other.head.size !== head.size && !connected(other.head, head));
+    if (apart.length === 0) continue;
+    const sizes = [...new Set(apart.map((other) => other.head.size))].slice(0, MOST_NAMED).join(', ');
+    const message = `nothing connects the log of ${head.size} leaves, which was kept, with that of ${sizes}: ask for the proof of consistency between them; the two signed heads are the evidence when none can be given`;
+    yield knownBy(
+      [name, ...apart.slice(0, MOST_NAMED).map((other) => other.name)],
+      'HEAD_UNCONNECTED',
+      message,
+    );
   }
 }
+
+const MOST_NAMED = 8;

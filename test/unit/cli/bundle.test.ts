@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
+import { remoteError } from '../../../src/cli/graphql-client.ts';
 import { openBundle } from '../../../src/verifier/bundle/source.ts';
+import { objectOf } from '../../frauds/lies.ts';
 import { at, type Json, vector } from '../verifier/vectors.ts';
 import { type CliResult, cli } from './fake-io.ts';
 
@@ -18,12 +20,13 @@ const FIELDS = {
   receipts: 'receipts(adapterVersion: ID, first: Int = 20, after: String): Receipts!',
   epochs: 'epochs(first: Int = 20, after: String): Epochs!',
   epochStatement: 'epochStatement(number: BigInt!, adapterVersion: ID): Document',
-  payoutClaim: 'payoutClaim: Document',
+  payoutClaim: 'payoutClaim(account: String): Claim',
 };
 const TYPES = `
   scalar BigInt
   type PageInfo { hasNextPage: Boolean! }
   type Document { document: String! }
+  type Claim { document: String otherAccounts: [String!]! }
   type Receipts { edges: [ReceiptEdge!]! pageInfo: PageInfo! }
   type ReceiptEdge { cursor: String! node: Numbered! }
   type Numbered { receipt: Document! }
@@ -45,6 +48,10 @@ let url = '';
 /** What this server has; a test takes things away. */
 let fields: Partial<typeof FIELDS>;
 let paths: { [path: string]: Json };
+/** Other accounts of the claim. */
+let accounts: readonly string[] = [];
+/** Which epochs it has. */
+let closed = 0;
 /** How many pages it answers before it breaks off. */
 let pages = Number.POSITIVE_INFINITY;
 let asked: { readonly path: string; readonly key: string | undefined }[] = [];
@@ -70,7 +77,9 @@ const root = {
   },
   epochs: ({ after }: { after?: string | null }) =>
     page(
-      epochs.map((document, index) => ({ number: String(index + 1), document: JSON.stringify(document) })),
+      epochs
+        .slice(0, closed)
+        .map((document, index) => ({ number: String(index + 1), document: JSON.stringify(document) })),
       after,
     ),
   epochStatement: ({ number }: { number: string }) => {
@@ -79,12 +88,18 @@ const root = {
     );
     return found === undefined ? null : { document: JSON.stringify(found) };
   },
-  payoutClaim: () => ({ document: JSON.stringify(given.claims?.[0]?.document) }),
+  payoutClaim: ({ account }: { account?: string | null }) => {
+    const document = given.claims?.[0]?.document ?? null;
+    if (account === null || account === undefined)
+      return { document: JSON.stringify(document), otherAccounts: accounts };
+    return { document: JSON.stringify({ ...objectOf(document), account }), otherAccounts: [] };
+  },
 };
 
 beforeEach(async () => {
   fields = { ...FIELDS };
   pages = Number.POSITIVE_INFINITY;
+  [accounts, closed] = [[], epochs.length];
   asked = [];
   const newest = { format: 'patchbay-head/1', log: given.log.id, head: at(epochs[2] ?? null, 'head') };
   paths = {
@@ -208,6 +223,31 @@ test('after a failure it goes on where it was, and asks for no page twice', asyn
   pages = 1;
   expect((await bundle(out)).code).toBe(0);
   expect((await namesOf(out)).filter((name) => name.startsWith('receipts/'))).toHaveLength(7);
+});
+
+test('an epoch that closes while receipts are collected is left out: its receipts may be missing', async () => {
+  const out = nextFile();
+  [pages, closed] = [2, 2];
+  expect((await bundle(out)).code).toBe(1);
+  [pages, closed] = [Number.POSITIVE_INFINITY, 3];
+  expect((await bundle(out)).code).toBe(0);
+  const names = (await namesOf(out)).filter((name) => /^(?:epochs|statements)/.test(name));
+  expect(names).toEqual(['epochs/1.json', 'epochs/2.json', 'statements/0/1.json', 'statements/0/2.json']);
+});
+
+test('there is a claim for each account that was paid to', async () => {
+  accounts = [`0x${'b1'.repeat(20)}`, `0x${'b2'.repeat(20)}`];
+  const out = nextFile();
+  expect((await bundle(out)).code).toBe(0);
+  const names = (await namesOf(out)).filter((name) => name.startsWith('claim'));
+  expect(names).toEqual(['claim.json', 'claims/0.json', 'claims/1.json']);
+});
+
+test('what a server says cannot command the terminal', () => {
+  const [clear, turn] = ['\u001b[2J', '\u202e'];
+  const log = given.log.id.slice(0, 8);
+  const refused = remoteError({ code: `X${clear}`, message: `${log}${turn}`, fix: `a\r${clear}` });
+  expect([refused.message, refused.fix]).toEqual([`X\\u{1b}[2J: ${log}\\u{202e}`, 'a\\u{d}\\u{1b}[2J']);
 });
 
 test('Ctrl-C ends it with 130 and keeps what it has', async () => {

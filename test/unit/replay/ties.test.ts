@@ -91,3 +91,11 @@ test('margins are those behind the repetition penalty, and logits that are not f
   expect(sampler.places[0]).toMatchObject({ best: 1, behind: 1, margin: 1 });
   expect(new FollowingSampler([2], VOCABULARY).sample(draw(0, [0, Number.NaN, 6, 0, 0]))).toBeNull();
 });
+
+test('scores that are not finite are judged by nobody: neither right nor a tie', () => {
+  const sampler = new FollowingSampler([2], VOCABULARY);
+  // The token was seen before, and a penalty near 0 makes its score larger than any number.
+  sampler.sample(draw(0, [0, 4, 6, 0, 0], 1e-300));
+  expect(sampler.places[0]?.behind).toBe(Number.NaN);
+  expect(tokensStep(sampler.places, [2], 0.5)?.result).toBe('unchecked');
+});

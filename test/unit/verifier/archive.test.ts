@@ -117,13 +117,18 @@ describe('refused', () => {
     expect(await contentOf(join(folder, 'none'))).toBe('PROOF_UNREADABLE');
   });
 
+  test('a long name is no other kind of file', () => {
+    expect(() => new BundleLimits('x').add(`${'a'.repeat(200)}.json`, 1)).not.toThrow();
+    expect(() => new BundleLimits('x').add(`${'a'.repeat(200)}.txt`, 1)).toThrow(/which is no \.json file/);
+  });
+
   test('more files or bytes than a bundle may have, before any of them is read', () => {
     const many = new BundleLimits('x');
-    for (let number = 0; number < 100_000; number++) many.add('"a.json"', 1);
-    expect(() => many.add('"a.json"', 1)).toThrow(InputError);
+    for (let number = 0; number < 100_000; number++) many.add('a.json', 1);
+    expect(() => many.add('a.json', 1)).toThrow(InputError);
     const large = new BundleLimits('x');
-    for (let number = 0; number < 128; number++) large.add('"a.json"', 8 * 1024 * 1024);
-    expect(() => large.add('"a.json"', 1)).toThrow(InputError);
+    for (let number = 0; number < 128; number++) large.add('a.json', 8 * 1024 * 1024);
+    expect(() => large.add('a.json', 1)).toThrow(InputError);
   });
 });
 

@@ -39,9 +39,7 @@ test('a bundle that is true: a line for each document, and what is said of all o
   expect(out).toMatch(
     /^✓ "receipts\/0\.json", receipt of request [0-9a-f-]{36}: \d+ of \d+ steps hold, 1 could not be checked$/m,
   );
-  expect(out).toMatch(
-    /^ {4}✓ accounts {2}\d+ tenants and versions: no number is counted twice or left out$/m,
-  );
+  expect(out).toMatch(/^ {4}✓ accounts {2}\d+ tenants and versions: no number is counted twice$/m);
   expect(out).toMatch(/\n\nVerified: \d+ of \d+ steps hold in \d+ documents, \d+ could not be checked\.\n$/);
   // Steps of documents that hold are not printed one by one, unless that is asked for.
   expect(out).not.toContain('batch.signature');

@@ -37,7 +37,8 @@ test('sets of numbers by their ranges are those of the numbers one by one', () =
         if (index > 0) expect(first > (result[index - 1]?.last ?? first) + 1n).toBe(true);
       }
     }
-    for (const number of a) expect(includes(one, number)).toBe(true);
+    for (const number of a) expect(includes(united(one), number)).toBe(true);
+    for (const number of b) expect(includes(united(one), number)).toBe(a.has(number));
   });
   fc.assert(property, { seed: SEED, numRuns: 300 });
 });
