@@ -19,7 +19,7 @@ import { openSequences, step } from '../golden/sequences.ts';
 const FAMILIES = (process.env['PATCHBAY_TEST_WEBGPU'] ?? '').split(',').filter((name) => name !== '');
 
 /** Steps of the mixed batch: prefill and enough of decoding; each takes seconds on a software device. */
-const STEPS = 12;
+const STEPS = 8;
 
 async function openDevice(dir: string, bankPages = 64): Promise<DeviceRunner> {
   const imported = await importBackbone({ dir, root: await temporaryFolder(), bits: 32 });

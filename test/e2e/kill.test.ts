@@ -19,7 +19,7 @@ import { graphql, openSocket } from './client.ts';
 import { type RunningServer, startServer } from './server.ts';
 
 /** Kills in one run of the test; the soak sets more. */
-const KILLS = Number(process.env['PATCHBAY_SOAK_KILLS'] ?? 6);
+const KILLS = Number(process.env['PATCHBAY_SOAK_KILLS'] ?? 5);
 const SEED = Number(process.env['PATCHBAY_SOAK_SEED'] ?? Date.now() % 1_000_000);
 /** Requests of a round: the first waits for its whole answer, the next three stream on adapters, the rest without. */
 const STREAMS = 6;
