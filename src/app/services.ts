@@ -1,15 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { registerBackbone } from '../adapter/backbones.ts';
-import { AdapterStateFeed } from '../adapter/feed.ts';
 import { IncomingFiles } from '../adapter/incoming.ts';
-import { parseAdapterRef } from '../adapter/resolve.ts';
-import { AdapterService } from '../adapter/service.ts';
-import { FsBlobStore } from '../adapter/store/fs.ts';
-import { sweepUploads } from '../adapter/upload-sweep.ts';
-import { DEFAULT_VALIDATION, ValidationQueue } from '../adapter/validation-queue.ts';
+import type { AdapterService } from '../adapter/service.ts';
 import { Authenticator } from '../auth/authenticator.ts';
 import type { ImportedBackbone } from '../backbone/import.ts';
-import { type BackboneText, openText } from '../backbone/text/open.ts';
+import { openText } from '../backbone/text/open.ts';
 import { AccountBook } from '../billing/account-book.ts';
 import { AccountService } from '../billing/accounts.ts';
 import { BudgetService } from '../billing/budgets.ts';
@@ -19,21 +14,18 @@ import type { Chain } from '../chain/open.ts';
 import type { AppDeps } from '../cli/app-port.ts';
 import type { Config } from '../config/index.ts';
 import type { Database } from '../db/client.ts';
-import { purgeIdempotencyKeys } from '../db/idempotency.ts';
 import type { RoleUrls } from '../db/roles.ts';
 import { ResidencyWriter } from '../economics/residency-writer.ts';
 import { EconomicsService } from '../economics/service.ts';
 import { DEFAULT_ENGINE_OPTIONS } from '../engine/options.ts';
 import type { Engine } from '../engine/port.ts';
 import { EVENT_FEED_DEFAULTS, EventFeed } from '../events/feed.ts';
-import { purgeEvents } from '../events/purge.ts';
 import { EventService } from '../events/service.ts';
 import type { ExportService } from '../exports/service.ts';
-import type { AdapterResolver, PromptEncoder } from '../inference/ports.ts';
+import type { PromptEncoder } from '../inference/ports.ts';
 import { INFERENCE_DEFAULTS, InferenceService } from '../inference/service.ts';
 import { createInvoicing, type Invoicing } from '../invoicing/invoicing.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { newId } from '../kernel/ids.ts';
 import { EARNINGS_ROLLUP_DEFAULTS, EarningsRollup } from '../ledger/earnings.ts';
 import { LedgerSealer, SEALER_DEFAULTS } from '../ledger/sealer.ts';
 import { LEDGER_DEFAULTS, LedgerService } from '../ledger/service.ts';
@@ -57,9 +49,10 @@ import { QuotaService } from '../tenant/quotas.ts';
 import { TenantService } from '../tenant/service.ts';
 import { DAY_ROLLUP_DEFAULTS, DayRollup } from '../usage/days.ts';
 import { UsageService } from '../usage/service.ts';
+import { encoderOf, resolverOf, startAdapters } from './adapters.ts';
 import { startChain } from './chain.ts';
 import { startChainPayouts } from './chain-payouts.ts';
-import { adapterLimits, folders } from './engine.ts';
+import { folders } from './engine.ts';
 import { startExports } from './exports.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { startProofs } from './proofs.ts';
@@ -70,13 +63,8 @@ const SEAL_MS = 1_000;
 const EXPIRE_MS = 60_000;
 /** How often leftovers are removed: files of finished uploads, half-written blobs, old idempotency keys. */
 const SWEEP_MS = 60_000;
-/** How long a mutation's idempotency key is remembered. */
-const KEEP_IDEMPOTENCY_MS = 7 * 24 * 3_600_000;
 /** How often minimum charges that did not fit into a balance are tried again. */
 const COLLECT_MS = 60_000;
-/** Token ids of the canary prompts where the backbone has no tokenizer; any ids do. */
-const CANARY_TOKENS = 12;
-const CANARY_TEXTS = ['The quick brown fox jumps over 13 lazy dogs.', '{"a": [1, 2.5], "b": "été"}\n'];
 
 /** How often it is looked whether a day of usage is over. */
 const DAYS_MS = 60_000;
@@ -336,89 +324,4 @@ function startPayouts(
   const sweeping = every(SWEEP_MS, sweep);
   lifecycle.add('payouts', () => sweeping.stop());
   return payouts;
-}
-
-async function startAdapters(
-  { config, secret, database, systemUrl, engine, backbone, uploadUrl }: ServiceParts,
-  text: BackboneText,
-  incoming: IncomingFiles,
-  { clock, logger }: AppDeps,
-  lifecycle: Lifecycle,
-): Promise<AdapterService> {
-  const limits = adapterLimits(config);
-  const { digest, shape } = backbone.manifest;
-  const onError = (err: unknown): void => logger.warn({ err }, 'Adapter background work will try again');
-  const feed = new AdapterStateFeed({ connectionString: systemUrl }, { onError });
-  await feed.start();
-  lifecycle.add('adapter feed', () => feed.close());
-  const store = new FsBlobStore({ root: folders(config).store });
-  const queue = new ValidationQueue(
-    { ...DEFAULT_VALIDATION, instanceId: newId(clock) },
-    {
-      database,
-      clock,
-      store,
-      incoming,
-      probe: engine,
-      context: { shape, backboneDigest: digest, limits },
-      canaries: canaries(text, shape.vocabSize),
-      onError,
-    },
-  );
-  const stopWaking = feed.onAny(() => queue.wake());
-  queue.start();
-  lifecycle.add('adapter validation', () => {
-    stopWaking();
-    return queue.close();
-  });
-  const sweep = every(SWEEP_MS, async () => {
-    await sweepUploads({ database, clock, incoming }).catch(onError);
-    await store.sweep(clock.nowMs()).catch(onError);
-    await purgeEvents(database, clock.nowMs() - config.events.keepMs).catch(onError);
-    await purgeIdempotencyKeys(database, clock.nowMs() - KEEP_IDEMPOTENCY_MS).catch(onError);
-  });
-  lifecycle.add('clean-up', () => sweep.stop());
-  const uploads = {
-    limits,
-    quotas: config.quotas,
-    ttlMs: config.adapters.uploadTtlMs,
-    secret,
-    get baseUrl() {
-      return uploadUrl();
-    },
-  };
-  return new AdapterService(uploads, { database, clock, feed, onVersionWaiting: () => queue.wake() });
-}
-
-function canaries(text: BackboneText, vocabSize: number): readonly (readonly number[])[] {
-  if (text.tokenizer !== null) return CANARY_TEXTS.map((sentence) => text.encodePrompt(sentence));
-  return [Array.from({ length: CANARY_TOKENS }, (_, i) => (i * 37 + 11) % vocabSize)];
-}
-
-function encoderOf(text: BackboneText): PromptEncoder {
-  return {
-    ...(text.tokenizer === null ? {} : { tokenCharsMax: longestToken(text.tokenizer) }),
-    encode: (prompt) => text.encodePrompt(prompt),
-    encodeChat: (messages) => text.encodeChat(messages).ids,
-  };
-}
-
-/** Length of the longest token as the vocabulary spells it, which no text that it stands for exceeds. */
-function longestToken(tokenizer: NonNullable<BackboneText['tokenizer']>): number {
-  let longest = Math.max(1, ...tokenizer.specialTexts.map((text) => text.length));
-  for (let id = 0; id < tokenizer.vocabSize; id += 1) {
-    longest = Math.max(longest, tokenizer.visibleToken(id)?.text.length ?? 0);
-  }
-  return longest;
-}
-
-function resolverOf(adapters: AdapterService): AdapterResolver {
-  return {
-    resolveForInference: (tenantId, refs, backboneDigest) =>
-      adapters.resolveForInference(
-        tenantId,
-        refs.map(({ adapter, version, weight }) => ({ ref: parseAdapterRef(adapter, version), weight })),
-        backboneDigest,
-      ),
-  };
 }

@@ -57,8 +57,7 @@ class EndableProvider extends JsonRpcProvider {
     this.#signal = signal;
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: this is what ethers says of a method that takes and answers anything.
-  override async send(method: string, params: any[] | Record<string, any>): Promise<any> {
+  override async send(method: string, params: unknown[] | Record<string, unknown>): Promise<unknown> {
     const signal = this.#signal;
     if (signal === undefined) return super.send(method, params);
     const sent = super.send(method, params);
